@@ -1,0 +1,152 @@
+#include "cpu/aggregate_posterior.h"
+
+#include <ATen/Dispatch.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <torch/library.h>
+
+#include "common/problems.h"
+#include "cpu/aggregate_posterior_kernels.h"
+#include "cpu/parallel.h"
+
+namespace disentangle_ext::cpu {
+namespace {
+
+constexpr double kForwardNanoseconds = 0.25, kBackwardNanoseconds = 0.4;  // per exponential, with AVX-512
+
+template <typename T>
+Mixture<T> problem_of(const MixtureStack<T>& s, int64_t p) {
+  const T* column = s.log_weight ? s.log_weight + p * s.components : nullptr;
+  return {s.z + p * s.queries * s.D,
+          s.mu + p * s.components * s.D,
+          s.logvar + p * s.components * s.D,
+          s.queries,
+          s.components,
+          s.D,
+          LogWeights<T>::make(s.estimator, s.components, s.dataset_size, s.offset, column)};
+}
+
+// A slice of components is one task of backward. Its share of dz is a buffer of its own, so there are few slices.
+int64_t slice_size(int64_t components) {
+  constexpr int64_t kMostSlices = 16;
+  const int64_t even = (components + kMostSlices - 1) / kMostSlices;
+  return (std::max<int64_t>(even, components < 1024 ? 128 : 256) + kLanes - 1) / kLanes * kLanes;
+}
+
+}  // namespace
+
+template <typename T>
+void mixture_forward(const MixtureStack<T>& s, T* log_qz, T* marginals) {
+  std::vector<Mixture<T>> mixtures;
+  std::vector<Reference<T>> references;
+  for (int64_t p = 0; p < s.problems; ++p) mixtures.push_back(problem_of(s, p)), references.push_back(reference_of(mixtures.back()));
+  const int64_t chunks = (s.queries + kChunk - 1) / kChunk;
+  const double cost = kForwardNanoseconds * double(std::min(kChunk, s.queries)) * double(s.components) * double(s.D + 1);
+  run_tasks(s.problems * chunks, cost, [&](int64_t task) {
+    const int64_t p = task / chunks, first = task % chunks * kChunk;
+    log_densities(mixtures[p], references[p], first, std::min(first + kChunk, s.queries), log_qz + p * s.queries,
+                  marginals + p * s.queries * s.D);
+  });
+}
+
+template <typename T>
+void mixture_backward(const MixtureStack<T>& s, const T* log_qz, const T* marginals, const T* g, const T* h, T* grad_z, T* grad_mu,
+                      T* grad_logvar, T* grad_log_weight) {
+  const int64_t queries = s.queries * s.D, size = slice_size(s.components), slices = (s.components + size - 1) / size;
+  std::fill_n(grad_z, s.problems * queries, T(0));
+  std::vector<T> shares(slices > 1 ? s.problems * slices * queries : 0, T(0));
+  std::vector<Mixture<T>> mixtures;
+  std::vector<Reference<T>> references;
+  std::vector<MixtureGradient<T>> gradients;
+  std::vector<Queries<T>> sides;
+  for (int64_t p = 0; p < s.problems; ++p) {
+    mixtures.push_back(problem_of(s, p));
+    references.push_back(reference_of(mixtures[p]));
+    const int64_t at = p * s.components;
+    gradients.push_back({log_qz + p * s.queries, marginals + p * queries, g + p * s.queries, h + p * queries, grad_mu + at * s.D,
+                         grad_logvar + at * s.D, grad_log_weight ? grad_log_weight + at : nullptr});
+    sides.push_back(queries_of(mixtures[p], references[p], gradients[p]));
+  }
+  const double cost = kBackwardNanoseconds * double(s.queries) * double(std::min(size, s.components)) * double(s.D + 1);
+  run_tasks(s.problems * slices, cost, [&](int64_t task) {
+    const int64_t p = task / slices, first = task % slices * size;
+    T* dz = slices > 1 ? shares.data() + task * queries : grad_z + p * queries;
+    log_densities_backward(mixtures[p], references[p], gradients[p], sides[p], first, std::min(first + size, s.components), dz);
+  });
+  for (int64_t task = 0; task < s.problems * slices && slices > 1; ++task) {
+    T* dz = grad_z + task / slices * queries;
+    for (int64_t e = 0; e < queries; ++e) dz[e] += shares[task * queries + e];
+  }
+}
+
+template void mixture_forward<float>(const MixtureStack<float>&, float*, float*);
+template void mixture_forward<double>(const MixtureStack<double>&, double*, double*);
+template void mixture_backward<float>(const MixtureStack<float>&, const float*, const float*, const float*, const float*, float*, float*, float*, float*);
+template void mixture_backward<double>(const MixtureStack<double>&, const double*, const double*, const double*, const double*, double*, double*,
+                                       double*, double*);
+
+namespace {
+
+using at::Tensor;
+
+// The arguments in the compute dtype, contiguous.
+struct Arguments {
+  Tensor z, mu, logvar, log_weight;
+  Shape queries, components;
+  int64_t estimator, dataset_size, offset;
+
+  Arguments(const Tensor& z_, const Tensor& mu_, const Tensor& logvar_, const std::optional<Tensor>& log_weight_, int64_t estimator_,
+            int64_t dataset_size_, int64_t offset_)
+      : queries(z_), components(mu_), estimator(estimator_), dataset_size(dataset_size_), offset(offset_) {
+    check_components(z_, mu_, logvar_, "aggregate_posterior");
+    const at::ScalarType type = compute_type(z_);
+    z = prepare(z_, type), mu = prepare(mu_, type), logvar = prepare(logvar_, type), log_weight = prepare(log_weight_, type);
+    TORCH_CHECK(!log_weight.defined() || log_weight.numel() == components.problems * components.rows,
+                "aggregate_posterior: log_weight must be [.., N], got ", log_weight.sizes());
+  }
+
+  template <typename T>
+  MixtureStack<T> stack() const {
+    return {pointer<T>(z),    pointer<T>(mu),  pointer<T>(logvar), pointer<T>(log_weight),     queries.problems, queries.rows,
+            components.rows, queries.D,       Estimator(estimator), dataset_size, offset};
+  }
+};
+
+Tensor or_zeros(const std::optional<Tensor>& gradient, const Tensor& like) {
+  return gradient.has_value() ? prepare(*gradient, like.scalar_type()) : at::zeros(like.sizes(), like.options());
+}
+
+std::tuple<Tensor, Tensor> aggregate_posterior_cpu(const Tensor& z, const Tensor& mu, const Tensor& logvar, const std::optional<Tensor>& log_weight,
+                                                   int64_t estimator, int64_t dataset_size, int64_t offset) {
+  const Arguments a(z, mu, logvar, log_weight, estimator, dataset_size, offset);
+  const Tensor log_qz = at::empty(z.sizes().slice(0, z.dim() - 1), a.z.options()), marginals = at::empty(z.sizes(), a.z.options());
+  AT_DISPATCH_FLOATING_TYPES(a.z.scalar_type(), "aggregate_posterior", [&] {
+    mixture_forward(a.stack<scalar_t>(), log_qz.mutable_data_ptr<scalar_t>(), marginals.mutable_data_ptr<scalar_t>());
+  });
+  return {log_qz, marginals};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> aggregate_posterior_backward_cpu(
+    const std::optional<Tensor>& grad_log_qz, const std::optional<Tensor>& grad_marginals, const Tensor& z, const Tensor& mu, const Tensor& logvar,
+    const std::optional<Tensor>& log_weight, const Tensor& log_qz, const Tensor& marginals, int64_t estimator, int64_t dataset_size, int64_t offset) {
+  const Arguments a(z, mu, logvar, log_weight, estimator, dataset_size, offset);
+  const Tensor lq = prepare(log_qz, a.z.scalar_type()), lm = prepare(marginals, a.z.scalar_type());
+  const Tensor g = or_zeros(grad_log_qz, lq), h = or_zeros(grad_marginals, lm);
+  const Tensor dz = at::empty(z.sizes(), a.z.options()), dmu = at::empty(mu.sizes(), a.z.options()), dlogvar = at::empty(mu.sizes(), a.z.options());
+  const Tensor dweight = a.log_weight.defined() ? at::empty(a.log_weight.sizes(), a.z.options()) : at::empty({0}, a.z.options());
+  AT_DISPATCH_FLOATING_TYPES(a.z.scalar_type(), "aggregate_posterior_backward", [&] {
+    mixture_backward(a.stack<scalar_t>(), pointer<scalar_t>(lq), pointer<scalar_t>(lm), pointer<scalar_t>(g), pointer<scalar_t>(h),
+                     dz.mutable_data_ptr<scalar_t>(), dmu.mutable_data_ptr<scalar_t>(), dlogvar.mutable_data_ptr<scalar_t>(),
+                     a.log_weight.defined() ? dweight.mutable_data_ptr<scalar_t>() : nullptr);
+  });
+  const at::ScalarType type = z.scalar_type();
+  return {dz.to(type), dmu.to(type), dlogvar.to(type), log_weight.has_value() ? dweight.to(log_weight->scalar_type()) : dweight};
+}
+
+}  // namespace
+}  // namespace disentangle_ext::cpu
+
+TORCH_LIBRARY_IMPL(disentangle_ext, CPU, m) {
+  m.impl("aggregate_posterior", &disentangle_ext::cpu::aggregate_posterior_cpu);
+  m.impl("aggregate_posterior_backward", &disentangle_ext::cpu::aggregate_posterior_backward_cpu);
+}

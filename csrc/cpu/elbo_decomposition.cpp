@@ -1,0 +1,191 @@
+#include <ATen/Dispatch.h>
+#include <ATen/core/List.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <torch/library.h>
+
+#include <array>
+
+#include "common/problems.h"
+#include "cpu/aggregate_posterior.h"
+#include "cpu/simd.h"
+#include "math/exponential.h"
+
+namespace disentangle_ext::cpu {
+namespace {
+
+using at::Tensor;
+
+constexpr int kFields = 7;  // MI, TC, dimension-wise KL, log q(z|x), log q(z), sum_d log q(z_d), log p(z)
+enum class Reduction : int64_t { none = 0, mean = 1, sum = 2 };
+
+struct Arguments {
+  Tensor z, mu, logvar, component_mu, component_logvar;
+  Shape shape;
+  int64_t estimator, dataset_size, offset;
+  Reduction reduction;
+  bool own_components;
+
+  Arguments(const Tensor& z_, const Tensor& mu_, const Tensor& logvar_, const std::optional<Tensor>& component_mu_,
+            const std::optional<Tensor>& component_logvar_, int64_t estimator_, int64_t dataset_size_, int64_t offset_, int64_t reduction_)
+      : shape(z_), estimator(estimator_), dataset_size(dataset_size_), offset(offset_), reduction(Reduction(reduction_)) {
+    check_same(z_, mu_, "elbo_decomposition");
+    check_same(z_, logvar_, "elbo_decomposition");
+    const at::ScalarType type = compute_type(z_);
+    z = prepare(z_, type), mu = prepare(mu_, type), logvar = prepare(logvar_, type);
+    component_mu = prepare(component_mu_, type), component_logvar = prepare(component_logvar_, type);
+    own_components = !component_mu.defined();
+    if (own_components) component_mu = mu, component_logvar = logvar;
+    check_components(z, component_mu, component_logvar, "elbo_decomposition");
+  }
+
+  // Shape of a reduced or unreduced field.
+  at::IntArrayRef field_sizes(const Tensor& input) const {
+    return input.sizes().slice(0, input.dim() - (reduction == Reduction::none ? 1 : 2));
+  }
+
+  template <typename T>
+  MixtureStack<T> stack() const {
+    return {pointer<T>(z),
+            pointer<T>(component_mu),
+            pointer<T>(component_logvar),
+            nullptr,
+            shape.problems,
+            shape.rows,
+            component_mu.size(-2),
+            shape.D,
+            Estimator(estimator),
+            dataset_size,
+            offset};
+  }
+};
+
+// log q(z|x) and log p(z) of a row.
+template <typename T>
+DX_CLONES void row_densities(int64_t D, const T* z, const T* mu, const T* logvar, T& log_qz_x, T& log_pz) {
+  T own = 0, prior = 0;
+  DX_SIMD_SUM(own, prior)
+  for (int64_t d = 0; d < D; ++d) {
+    const T t = z[d] - mu[d];
+    own += logvar[d] + t * t * exp(-logvar[d]);
+    prior += z[d] * z[d];
+  }
+  log_qz_x = T(-0.5) * (T(kLog2Pi * double(D)) + own);
+  log_pz = T(-0.5) * (T(kLog2Pi * double(D)) + prior);
+}
+
+// Adds the gradients of log q(z|x), weighted by g_own, and of log p(z), weighted by g_prior.
+template <typename T>
+DX_CLONES void row_densities_backward(int64_t D, const T* z, const T* mu, const T* logvar, T g_own, T g_prior, T* dz, T* dmu, T* dlogvar) {
+  DX_SIMD
+  for (int64_t d = 0; d < D; ++d) {
+    const T t = z[d] - mu[d], precision = exp(-logvar[d]), pull = g_own * t * precision;
+    dz[d] -= pull + g_prior * z[d];
+    dmu[d] += pull;
+    dlogvar[d] += T(0.5) * g_own * (t * t * precision - T(1));
+  }
+}
+
+template <typename T>
+void fields_of_problem(const Arguments& a, int64_t p, const T* log_qz, const T* marginals, const std::array<T*, kFields>& out) {
+  const int64_t B = a.shape.rows, D = a.shape.D;
+  std::array<double, kFields> total{};
+  for (int64_t i = 0; i < B; ++i) {
+    const int64_t row = p * B + i, at = row * D;
+    T own, prior;
+    row_densities(D, pointer<T>(a.z) + at, pointer<T>(a.mu) + at, pointer<T>(a.logvar) + at, own, prior);
+    double product = 0;
+    for (int64_t d = 0; d < D; ++d) product += double(marginals[at + d]);
+    const double qz = double(log_qz[row]);
+    const std::array<double, kFields> value{own - qz, qz - product, product - prior, own, qz, product, prior};
+    for (int f = 0; f < kFields; ++f) {
+      total[f] += value[f];
+      if (a.reduction == Reduction::none) out[f][row] = T(value[f]);
+    }
+  }
+  if (a.reduction == Reduction::none) return;
+  for (int f = 0; f < kFields; ++f) out[f][p] = T(a.reduction == Reduction::mean ? total[f] / double(B) : total[f]);
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> elbo_decomposition_cpu(
+    const Tensor& z, const Tensor& mu, const Tensor& logvar, const std::optional<Tensor>& component_mu, const std::optional<Tensor>& component_logvar,
+    int64_t estimator, int64_t dataset_size, int64_t offset, int64_t reduction) {
+  const Arguments a(z, mu, logvar, component_mu, component_logvar, estimator, dataset_size, offset, reduction);
+  const auto options = a.z.options();
+  const Tensor log_qz = at::empty(z.sizes().slice(0, z.dim() - 1), options), marginals = at::empty(z.sizes(), options);
+  std::array<Tensor, kFields> fields;
+  for (Tensor& field : fields) field = at::empty(a.field_sizes(z), options);
+  AT_DISPATCH_FLOATING_TYPES(a.z.scalar_type(), "elbo_decomposition", [&] {
+    scalar_t *lq = log_qz.mutable_data_ptr<scalar_t>(), *lm = marginals.mutable_data_ptr<scalar_t>();
+    mixture_forward(a.stack<scalar_t>(), lq, lm);
+    std::array<scalar_t*, kFields> out;
+    for (int f = 0; f < kFields; ++f) out[f] = fields[f].mutable_data_ptr<scalar_t>();
+    for (int64_t p = 0; p < a.shape.problems; ++p) fields_of_problem(a, p, lq, lm, out);
+  });
+  auto& [mi, tc, dimwise, own, qz, product, prior] = fields;
+  return {mi, tc, dimwise, own, qz, product, prior, log_qz, marginals};
+}
+
+// The fields are linear in log q(z|x), log q(z), sum_d log q(z_d) and log p(z): row gradients of these four.
+template <typename T>
+struct RowGradients {
+  std::array<Tensor, kFields> grads;
+  const Arguments& a;
+
+  RowGradients(const Arguments& arguments, const c10::List<std::optional<Tensor>>& given, const Tensor& like) : a(arguments) {
+    TORCH_CHECK(given.size() == kFields, "elbo_decomposition_backward: expected ", kFields, " gradients, got ", given.size());
+    for (int f = 0; f < kFields; ++f) {
+      const std::optional<Tensor> gradient = given.get(f);
+      grads[f] = prepare(gradient, a.z.scalar_type());
+      TORCH_CHECK(!grads[f].defined() || grads[f].sizes() == a.field_sizes(like), "elbo_decomposition_backward: gradient ", f, " has the wrong shape");
+    }
+  }
+
+  void at_row(int64_t row, T& own, T& qz, T& product, T& prior) const {
+    std::array<T, kFields> v;
+    const bool reduced = a.reduction != Reduction::none;
+    const T scale = a.reduction == Reduction::mean ? T(1) / T(a.shape.rows) : T(1);
+    for (int f = 0; f < kFields; ++f) v[f] = grads[f].defined() ? scale * pointer<T>(grads[f])[reduced ? row / a.shape.rows : row] : T(0);
+    own = v[0] + v[3], qz = v[1] - v[0] + v[4], product = v[2] - v[1] + v[5], prior = v[6] - v[2];
+  }
+};
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> elbo_decomposition_backward_cpu(
+    const c10::List<std::optional<Tensor>>& grads, const Tensor& z, const Tensor& mu, const Tensor& logvar, const std::optional<Tensor>& component_mu,
+    const std::optional<Tensor>& component_logvar, const Tensor& rows_log_qz, const Tensor& rows_marginals, int64_t estimator, int64_t dataset_size,
+    int64_t offset, int64_t reduction) {
+  const Arguments a(z, mu, logvar, component_mu, component_logvar, estimator, dataset_size, offset, reduction);
+  const auto options = a.z.options();
+  const Tensor lq = prepare(rows_log_qz, a.z.scalar_type()), lm = prepare(rows_marginals, a.z.scalar_type());
+  const Tensor g = at::empty(lq.sizes(), options), h = at::empty(lm.sizes(), options), dz = at::empty(z.sizes(), options);
+  const Tensor dcmu = at::empty(a.component_mu.sizes(), options), dclogvar = at::empty(a.component_mu.sizes(), options);
+  const Tensor dmu = a.own_components ? dcmu : at::zeros(z.sizes(), options), dlogvar = a.own_components ? dclogvar : at::zeros(z.sizes(), options);
+  AT_DISPATCH_FLOATING_TYPES(a.z.scalar_type(), "elbo_decomposition_backward", [&] {
+    const RowGradients<scalar_t> row_gradients(a, grads, z);
+    const int64_t rows = a.shape.problems * a.shape.rows, D = a.shape.D;
+    std::vector<scalar_t> own(rows), prior(rows);
+    for (int64_t row = 0; row < rows; ++row) {
+      scalar_t product;
+      row_gradients.at_row(row, own[row], g.mutable_data_ptr<scalar_t>()[row], product, prior[row]);
+      std::fill_n(h.mutable_data_ptr<scalar_t>() + row * D, D, product);
+    }
+    mixture_backward<scalar_t>(a.stack<scalar_t>(), pointer<scalar_t>(lq), pointer<scalar_t>(lm), pointer<scalar_t>(g), pointer<scalar_t>(h),
+                               dz.mutable_data_ptr<scalar_t>(), dcmu.mutable_data_ptr<scalar_t>(), dclogvar.mutable_data_ptr<scalar_t>(), nullptr);
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t at = row * D;
+      row_densities_backward(D, pointer<scalar_t>(a.z) + at, pointer<scalar_t>(a.mu) + at, pointer<scalar_t>(a.logvar) + at, own[row], prior[row],
+                             dz.mutable_data_ptr<scalar_t>() + at, dmu.mutable_data_ptr<scalar_t>() + at, dlogvar.mutable_data_ptr<scalar_t>() + at);
+    }
+  });
+  const at::ScalarType type = z.scalar_type();
+  const auto component = [&](const Tensor& t) { return a.own_components ? at::empty({0}, options).to(type) : t.to(type); };
+  return {dz.to(type), dmu.to(type), dlogvar.to(type), component(dcmu), component(dclogvar)};
+}
+
+}  // namespace
+}  // namespace disentangle_ext::cpu
+
+TORCH_LIBRARY_IMPL(disentangle_ext, CPU, m) {
+  m.impl("elbo_decomposition", &disentangle_ext::cpu::elbo_decomposition_cpu);
+  m.impl("elbo_decomposition_backward", &disentangle_ext::cpu::elbo_decomposition_backward_cpu);
+}

@@ -1,0 +1,116 @@
+#include <ATen/Dispatch.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <torch/library.h>
+
+#include <array>
+
+#include "common/problems.h"
+#include "cpu/mmd_kernels.h"
+#include "cpu/parallel.h"
+
+namespace disentangle_ext::cpu {
+namespace {
+
+using at::Tensor;
+
+template <typename F>
+void dispatch_kernel(MmdKernel kernel, const F& f) {
+  switch (kernel) {
+    case MmdKernel::rbf: return f(std::integral_constant<MmdKernel, MmdKernel::rbf>{});
+    case MmdKernel::rq: return f(std::integral_constant<MmdKernel, MmdKernel::rq>{});
+    case MmdKernel::imq: return f(std::integral_constant<MmdKernel, MmdKernel::imq>{});
+    case MmdKernel::laplacian: return f(std::integral_constant<MmdKernel, MmdKernel::laplacian>{});
+    case MmdKernel::energy: return f(std::integral_constant<MmdKernel, MmdKernel::energy>{});
+  }
+  TORCH_CHECK(false, "mmd: unknown kernel ", int64_t(kernel));
+}
+
+// Weights of the three sums; the halves of XX and YY count twice.
+struct Coefficients {
+  double xx, yy, xy, diagonal;
+
+  Coefficients(double m, double n, bool biased, double kernel_at_zero) {
+    xx = 2 / (m * (biased ? m : m - 1)), yy = 2 / (n * (biased ? n : n - 1)), xy = -2 / (m * n);
+    diagonal = biased ? kernel_at_zero * (1 / m + 1 / n) : 0;
+  }
+};
+
+// One problem. Column blocks are dealt round-robin to a fixed number of tasks, each with gradient buffers of its own.
+template <typename T, MmdKernel kernel>
+double mmd_problem(const Rows<T>& x, const Rows<T>& y, int64_t D, const std::vector<KernelScale<T>>& scales, bool biased, T* grad_x, T* grad_y) {
+  constexpr int64_t kMostTasks = 8;
+  const double at_zero = kernel == MmdKernel::energy ? 0.0 : double(scales.size());
+  const Coefficients c(double(x.count), double(y.count), biased, at_zero);
+  const int64_t x_blocks = (x.count + kMmdBlock - 1) / kMmdBlock, y_blocks = (y.count + kMmdBlock - 1) / kMmdBlock;
+  const int64_t tasks = std::clamp<int64_t>(std::max(x_blocks, y_blocks), 1, kMostTasks);
+  const int64_t nx = x.count * D, ny = y.count * D;
+  std::vector<double> sums(tasks, 0.0);
+  std::vector<T> shares(grad_x ? tasks * (nx + ny) : 0, T(0));
+  const double nanoseconds = 0.15 * double(D + 8) * double(x.count + y.count) * double(x.count + y.count) / double(2 * tasks);
+  run_tasks(tasks, nanoseconds, [&](int64_t task) {
+    ColumnBlock<T> block(D);
+    T *dx = grad_x ? shares.data() + task * (nx + ny) : nullptr, *dy = grad_x ? dx + nx : nullptr;
+    for (int64_t b = task; b < x_blocks; b += tasks) {
+      block.load(x, b * kMmdBlock);
+      sums[task] += c.xx * sum_pairs<T, kernel>(block, x, true, scales, c.xx, dx, dx);
+    }
+    for (int64_t b = task; b < y_blocks; b += tasks) {
+      block.load(y, b * kMmdBlock);
+      sums[task] += c.yy * sum_pairs<T, kernel>(block, y, true, scales, c.yy, dy, dy);
+      block.load(y, b * kMmdBlock);
+      sums[task] += c.xy * sum_pairs<T, kernel>(block, x, false, scales, c.xy, dx, dy);
+    }
+  });
+  double total = c.diagonal;
+  for (double s : sums) total += s;
+  for (int64_t task = 0; task < tasks && grad_x; ++task) {
+    const T* share = shares.data() + task * (nx + ny);
+    for (int64_t e = 0; e < nx; ++e) grad_x[e] += share[e];
+    for (int64_t e = 0; e < ny; ++e) grad_y[e] += share[nx + e];
+  }
+  return total;
+}
+
+std::tuple<Tensor, Tensor, Tensor> mmd_cpu(const Tensor& x_, const Tensor& y_, const Tensor& bandwidth_, int64_t kernel, double exponent, bool biased,
+                                           bool with_grad) {
+  check_components(x_, y_, y_, "mmd");
+  const at::ScalarType type = compute_type(x_);
+  const Tensor x = prepare(x_, type), y = prepare(y_, type), bandwidth = prepare(bandwidth_, at::kDouble);
+  const Shape xs(x), ys(y);
+  const int64_t K = bandwidth.size(-1);
+  const bool shared = bandwidth.dim() == 1;
+  TORCH_CHECK(shared || bandwidth.numel() == xs.problems * K, "mmd: bandwidth must be [K] or [.., K], got ", bandwidth.sizes());
+  const Tensor value = at::empty(x.sizes().slice(0, x.dim() - 2), x.options());
+  const Tensor grad_x = with_grad ? at::zeros(x.sizes(), x.options()) : at::empty({0}, x.options());
+  const Tensor grad_y = with_grad ? at::zeros(y.sizes(), x.options()) : at::empty({0}, x.options());
+  AT_DISPATCH_FLOATING_TYPES(type, "mmd", [&] {
+    for (int64_t p = 0; p < xs.problems; ++p) {
+      std::vector<KernelScale<scalar_t>> scales;
+      for (int64_t k = 0; k < K; ++k)
+        scales.push_back(KernelScale<scalar_t>::make(MmdKernel(kernel), pointer<double>(bandwidth)[shared ? k : p * K + k], exponent));
+      const Rows<scalar_t> rx{pointer<scalar_t>(x) + p * xs.rows * xs.D, xs.rows}, ry{pointer<scalar_t>(y) + p * ys.rows * ys.D, ys.rows};
+      scalar_t* dx = with_grad ? grad_x.mutable_data_ptr<scalar_t>() + p * xs.rows * xs.D : nullptr;
+      scalar_t* dy = with_grad ? grad_y.mutable_data_ptr<scalar_t>() + p * ys.rows * ys.D : nullptr;
+      dispatch_kernel(MmdKernel(kernel), [&](auto k) {
+        value.mutable_data_ptr<scalar_t>()[p] = scalar_t(mmd_problem<scalar_t, decltype(k)::value>(rx, ry, xs.D, scales, biased, dx, dy));
+      });
+    }
+  });
+  return {value, grad_x, grad_y};
+}
+
+// The gradient was computed with the value. x and y are arguments so that a second derivative, which would need them,
+// raises instead of coming back as zero.
+std::tuple<Tensor, Tensor> mmd_backward_cpu(const Tensor& grad, const Tensor& x, const Tensor& y, const Tensor& grad_x, const Tensor& grad_y) {
+  const Tensor g = grad.unsqueeze(-1).unsqueeze(-1);
+  return {grad_x.mul(g).to(x.scalar_type()), grad_y.mul(g).to(y.scalar_type())};
+}
+
+}  // namespace
+}  // namespace disentangle_ext::cpu
+
+TORCH_LIBRARY_IMPL(disentangle_ext, CPU, m) {
+  m.impl("mmd", &disentangle_ext::cpu::mmd_cpu);
+  m.impl("mmd_backward", &disentangle_ext::cpu::mmd_backward_cpu);
+}

@@ -1,0 +1,84 @@
+// The contract: every raw op of the library, whatever device runs it. `key` is int64 [.., 2] = (seed, offset), `estimator`
+// and `kernel` are the enumerations of math/, `reduction` is 0 none, 1 mean, 2 sum.
+#include <pybind11/pybind11.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
+#include <torch/library.h>
+#include <torch/version.h>
+
+#include "cpu/simd.h"
+
+TORCH_LIBRARY(disentangle_ext, m) {
+  m.def("rsample_kl(Tensor mu, Tensor logvar, Tensor key, bool per_dimension) -> (Tensor z, Tensor kl)");
+  m.def(
+      "rsample_kl_backward(Tensor? grad_z, Tensor? grad_kl, Tensor mu, Tensor logvar, Tensor key, bool per_dimension)"
+      " -> (Tensor mu, Tensor logvar)");
+
+  m.def(
+      "aggregate_posterior(Tensor z, Tensor mu, Tensor logvar, Tensor? log_weight, int estimator, int dataset_size, int offset)"
+      " -> (Tensor log_qz, Tensor log_qz_marginals)");
+  m.def(
+      "aggregate_posterior_backward(Tensor? grad_log_qz, Tensor? grad_log_qz_marginals, Tensor z, Tensor mu, Tensor logvar,"
+      " Tensor? log_weight, Tensor log_qz, Tensor log_qz_marginals, int estimator, int dataset_size, int offset)"
+      " -> (Tensor z, Tensor mu, Tensor logvar, Tensor log_weight)");
+
+  m.def(
+      "elbo_decomposition(Tensor z, Tensor mu, Tensor logvar, Tensor? component_mu, Tensor? component_logvar, int estimator,"
+      " int dataset_size, int offset, int reduction)"
+      " -> (Tensor mutual_information, Tensor total_correlation, Tensor dimwise_kl, Tensor log_qz_x, Tensor log_qz,"
+      " Tensor log_prod_qz, Tensor log_pz, Tensor rows_log_qz, Tensor rows_log_qz_marginals)");
+  m.def(
+      "elbo_decomposition_backward(Tensor?[] grads, Tensor z, Tensor mu, Tensor logvar, Tensor? component_mu,"
+      " Tensor? component_logvar, Tensor rows_log_qz, Tensor rows_log_qz_marginals, int estimator, int dataset_size, int offset,"
+      " int reduction) -> (Tensor z, Tensor mu, Tensor logvar, Tensor component_mu, Tensor component_logvar)");
+
+  m.def(
+      "mmd(Tensor x, Tensor y, Tensor bandwidth, int kernel, float exponent, bool biased, bool with_grad)"
+      " -> (Tensor value, Tensor grad_x, Tensor grad_y)");
+  m.def("mmd_backward(Tensor grad, Tensor x, Tensor y, Tensor grad_x, Tensor grad_y) -> (Tensor x, Tensor y)");
+
+  m.def("permute_dims(Tensor z, Tensor key) -> Tensor");
+  m.def("permute_dims_backward(Tensor grad, Tensor key) -> Tensor");
+}
+
+// The autograd Functions live in Python. A raw op called where a derivative is needed, such as a backward op under
+// create_graph=True, must raise: PyTorch would otherwise return silently wrong gradients.
+TORCH_LIBRARY_IMPL(disentangle_ext, Autograd, m) {
+  for (const char* op : {"rsample_kl", "aggregate_posterior", "elbo_decomposition", "mmd", "permute_dims"}) {
+    m.impl(op, torch::autograd::autogradNotImplementedFallback());
+    m.impl((std::string(op) + "_backward").c_str(), torch::autograd::autogradNotImplementedFallback());
+  }
+}
+
+namespace {
+
+std::string compiler() {
+#if defined(__clang__)
+  return "clang " __clang_version__;
+#elif defined(__GNUC__)
+  return "g++ " __VERSION__;
+#else
+  return "unknown";
+#endif
+}
+
+pybind11::dict build_info() {
+  pybind11::dict info;
+  info["compiler"] = compiler();
+  info["torch"] = TORCH_VERSION;
+  info["simd"] = disentangle_ext::cpu::simd_level();
+#ifdef _OPENMP
+  info["openmp"] = true;
+#else
+  info["openmp"] = false;
+#endif
+  info["cuda"] = "";
+  info["cuda_architectures"] = "";
+  return info;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "Registers torch.ops.disentangle_ext and says how it was built.";
+  m.def("build_info", &build_info);
+}

@@ -1,0 +1,166 @@
+// Exponentials and logarithm without branches or library calls, so that a loop over them vectorises.
+//
+// All reduce their argument to an integer n and a remainder f with the magic-number trick: adding 1.5 * 2^p (p the
+// mantissa width) rounds to an integer that then sits in the low bits of the sum. Reassociating that sum away breaks
+// them: never compile with -fassociative-math.
+#pragma once
+
+#include "math/portable.h"
+
+namespace disentangle_ext {
+
+template <typename T>
+struct FloatFormat;
+
+template <>
+struct FloatFormat<float> {
+  using Bits = int32_t;
+  static constexpr int mantissa = 23;
+  static constexpr float magic = 12582912.0f;
+  static constexpr float min_exponent = -126.0f;
+  static constexpr float max_exponent = 127.0f;
+};
+
+template <>
+struct FloatFormat<double> {
+  using Bits = int64_t;
+  static constexpr int mantissa = 52;
+  static constexpr double magic = 6755399441055744.0;
+  static constexpr double min_exponent = -1022.0;
+  static constexpr double max_exponent = 1023.0;
+};
+
+// Horner's rule, coefficients from the constant term up.
+template <typename T, int N>
+DX_INLINE T polynomial(T x, const T (&c)[N]) {
+  T p = c[N - 1];
+#pragma GCC unroll 16
+  for (int i = N - 2; i >= 0; --i) p = p * x + c[i];
+  return p;
+}
+
+// 2^f on [-1/2, 1/2]: minimax in the relative error with the constant term held at 1 (1.1e-7 in float32).
+DX_INLINE float exp2_fraction(float f) {
+  const float c[] = {1.0f, 0.6931470036506653f, 0.24022242426872253f, 0.05550733581185341f, 0.009671512059867382f, 0.0013264728477224708f};
+  return polynomial(f, c);
+}
+
+DX_INLINE double exp2_fraction(double f) {
+  const double c[] = {1.0,
+                      0.69314718055994533046,
+                      0.24022650695910156204,
+                      0.055504108664819921605,
+                      0.0096181291075883352443,
+                      0.0013333558146789921722,
+                      0.00015403530462514432062,
+                      0.000015252733489988525649,
+                      1.321543308967639918e-6,
+                      1.0178198021671930844e-7,
+                      7.0741056135081427963e-9,
+                      4.4352827069572771511e-10};
+  return polynomial(f, c);
+}
+
+// p * 2^n, where `rounded` = n + magic.
+template <typename T>
+DX_INLINE T scale_by_power(T p, T rounded) {
+  using F = FloatFormat<T>;
+  using Bits = typename F::Bits;
+  using Unsigned = std::make_unsigned_t<Bits>;
+  const auto shifted = static_cast<Unsigned>(bit_cast<Bits>(rounded)) << F::mantissa;
+  return bit_cast<T>(static_cast<Unsigned>(bit_cast<Bits>(p)) + shifted);
+}
+
+// 2^x for x <= max_exponent. Below min_exponent it returns about 2^min_exponent, not zero: callers compare their sums
+// with a threshold far above. A NaN stays a NaN (the order of the comparison matters).
+template <typename T>
+DX_INLINE T exp2(T x) {
+  using F = FloatFormat<T>;
+  x = x < F::min_exponent ? F::min_exponent : x;
+  const T rounded = x + F::magic;
+  const T f = x - (rounded - F::magic);
+  return scale_by_power(exp2_fraction(f), rounded);
+}
+
+// e^x to about 1 ulp over the whole range: 0 below, infinity above. The reduction subtracts n ln 2 in two parts.
+template <typename T>
+DX_INLINE T exp(T x) {
+  using F = FloatFormat<T>;
+  constexpr bool is_float = sizeof(T) == 4;
+  constexpr T ln2_high = is_float ? T(0.693359375) : T(0.693147180369123816490);
+  constexpr T ln2_low = is_float ? T(-2.12194440e-4) : T(1.90821492927058770002e-10);
+  const T lowest = F::min_exponent * T(kLn2), highest = (F::max_exponent + T(0.5)) * T(kLn2);
+  T y = x < lowest ? lowest : x;
+  y = y > highest ? highest : y;
+  const T rounded = y * T(kLog2e) + F::magic;
+  const T n = rounded - F::magic;
+  const T remainder = (y - n * ln2_high) - n * ln2_low;
+  const T value = scale_by_power(exp2_fraction(remainder * T(kLog2e)), rounded);
+  return x < lowest ? T(0) : (x > highest ? kInfinity<T> : value);
+}
+
+// e^x - 1 - x without cancellation near 0: a minimax polynomial (relative error 2.5e-8 in float32) for |x| <= 1/2.
+DX_INLINE float expm1_minus_x_small(float x) {
+  const float c[] = {0.50000001201398616f, 0.16666665455856159f, 0.041665795941261017f, 0.0083334521677391046f, 0.0013981997387840296f, 0.00019875630849965856f};
+  return x * x * polynomial(x, c);
+}
+
+DX_INLINE double expm1_minus_x_small(double x) {
+  const double c[] = {0.5,
+                      0.16666666666666666608,
+                      0.041666666666666667516,
+                      0.0083333333333333993096,
+                      0.0013888888888888516027,
+                      0.00019841269841058174357,
+                      0.000024801587302162505178,
+                      2.7557319514826350593e-6,
+                      2.7557318859508326272e-7,
+                      2.5051914226814863013e-8,
+                      2.0876830002520092091e-9,
+                      1.6121221354706992212e-10,
+                      1.1483673942833005554e-11};
+  return x * x * polynomial(x, c);
+}
+
+// `exp_x` is exp(x), which callers have at hand.
+template <typename T>
+DX_INLINE T expm1_minus_x(T x, T exp_x) {
+  const T small = expm1_minus_x_small(x);
+  const T large = exp_x - T(1) - x;
+  return x * x <= T(0.25) ? small : large;
+}
+
+// log(1 + f) for f in [1 / sqrt(2) - 1, sqrt(2) - 1], as 2 atanh(f / (2 + f)).
+template <typename T>
+DX_INLINE T log1p_reduced(T f) {
+  const T s = f / (T(2) + f), s2 = s * s;
+  if constexpr (sizeof(T) == 4) {
+    const T c[] = {T(2), T(2) / 3, T(2) / 5, T(2) / 7, T(2) / 9};
+    return s * polynomial(s2, c);
+  } else {
+    const T c[] = {T(2), T(2) / 3, T(2) / 5, T(2) / 7, T(2) / 9, T(2) / 11, T(2) / 13, T(2) / 15, T(2) / 17, T(2) / 19, T(2) / 21};
+    return s * polynomial(s2, c);
+  }
+}
+
+// x = m 2^e with m in [1 / sqrt(2), sqrt(2)), for positive normal x: adding the distance of sqrt(1/2) from 1 to the bits
+// carries into the exponent where m would be too large.
+template <typename T>
+DX_INLINE void split(T x, T& m, T& e) {
+  using F = FloatFormat<T>;
+  using Bits = typename F::Bits;
+  const Bits one = bit_cast<Bits>(T(1)), shift = one - bit_cast<Bits>(T(0.70710678118654752440));
+  const Bits exponent = ((bit_cast<Bits>(x) + shift) >> F::mantissa) - (one >> F::mantissa);
+  m = bit_cast<T>(Bits(bit_cast<Bits>(x) - (exponent << F::mantissa)));
+  e = T(exponent);
+}
+
+// Natural logarithm of a positive normal number.
+template <typename T>
+DX_INLINE T log(T x) {
+  T m, e;
+  split(x, m, e);
+  return log1p_reduced(m - T(1)) + e * T(kLn2);
+}
+
+}  // namespace disentangle_ext

@@ -1,0 +1,55 @@
+// Positive-definite kernels as functions of the squared distance, with their slope: k(d2) and dk / d(d2).
+#pragma once
+
+#include <cmath>
+
+#include "math/exponential.h"
+
+namespace disentangle_ext {
+
+enum class MmdKernel : int64_t { rbf = 0, rq = 1, imq = 2, laplacian = 3, energy = 4 };
+
+// Constants of one bandwidth h.
+template <typename T>
+struct KernelScale {
+  T a, b, exponent;
+
+  static KernelScale make(MmdKernel kernel, double h, double exponent) {
+    switch (kernel) {
+      case MmdKernel::rbf: return {T(kLog2e / (2 * h * h)), T(-1 / (2 * h * h)), T(0)};
+      case MmdKernel::rq: return {T(1 / (2 * exponent * h * h)), T(-1 / (2 * h * h)), T(-exponent)};
+      case MmdKernel::imq: return {T(1 / (2 * h * h)), T(-1 / (2 * h * h)), T(0)};
+      case MmdKernel::laplacian: return {T(kLog2e / h), T(-1 / (2 * h)), T(0)};
+      case MmdKernel::energy: break;
+    }
+    return {T(0), T(0), T(0)};
+  }
+};
+
+// Kernels of the distance itself have no slope at 0: a pair of equal points pulls in no direction.
+template <typename T, MmdKernel kernel>
+DX_INLINE void evaluate(const KernelScale<T>& c, T d2, T& k, T& slope) {
+  if constexpr (kernel == MmdKernel::rbf) {
+    k = exp2(-c.a * d2);
+    slope = c.b * k;
+  } else if constexpr (kernel == MmdKernel::rq) {
+    const T base = T(1) + c.a * d2;
+    k = exp(c.exponent * log(base));
+    slope = c.b * k / base;
+  } else if constexpr (kernel == MmdKernel::imq) {
+    k = T(1) / (T(1) + c.a * d2);
+    slope = c.b * k * k;
+  } else {
+    const T d = std::sqrt(d2);
+    const T inverse = d2 > T(0) ? T(1) / d : T(0);
+    if constexpr (kernel == MmdKernel::laplacian) {
+      k = exp2(-c.a * d);
+      slope = c.b * k * inverse;
+    } else {
+      k = -d;
+      slope = T(-0.5) * inverse;
+    }
+  }
+}
+
+}  // namespace disentangle_ext

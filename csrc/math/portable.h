@@ -1,0 +1,32 @@
+// What lets one formula be compiled by g++, clang and nvcc alike.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#if defined(__CUDACC__)
+#define DX_INLINE __host__ __device__ __forceinline__
+#else
+// Kernels are cloned per instruction set; a helper that is not inlined would stay at the baseline.
+#define DX_INLINE inline __attribute__((always_inline))
+#endif
+
+namespace disentangle_ext {
+
+template <typename To, typename From>
+DX_INLINE To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  std::memcpy(&to, &from, sizeof(to));
+  return to;
+}
+
+template <typename T>
+inline constexpr T kInfinity = std::numeric_limits<T>::infinity();
+
+inline constexpr double kLog2e = 1.4426950408889634074;
+inline constexpr double kLn2 = 0.69314718055994530942;
+inline constexpr double kLog2Pi = 1.8378770664093454836;  // natural log of 2 pi
+
+}  // namespace disentangle_ext
