@@ -1,7 +1,6 @@
 // The contract: every raw op of the library, whatever device runs it. `key` is int64 [.., 2] = (seed, offset), `estimator`
 // and `kernel` are the enumerations of math/, `reduction` is 0 none, 1 mean, 2 sum.
 #include <pybind11/pybind11.h>
-#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
 #include <torch/version.h>
 
@@ -38,15 +37,6 @@ TORCH_LIBRARY(disentangle_ext, m) {
 
   m.def("permute_dims(Tensor z, Tensor key) -> Tensor");
   m.def("permute_dims_backward(Tensor grad, Tensor key) -> Tensor");
-}
-
-// The autograd Functions live in Python. A raw op called where a derivative is needed, such as a backward op under
-// create_graph=True, must raise: PyTorch would otherwise return silently wrong gradients.
-TORCH_LIBRARY_IMPL(disentangle_ext, Autograd, m) {
-  for (const char* op : {"rsample_kl", "aggregate_posterior", "elbo_decomposition", "mmd", "permute_dims"}) {
-    m.impl(op, torch::autograd::autogradNotImplementedFallback());
-    m.impl((std::string(op) + "_backward").c_str(), torch::autograd::autogradNotImplementedFallback());
-  }
 }
 
 namespace {

@@ -21,7 +21,10 @@ inline at::ScalarType compute_type(const at::Tensor& t) {
   return type == at::kHalf || type == at::kBFloat16 ? at::kFloat : type;
 }
 
-inline at::Tensor prepare(const at::Tensor& t, at::ScalarType type) { return t.to(type).contiguous(); }
+// Tensor::to, but for the trip through the dispatcher where there is nothing to do.
+inline at::Tensor cast(const at::Tensor& t, at::ScalarType type) { return t.scalar_type() == type ? t : t.to(type); }
+
+inline at::Tensor prepare(const at::Tensor& t, at::ScalarType type) { return cast(t, type).contiguous(); }
 
 inline at::Tensor prepare(const std::optional<at::Tensor>& t, at::ScalarType type) { return t.has_value() ? prepare(*t, type) : at::Tensor(); }
 

@@ -140,7 +140,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> aggregate_posterior_backward_cpu(
                      a.log_weight.defined() ? dweight.mutable_data_ptr<scalar_t>() : nullptr);
   });
   const at::ScalarType type = z.scalar_type();
-  return {dz.to(type), dmu.to(type), dlogvar.to(type), log_weight.has_value() ? dweight.to(log_weight->scalar_type()) : dweight};
+  return {cast(dz, type), cast(dmu, type), cast(dlogvar, type), log_weight.has_value() ? cast(dweight, log_weight->scalar_type()) : dweight};
 }
 
 }  // namespace

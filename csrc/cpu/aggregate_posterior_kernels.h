@@ -34,6 +34,20 @@ struct Reference {
   T log_weight;
 };
 
+// What a sum relative to the reference is multiplied by, as logarithms in nats.
+template <typename T>
+struct Bounds {
+  double joint;
+  std::vector<double> marginal;  // [D]
+
+  explicit Bounds(const Reference<T>& r) : joint(r.log_weight) {
+    for (T logvar : r.min_logvar) {
+      const double peak = -0.5 * (kLog2Pi + double(logvar));
+      marginal.push_back(double(r.log_weight) + peak), joint += peak;
+    }
+  }
+};
+
 namespace {
 
 constexpr int kGroup = 4;
@@ -156,7 +170,7 @@ struct OnlineSum {
     DX_SIMD_MAX(top)
     for (int64_t j = 0; j < n; ++j) top = x[j] > top ? x[j] : top;
     if (top == -kInfinity<T>) {  // nothing but zeros, or NaN, which no comparison sees
-      for (int64_t j = 0; j < n; ++j) sum += x[j] - x[j] == x[j] - x[j] || x[j] == -kInfinity<T> ? 0.0 : double(x[j]);
+      for (int64_t j = 0; j < n; ++j) sum += x[j] == x[j] ? 0.0 : double(x[j]);
       return;
     }
     if (top > max) sum *= double(exp2(max - top)), max = top;
@@ -195,6 +209,20 @@ DX_CLONES void sum_block(Block<T>& b, int queries, const T* const* z, double* co
   for (int q = 0; q < queries; ++q) joint[q]->add(b.joint + q * b.stride, n);
 }
 
+// out[i, d] = bounds[d] + log(sums[i, d]); false if a sum is too small to be trusted.
+template <typename T>
+DX_CLONES bool logs_of_sums(int64_t rows, int64_t D, const double* sums, const double* bounds, double threshold, T* out) {
+  int small = 0;
+  DX_SIMD_SUM(small)
+  for (int64_t e = 0; e < rows * D; ++e) {
+    small += sums[e] < threshold;
+    out[e] = log(T(sums[e]));
+  }
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t d = 0; d < D; ++d) out[i * D + d] = T(bounds[d] + double(out[i * D + d]));
+  return small == 0;
+}
+
 // log q(z_id) around its true maximum, for a query far from every component.
 template <typename T>
 double marginal_online(const Mixture<T>& m, int64_t i, int64_t d) {
@@ -222,8 +250,7 @@ void log_densities(const Mixture<T>& m, const Reference<T>& r, int64_t first, in
   Block<T> block(block_size<T>(m.components, D, 3), D);
   std::vector<double> sums((kChunk + 1) * D);  // one row more, where the empty places of a group add
   const double threshold = double(m.components) * (sizeof(T) == 4 ? 0x1p-100 : 0x1p-960);
-  double joint_bound = r.log_weight;
-  for (T l : r.min_logvar) joint_bound -= 0.5 * (kLog2Pi + double(l));
+  const Bounds<T> bounds(r);
   for (int64_t chunk = first; chunk < last; chunk += kChunk) {
     const int64_t count = std::min(kChunk, last - chunk);
     OnlineSum<T> joint[kChunk];
@@ -247,13 +274,11 @@ void log_densities(const Mixture<T>& m, const Reference<T>& r, int64_t first, in
         }
       }
     }
-    for (int64_t i = 0; i < count; ++i) {
-      log_qz[chunk + i] = T(joint_bound + kLn2 * joint[i].log2());
-      for (int64_t d = 0; d < D; ++d) {
-        const double sum = sums[i * D + d], bound = r.log_weight - 0.5 * (kLog2Pi + double(r.min_logvar[d]));
-        marginals[(chunk + i) * D + d] = T(sum < threshold ? marginal_online(m, chunk + i, d) : bound + std::log(sum));
-      }
-    }
+    for (int64_t i = 0; i < count; ++i) log_qz[chunk + i] = T(bounds.joint + kLn2 * joint[i].log2());
+    T* out = marginals + chunk * D;
+    if (logs_of_sums(count, D, sums.data(), bounds.marginal.data(), threshold, out)) continue;
+    for (int64_t e = 0; e < count * D; ++e)
+      if (sums[e] < threshold) out[e] = T(marginal_online(m, chunk + e / D, e % D));
   }
 }
 
@@ -286,12 +311,11 @@ Queries<T> queries_of(const Mixture<T>& m, const Reference<T>& r, const MixtureG
     shift = empty ? T(0) : T(kLog2e * (bound - double(log_density)));
     out = empty ? T(0) : gradient;
   };
-  double joint_bound = r.log_weight;
-  for (T l : r.min_logvar) joint_bound -= 0.5 * (kLog2Pi + double(l));
+  const Bounds<T> bounds(r);
   for (int64_t i = 0; i < m.queries; ++i) {
-    set(joint_bound, grad.log_qz[i], grad.g[i], q.joint_shift[i], q.g[i]);
+    set(bounds.joint, grad.log_qz[i], grad.g[i], q.joint_shift[i], q.g[i]);
     for (int64_t d = 0, at = i * D; d < D; ++d, ++at)
-      set(r.log_weight - 0.5 * (kLog2Pi + double(r.min_logvar[d])), grad.marginals[at], grad.h[at], q.marginal_shift[at], q.h[at]);
+      set(bounds.marginal[d], grad.marginals[at], grad.h[at], q.marginal_shift[at], q.h[at]);
   }
   return q;
 }

@@ -60,18 +60,15 @@ struct Arguments {
   }
 };
 
-// log q(z|x) and log p(z) of a row.
+// The terms of -2 log q(z|x) and -2 log p(z), but for log 2 pi.
 template <typename T>
-DX_CLONES void row_densities(int64_t D, const T* z, const T* mu, const T* logvar, T& log_qz_x, T& log_pz) {
-  T own = 0, prior = 0;
-  DX_SIMD_SUM(own, prior)
-  for (int64_t d = 0; d < D; ++d) {
-    const T t = z[d] - mu[d];
-    own += logvar[d] + t * t * exp(-logvar[d]);
-    prior += z[d] * z[d];
+DX_CLONES void density_terms(int64_t n, const T* z, const T* mu, const T* logvar, T* own, T* prior) {
+  DX_SIMD
+  for (int64_t e = 0; e < n; ++e) {
+    const T t = z[e] - mu[e];
+    own[e] = logvar[e] + t * t * exp(-logvar[e]);
+    prior[e] = z[e] * z[e];
   }
-  log_qz_x = T(-0.5) * (T(kLog2Pi * double(D)) + own);
-  log_pz = T(-0.5) * (T(kLog2Pi * double(D)) + prior);
 }
 
 // Adds the gradients of log q(z|x), weighted by g_own, and of log p(z), weighted by g_prior.
@@ -88,16 +85,20 @@ DX_CLONES void row_densities_backward(int64_t D, const T* z, const T* mu, const 
 
 template <typename T>
 void fields_of_problem(const Arguments& a, int64_t p, const T* log_qz, const T* marginals, const std::array<T*, kFields>& out) {
-  const int64_t B = a.shape.rows, D = a.shape.D;
+  const int64_t B = a.shape.rows, D = a.shape.D, tile = std::max<int64_t>(1, 1024 / std::max<int64_t>(D, 1));
+  std::vector<T> own(tile * D), prior(tile * D);
   std::array<double, kFields> total{};
   for (int64_t i = 0; i < B; ++i) {
-    const int64_t row = p * B + i, at = row * D;
-    T own, prior;
-    row_densities(D, pointer<T>(a.z) + at, pointer<T>(a.mu) + at, pointer<T>(a.logvar) + at, own, prior);
-    double product = 0;
-    for (int64_t d = 0; d < D; ++d) product += double(marginals[at + d]);
+    const int64_t row = p * B + i, at = row * D, in_tile = i % tile * D;
+    if (in_tile == 0) {
+      const int64_t n = std::min(tile, B - i) * D;
+      density_terms(n, pointer<T>(a.z) + at, pointer<T>(a.mu) + at, pointer<T>(a.logvar) + at, own.data(), prior.data());
+    }
+    double x = 0, product = 0, pz = 0;
+    for (int64_t d = 0; d < D; ++d) x += double(own[in_tile + d]), pz += double(prior[in_tile + d]), product += double(marginals[at + d]);
+    x = -0.5 * (kLog2Pi * double(D) + x), pz = -0.5 * (kLog2Pi * double(D) + pz);
     const double qz = double(log_qz[row]);
-    const std::array<double, kFields> value{own - qz, qz - product, product - prior, own, qz, product, prior};
+    const std::array<double, kFields> value{x - qz, qz - product, product - pz, x, qz, product, pz};
     for (int f = 0; f < kFields; ++f) {
       total[f] += value[f];
       if (a.reduction == Reduction::none) out[f][row] = T(value[f]);
@@ -172,14 +173,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> elbo_decomposition_backward_c
     mixture_backward<scalar_t>(a.stack<scalar_t>(), pointer<scalar_t>(lq), pointer<scalar_t>(lm), pointer<scalar_t>(g), pointer<scalar_t>(h),
                                dz.mutable_data_ptr<scalar_t>(), dcmu.mutable_data_ptr<scalar_t>(), dclogvar.mutable_data_ptr<scalar_t>(), nullptr);
     for (int64_t row = 0; row < rows; ++row) {
+      if (own[row] == 0 && prior[row] == 0) continue;  // as where only the total correlation is trained
       const int64_t at = row * D;
       row_densities_backward(D, pointer<scalar_t>(a.z) + at, pointer<scalar_t>(a.mu) + at, pointer<scalar_t>(a.logvar) + at, own[row], prior[row],
                              dz.mutable_data_ptr<scalar_t>() + at, dmu.mutable_data_ptr<scalar_t>() + at, dlogvar.mutable_data_ptr<scalar_t>() + at);
     }
   });
   const at::ScalarType type = z.scalar_type();
-  const auto component = [&](const Tensor& t) { return a.own_components ? at::empty({0}, options).to(type) : t.to(type); };
-  return {dz.to(type), dmu.to(type), dlogvar.to(type), component(dcmu), component(dclogvar)};
+  const auto component = [&](const Tensor& t) { return a.own_components ? at::empty({0}, options.dtype(type)) : cast(t, type); };
+  return {cast(dz, type), cast(dmu, type), cast(dlogvar, type), component(dcmu), component(dclogvar)};
 }
 
 }  // namespace

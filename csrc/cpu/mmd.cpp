@@ -104,7 +104,7 @@ std::tuple<Tensor, Tensor, Tensor> mmd_cpu(const Tensor& x_, const Tensor& y_, c
 // raises instead of coming back as zero.
 std::tuple<Tensor, Tensor> mmd_backward_cpu(const Tensor& grad, const Tensor& x, const Tensor& y, const Tensor& grad_x, const Tensor& grad_y) {
   const Tensor g = grad.unsqueeze(-1).unsqueeze(-1);
-  return {grad_x.mul(g).to(x.scalar_type()), grad_y.mul(g).to(y.scalar_type())};
+  return {cast(grad_x.mul(g), x.scalar_type()), cast(grad_y.mul(g), y.scalar_type())};
 }
 
 }  // namespace

@@ -18,13 +18,15 @@ struct Rows {
 namespace {
 
 constexpr int64_t kMmdBlock = 256;
+constexpr int kMmdRows = 4;  // rows that share the loads of a block
 
-// Columns [first, first + count) of a set of rows, transposed, with the gradient they gather and room for one row's pairs.
+// Columns [first, first + count) of a set of rows, transposed, with the gradient they gather and room for the pairs of
+// a group of rows.
 template <typename T>
 struct ColumnBlock {
   int64_t first = 0, count = 0, D;
   std::vector<T> data, gradient;  // [D, kMmdBlock]
-  T d2[kMmdBlock], k[kMmdBlock], slope[kMmdBlock];
+  T d2[kMmdRows][kMmdBlock], slope[kMmdRows][kMmdBlock];
 
   explicit ColumnBlock(int64_t D_) : D(D_), data(D_ * kMmdBlock), gradient(D_ * kMmdBlock) {}
 
@@ -41,57 +43,90 @@ struct ColumnBlock {
   }
 };
 
-// Sum of the kernel between row x and columns [from, count) of the block. With `grad_x`, the gradient of `scale` times
-// that sum is added to it and to the block: d k / dx_d = 2 k'(d2) (x_d - y_d), and its opposite for y.
-template <typename T, MmdKernel kernel>
-DX_CLONES double sum_row(ColumnBlock<T>& b, const T* x, int64_t from, const std::vector<KernelScale<T>>& scales, T scale, T* grad_x) {
+template <typename T>
+DX_INLINE void squared_distances(ColumnBlock<T>& b, const T* const* x) {
   const int64_t n = b.count;
-  std::fill(b.d2 + from, b.d2 + n, T(0));
+  T *s0 = b.d2[0], *s1 = b.d2[1], *s2 = b.d2[2], *s3 = b.d2[3];
+  for (T* row : {s0, s1, s2, s3}) std::fill_n(row, n, T(0));
   for (int64_t d = 0; d < b.D; ++d) {
     const T* y = b.data.data() + d * kMmdBlock;
-    const T xd = x[d];
+    const T x0 = x[0][d], x1 = x[1][d], x2 = x[2][d], x3 = x[3][d];
     DX_SIMD
-    for (int64_t j = from; j < n; ++j) b.d2[j] += (xd - y[j]) * (xd - y[j]);
-  }
-  std::fill(b.slope + from, b.slope + n, T(0));
-  T sum = 0;
-  for (const KernelScale<T>& c : scales) {
-    DX_SIMD_SUM(sum)
-    for (int64_t j = from; j < n; ++j) {
-      T k, slope;
-      evaluate<T, kernel>(c, b.d2[j], k, slope);
-      sum += k;
-      b.slope[j] += slope;
+    for (int64_t j = 0; j < n; ++j) {
+      const T t0 = x0 - y[j], t1 = x1 - y[j], t2 = x2 - y[j], t3 = x3 - y[j];
+      s0[j] += t0 * t0, s1[j] += t1 * t1, s2[j] += t2 * t2, s3[j] += t3 * t3;
     }
   }
-  if (!grad_x) return double(sum);
+}
+
+// d k / dx_d = 2 k'(d2) (x_d - y_d), and its opposite for y, weighted by `scale`.
+template <typename T>
+DX_INLINE void add_pulls(ColumnBlock<T>& b, const T* const* x, T scale, T* const* grad_x) {
+  const int64_t n = b.count;
+  const T *g0 = b.slope[0], *g1 = b.slope[1], *g2 = b.slope[2], *g3 = b.slope[3];
+  const T factor = T(2) * scale;
   for (int64_t d = 0; d < b.D; ++d) {
     const T* y = b.data.data() + d * kMmdBlock;
     T* grad_y = b.gradient.data() + d * kMmdBlock;
-    const T xd = x[d];
-    T total = 0;
-    DX_SIMD_SUM(total)
-    for (int64_t j = from; j < n; ++j) {
-      const T pull = T(2) * scale * b.slope[j] * (xd - y[j]);
-      total += pull;
-      grad_y[j] -= pull;
+    const T x0 = x[0][d], x1 = x[1][d], x2 = x[2][d], x3 = x[3][d];
+    T a0 = 0, a1 = 0, a2 = 0, a3 = 0;
+    DX_SIMD_SUM(a0, a1, a2, a3)
+    for (int64_t j = 0; j < n; ++j) {
+      const T p0 = g0[j] * (x0 - y[j]), p1 = g1[j] * (x1 - y[j]), p2 = g2[j] * (x2 - y[j]), p3 = g3[j] * (x3 - y[j]);
+      a0 += p0, a1 += p1, a2 += p2, a3 += p3;
+      grad_y[j] -= factor * ((p0 + p1) + (p2 + p3));
     }
-    grad_x[d] += total;
+    grad_x[0][d] += factor * a0, grad_x[1][d] += factor * a1, grad_x[2][d] += factor * a2, grad_x[3][d] += factor * a3;
   }
-  return double(sum);
+}
+
+// Sum of the kernel between a group of rows and the block, row q with columns [from[q], count). With `grad_x`, the
+// gradient of `scale` times that sum is added to it and to the block.
+template <typename T, MmdKernel kernel>
+DX_CLONES double sum_group(ColumnBlock<T>& b, const T* const* x, const int64_t* from, const std::vector<KernelScale<T>>& scales, T scale,
+                           T* const* grad_x) {
+  squared_distances(b, x);
+  double total = 0;
+  for (int q = 0; q < kMmdRows; ++q) {
+    const int64_t n = b.count;
+    std::fill_n(b.slope[q], n, T(0));
+    T sum = 0;
+    for (const KernelScale<T>& c : scales) {
+      DX_SIMD_SUM(sum)
+      for (int64_t j = from[q]; j < n; ++j) {
+        T k, slope;
+        evaluate<T, kernel>(c, b.d2[q][j], k, slope);
+        sum += k;
+        b.slope[q][j] += slope;
+      }
+    }
+    total += double(sum);
+  }
+  if (grad_x) add_pulls(b, x, scale, grad_x);
+  return total;
 }
 
 }  // namespace
 
-// Sum over the pairs of a row of x with a column of y in the given block of y. `half` is for y = x: only rows before the
-// column count, so that each pair of distinct points counts once.
+// Sum over the pairs of a row of x with a column of the block. `half` is for columns that are x itself: only rows before
+// the column count, so that each pair of distinct points counts once.
 template <typename T, MmdKernel kernel>
 double sum_pairs(ColumnBlock<T>& b, const Rows<T>& x, bool half, const std::vector<KernelScale<T>>& scales, double scale, T* grad_x, T* grad_y) {
   double sum = 0;
+  std::vector<T> unused(b.D);
   const int64_t rows = half ? b.first + b.count : x.count;
-  for (int64_t i = 0; i < rows; ++i) {
-    const int64_t from = half ? std::max<int64_t>(0, i + 1 - b.first) : 0;
-    if (from < b.count) sum += sum_row<T, kernel>(b, x.data + i * b.D, from, scales, T(scale), grad_x ? grad_x + i * b.D : nullptr);
+  for (int64_t i = 0; i < rows; i += kMmdRows) {
+    const T* group[kMmdRows];
+    T* gradients[kMmdRows];
+    int64_t from[kMmdRows];
+    for (int q = 0; q < kMmdRows; ++q) {
+      const bool used = i + q < rows;
+      const int64_t row = used ? i + q : i;
+      group[q] = x.data + row * b.D;
+      gradients[q] = used && grad_x ? grad_x + row * b.D : unused.data();
+      from[q] = !used ? b.count : half ? std::clamp<int64_t>(row + 1 - b.first, 0, b.count) : 0;
+    }
+    sum += sum_group<T, kernel>(b, group, from, scales, T(scale), grad_x ? gradients : nullptr);
   }
   if (grad_y) b.add_gradient(grad_y);
   return sum;

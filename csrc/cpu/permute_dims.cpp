@@ -39,11 +39,9 @@ Tensor permute(const Tensor& z, const Tensor& key, bool inverse) {
     T* target = static_cast<T*>(out.mutable_data_ptr());
     const int64_t* k = keys.const_data_ptr<int64_t>();
     run_tasks(shape.problems * shape.D, 4.0 * double(shape.rows), [&](int64_t column) {
-      const int64_t problem = column / shape.D, stream = column / columns_per_key;
-      std::vector<uint32_t> permutation(shape.rows);
-      shuffle({uint64_t(k[2 * stream]), uint64_t(k[2 * stream + 1])}, uint64_t(column % columns_per_key), permutation);
-      const int64_t at = problem * shape.rows * shape.D;
-      permute_column(permutation, source + at, target + at, column % shape.D, shape.D, inverse);
+      const int64_t stream = column / columns_per_key, at = column / shape.D * shape.rows * shape.D + column % shape.D;
+      const auto move = inverse ? restore_column<T> : permute_column<T>;
+      move({uint64_t(k[2 * stream]), uint64_t(k[2 * stream + 1])}, uint64_t(column % columns_per_key), source + at, target + at, shape.rows, shape.D);
     });
   });
   return out;

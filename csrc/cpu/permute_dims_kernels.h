@@ -1,6 +1,8 @@
 // Independent uniform permutations of the rows of each column: Fisher-Yates on unbiased integers from Philox.
 #pragma once
 
+#include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "cpu/simd.h"
@@ -9,11 +11,11 @@
 namespace disentangle_ext::cpu {
 namespace {
 
-// out[0 .. 4 counters): 32-bit integers of counters first_counter and on.
-DX_CLONES void fill_integers(PhiloxKey key, uint64_t first_counter, int counters, uint32_t* __restrict out) {
+// out[0 .. 4 counters): the integers of counters first_counter and on, lane by lane.
+DX_CLONES void fill_integers(PhiloxKey key, uint64_t first_counter, int counters, uint32_t* out) {
+  uint32_t *lane0 = out, *lane1 = out + counters, *lane2 = out + 2 * counters, *lane3 = out + 3 * counters;
   DX_SIMD
-  for (int c = 0; c < counters; ++c)
-    philox(key, first_counter + uint64_t(c), out[4 * c], out[4 * c + 1], out[4 * c + 2], out[4 * c + 3]);
+  for (int c = 0; c < counters; ++c) philox(key, first_counter + uint64_t(c), lane0[c], lane1[c], lane2[c], lane3[c]);
 }
 
 // A column's stream of 32-bit integers. Each column has 2^32 counters of its own.
@@ -54,22 +56,31 @@ class Integers {
 
 }  // namespace
 
-inline void shuffle(PhiloxKey key, uint64_t column, std::vector<uint32_t>& permutation) {
-  const int64_t n = int64_t(permutation.size());
-  for (int64_t i = 0; i < n; ++i) permutation[i] = uint32_t(i);
-  Integers integers(key, column, n - 1);
-  for (int64_t i = n - 1; i > 0; --i) std::swap(permutation[i], permutation[integers.below(uint32_t(i + 1))]);
+// Fisher-Yates. Of an identity it leaves the permutation, of values their permuted order: out[i] = in[permutation[i]].
+template <typename T>
+void shuffle(PhiloxKey key, uint64_t column, std::vector<T>& values) {
+  Integers integers(key, column, int64_t(values.size()) - 1);
+  for (int64_t i = int64_t(values.size()) - 1; i > 0; --i) std::swap(values[i], values[integers.below(uint32_t(i + 1))]);
 }
 
-// Column d of a [B, D] problem: out[i] = in[permutation[i]], or its inverse.
+// A column of a [B, D] problem: out[i] = in[permutation[i]].
 template <typename T>
-void permute_column(const std::vector<uint32_t>& permutation, const T* in, T* out, int64_t d, int64_t D, bool inverse) {
-  const int64_t n = int64_t(permutation.size());
-  if (inverse) {
-    for (int64_t i = 0; i < n; ++i) out[int64_t(permutation[i]) * D + d] = in[i * D + d];
-  } else {
-    for (int64_t i = 0; i < n; ++i) out[i * D + d] = in[int64_t(permutation[i]) * D + d];
-  }
+void permute_column(PhiloxKey key, uint64_t column, const T* in, T* out, int64_t B, int64_t D) {
+  std::vector<T> values(B);
+  for (int64_t i = 0; i < B; ++i) values[i] = in[i * D];
+  shuffle(key, column, values);
+  for (int64_t i = 0; i < B; ++i) out[i * D] = values[i];
+}
+
+// The inverse: out[permutation[i]] = in[i].
+template <typename T>
+void restore_column(PhiloxKey key, uint64_t column, const T* in, T* out, int64_t B, int64_t D) {
+  std::vector<uint32_t> permutation(B);
+  for (int64_t i = 0; i < B; ++i) permutation[i] = uint32_t(i);
+  shuffle(key, column, permutation);
+  std::vector<T> values(B);
+  for (int64_t i = 0; i < B; ++i) values[permutation[i]] = in[i * D];
+  for (int64_t i = 0; i < B; ++i) out[i * D] = values[i];
 }
 
 }  // namespace disentangle_ext::cpu

@@ -51,7 +51,7 @@ std::tuple<Tensor, Tensor> rsample_kl_cpu(const Tensor& mu, const Tensor& logvar
                   per_dimension ? pk + at : pk + row, per_dimension);
     });
   });
-  return {z.to(mu.scalar_type()), kl};
+  return {cast(z, mu.scalar_type()), kl};
 }
 
 std::tuple<Tensor, Tensor> rsample_kl_backward_cpu(const std::optional<Tensor>& grad_z, const std::optional<Tensor>& grad_kl, const Tensor& mu,
@@ -73,7 +73,7 @@ std::tuple<Tensor, Tensor> rsample_kl_backward_cpu(const std::optional<Tensor>& 
                            per_dimension, pgm + at, pgl + at);
     });
   });
-  return {grad_mu.to(mu.scalar_type()), grad_logvar.to(mu.scalar_type())};
+  return {cast(grad_mu, mu.scalar_type()), cast(grad_logvar, mu.scalar_type())};
 }
 
 }  // namespace

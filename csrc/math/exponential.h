@@ -155,12 +155,12 @@ DX_INLINE void split(T x, T& m, T& e) {
   e = T(exponent);
 }
 
-// Natural logarithm of a positive normal number.
+// Natural logarithm of a positive normal number. x - x is zero, but for a NaN, which `split` would lose.
 template <typename T>
 DX_INLINE T log(T x) {
   T m, e;
   split(x, m, e);
-  return log1p_reduced(m - T(1)) + e * T(kLn2);
+  return log1p_reduced(m - T(1)) + e * T(kLn2) + (x - x);
 }
 
 }  // namespace disentangle_ext

@@ -33,51 +33,29 @@ def compute_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float32 if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.dtype
 
 
-def under_autocast(*tensors: Tensor | None) -> tuple[Any, ...]:
+def under_autocast(first: Tensor, *others: Tensor | None) -> tuple[Any, ...]:
     """Autocast means float32 here: the casts stand in the graph, where autograd sees them."""
-    device = next(t.device.type for t in tensors if t is not None)
-    if not torch.is_autocast_enabled(device):
+    tensors = (first, *others)
+    if not torch.is_autocast_enabled(first.device.type):
         return tensors
     return tuple(t if t is None or t.dtype == torch.float64 else t.float() for t in tensors)
 
 
 class Op(torch.autograd.Function):
-    """An autograd Function in the form that torch.compile and torch.func understand, with a faster sibling.
+    """How an op is seen by torch.func: subclasses write ``forward``, ``setup_context``, ``backward`` and ``vmap``.
 
-    Subclasses write ``forward``, ``setup_context``, ``backward`` and ``vmap``. Splitting forward from setup_context
-    costs PyTorch about as much as a small op takes, so plain eager code goes through ``_lean``, the older form.
+    Everywhere else the raw op brings its own derivative, from csrc/autograd.cpp: a node made in Python costs more than
+    a small kernel.
     """
-
-    _lean: type[torch.autograd.Function]
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-
-        def forward(ctx: Any, *inputs: Any) -> Any:
-            output = cls.forward(*inputs)
-            cls.setup_context(ctx, inputs, output)
-            return output
-
-        members = {"forward": staticmethod(forward), "backward": staticmethod(cls.backward)}
-        cls._lean = type(f"{cls.__name__}Lean", (torch.autograd.Function,), members)
 
     @classmethod
     def call(cls, *inputs: Any) -> Any:
-        """The cheapest way through: the raw op where no gradient is wanted, else the form the situation needs."""
-        if transformed():
-            return cls.apply(*inputs)
-        if not wants_grad(*inputs):
-            return cls.forward(*inputs)
-        return cls._lean.apply(*inputs)
+        return cls.apply(*inputs) if transformed() else cls.forward(*inputs)
 
 
 def transformed() -> bool:
-    """Whether torch.compile traces or a torch.func transform is active."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-
-
-def wants_grad(*inputs: Any) -> bool:
-    return torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in inputs)
+    """Whether a torch.func transform (vmap, grad, jacrev, ..) is active."""
+    return torch._C._are_functorch_transforms_active()
 
 
 def batched_first(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Tensor | None, ...]) -> list[Tensor | None]:

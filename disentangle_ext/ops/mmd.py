@@ -65,7 +65,7 @@ def mmd(
     _checks.floating(op, "x", x, 2)
     _checks.rows_like(op, "y", y, "x", x)
     if convention is not None:
-        if (kernel, exponent, estimator) != ("rbf", 1.0, "unbiased") or bandwidth is not 1.0 and bandwidth != 1.0:
+        if (kernel, exponent, estimator) != ("rbf", 1.0, "unbiased") or bandwidth != 1.0:
             raise ValueError(f"{op}: convention={convention!r} sets kernel, bandwidth, exponent and estimator: give none")
         kernel, bandwidth, estimator = _convention(op, convention, x.shape[-1])
     number = reference.KERNELS.index(choose(f"{op}: kernel", kernel, reference.KERNELS))
@@ -78,7 +78,7 @@ def mmd(
     # The linear estimator costs O(M): there is nothing to fuse.
     if estimator == "linear" or not available(x.device.type):
         return reference.mmd(x, y, h, kernel, exponent, estimator)
-    with_grad = _library.transformed() or _library.wants_grad(x, y)
+    with_grad = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad) or _library.transformed()
     return _Mmd.call(x, y, h, number, exponent, estimator == "biased", with_grad)[0]
 
 
