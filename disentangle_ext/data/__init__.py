@@ -1,0 +1,30 @@
+"""Data sets whose ground-truth factors are known."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from disentangle_ext._names import choose
+from disentangle_ext.data.base import ArrayData, GroundTruthData
+from disentangle_ext.data.dsprites_like import DSpritesLike
+
+__all__ = ["DATASETS", "ArrayData", "DSpritesLike", "GroundTruthData", "load_data"]
+
+DATASETS: dict[str, Callable[..., GroundTruthData]] = {"dsprites_like": DSpritesLike}
+
+
+def load_data(name: str, **options: Any) -> GroundTruthData:
+    """The data set called ``name`` in :data:`DATASETS`, made with ``options``.
+
+    >>> load_data("dsprites_like", variant="quick")
+    DSpritesLike(dsprites_like (quick): 1,536 images of 1x32x32; scale 6, position_x 16, position_y 16)
+
+    Raises:
+        ValueError: for an unknown name or option; the nearest known one is suggested.
+    """
+    make = DATASETS[choose("load_data: data set", name, DATASETS)]
+    for option in options:
+        choose(f"load_data: option of {name}", option, inspect.signature(make).parameters)
+    return make(**options)

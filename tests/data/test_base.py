@@ -1,0 +1,213 @@
+"""The interface of data sets, on the smallest procedural one and on a user's own arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from disentangle_ext.data import DATASETS, ArrayData, DSpritesLike, load_data
+
+
+@pytest.fixture(scope="module")
+def quick():
+    return load_data("dsprites_like", variant="quick")
+
+
+@pytest.fixture
+def colours():
+    """Five 4 x 6 colour images that hold part of a 3 x 2 grid, one combination twice."""
+    images = torch.arange(5 * 3 * 4 * 6, dtype=torch.uint8).view(5, 3, 4, 6)
+    factors = [[0.5, -3], [2.5, -3], [0.5, 7], [0.5, -3], [9.5, 7]]
+    return ArrayData(images, factors, ["height", "mood"]), images
+
+
+def test_load_data_knows_its_sets_and_suggests_names():
+    assert isinstance(load_data("dsprites_like"), DSpritesLike)
+    assert set(DATASETS) == {"dsprites_like"}
+    with pytest.raises(
+        ValueError, match="load_data: unknown data set 'dsprite_like': did you mean 'dsprites_like'"
+    ):
+        load_data("dsprite_like")
+    with pytest.raises(ValueError, match="unknown option of dsprites_like 'varaint': did you mean 'variant'"):
+        load_data("dsprites_like", varaint="quick")
+    with pytest.raises(ValueError, match="DSpritesLike: unknown variant 'quik': did you mean 'quick'"):
+        load_data("dsprites_like", variant="quik")
+
+
+def test_a_batch_is_the_images_divided_by_255(quick):
+    index = torch.tensor([7, 0, 1535, 7])
+    images, batch = quick.images(index), quick.batch(index)
+    assert images.dtype == torch.uint8
+    assert batch.dtype == torch.float32
+    assert images.shape == batch.shape == (4, *quick.image_shape)
+    assert set(images.unique().tolist()) == {0, 255}
+    assert torch.equal(batch, images / 255)
+    batch.zero_()
+    assert torch.equal(quick.images(index), images)
+
+
+def test_index_and_factors_are_inverse_and_in_c_order(quick):
+    rows = torch.arange(len(quick))
+    factors = quick.factors(rows)
+    expected = np.stack(np.unravel_index(rows.numpy(), quick.factor_sizes), 1)
+    np.testing.assert_array_equal(factors.numpy(), expected)
+    assert torch.equal(quick.index(factors), rows)
+    assert factors.dtype == quick.index(factors).dtype == torch.int64
+
+
+def test_sampling_is_uniform_reproducible_and_separate_from_the_global_generator(quick):
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    drawn = quick.sample_factors(20_000, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(drawn, quick.sample_factors(20_000, generator=torch.Generator().manual_seed(3)))
+    assert not torch.equal(drawn, quick.sample_factors(20_000))
+    for k, size in enumerate(quick.factor_sizes):
+        counts = torch.bincount(drawn[:, k], minlength=size).double()
+        expected = 20_000 / size
+        assert len(counts) == size
+        assert ((counts - expected).abs() < 5 * expected**0.5).all()
+    centred = drawn.double() - drawn.double().mean(0)
+    assert (torch.corrcoef(centred.T) - torch.eye(3)).abs().max() < 0.04
+    assert torch.equal(quick.sample_images(drawn[:9]), quick.images(quick.index(drawn[:9])))
+    assert quick.sample_factors(0).shape == (0, 3)
+
+
+def test_lists_arrays_and_any_integer_type_index(quick):
+    expected = quick.images(torch.tensor([3, 5]))
+    for index in ([3, 5], np.array([3, 5]), torch.tensor([3, 5], dtype=torch.uint8), range(3, 7, 2)):
+        assert torch.equal(quick.images(index), expected)
+    assert torch.equal(quick.index([[0, 1, 2]]), torch.tensor([18]))
+    for empty in ([], torch.empty(0, dtype=torch.int64)):
+        assert quick.batch(empty).shape == (0, 1, 32, 32)
+        assert quick.factors(empty).shape == (0, 3)
+
+
+@pytest.mark.parametrize("method", ["images", "batch", "factors"])
+@pytest.mark.parametrize(
+    ("index", "error", "got"),
+    [
+        ([0, 1536], IndexError, r"must be in 0..1535, got 1536"),
+        ([-1, 0], IndexError, r"must be in 0..1535, got -1"),
+        ([0.0], TypeError, "must hold integers, got torch.float32"),
+        (torch.empty(0), TypeError, "must hold integers, got torch.float32"),
+        ([True], TypeError, "must hold integers, got torch.bool"),
+        ([[0]], ValueError, r"must have shape \[n\], got \[1, 1\]"),
+        (3, ValueError, r"must have shape \[n\], got \[\]"),
+    ],
+)
+def test_a_wrong_index_is_named(quick, method, index, error, got):
+    with pytest.raises(error, match=f"DSpritesLike.{method}: index {got}"):
+        getattr(quick, method)(index)
+
+
+@pytest.mark.parametrize("method", ["index", "sample_images"])
+@pytest.mark.parametrize(
+    ("factors", "error", "got"),
+    [
+        ([[0, 16, 0]], ValueError, r"\[:, 1\] \(position_x\) must be in 0..15, got 16"),
+        ([[0, 0, 0], [-2, 0, 0]], ValueError, r"\[:, 0\] \(scale\) must be in 0..5, got -2"),
+        ([[0, 0]], ValueError, r" must have shape \[n, 3\] \(scale, position_x, position_y\), got \[1, 2\]"),
+        ([0, 0, 0], ValueError, r" must have shape \[n, 3\].*got \[3\]"),
+        ([[0, 0.5, 0]], TypeError, " must hold integers, got torch.float32"),
+    ],
+)
+def test_wrong_factors_are_named(quick, method, factors, error, got):
+    with pytest.raises(error, match=f"DSpritesLike.{method}: factors{got}"):
+        getattr(quick, method)(factors)
+
+
+def test_a_negative_number_of_samples_is_an_error(quick):
+    with pytest.raises(ValueError, match=r"DSpritesLike.sample_factors: n must be at least 0, got -1"):
+        quick.sample_factors(-1)
+
+
+@pytest.mark.parametrize("kind", ["default", "quick", "arrays"])
+def test_everything_moves_with_the_device(kind):
+    data = ArrayData(IMAGES, F) if kind == "arrays" else load_data("dsprites_like", variant=kind)
+    assert data.to("meta") is data
+    assert data.device.type == "meta"
+    assert data.batch([0, 1]).device.type == "meta"
+    assert data.factors([0, 1]).device.type == "meta"
+    assert not [
+        name for name, value in vars(data).items() if getattr(value, "device", data.device) != data.device
+    ]
+
+
+IMAGES = np.arange(6 * 4 * 5, dtype=np.uint8).reshape(6, 4, 5)
+F = np.arange(6)[:, None]
+
+
+def test_arrays_keep_pixels_rows_and_classes(colours):
+    data, images = colours
+    assert len(data) == 5
+    assert data.image_shape == (3, 4, 6)
+    assert data.factor_names == ("height", "mood")
+    assert data.factor_sizes == (3, 2)
+    rows = torch.arange(5)
+    assert torch.equal(data.images(rows), images)
+    assert torch.equal(data.images([4, 1]), images[[4, 1]])
+    assert data.batch(rows).is_contiguous(memory_format=torch.channels_last)
+    assert data.factors(rows).tolist() == [[0, 0], [1, 0], [0, 1], [0, 0], [2, 1]]
+    assert data.index([[2, 1], [0, 0], [0, 1]]).tolist() == [4, 0, 2]
+    assert torch.equal(data.sample_images([[2, 1]]), images[4:])
+    drawn = data.sample_factors(200, generator=torch.Generator().manual_seed(0)).tolist()
+    assert sorted(set(map(tuple, drawn))) == [(0, 0), (0, 1), (1, 0), (2, 1)]
+    with pytest.raises(ValueError, match=r"ArrayData.index: factors must be those of an image, got \(1, 1\)"):
+        data.index([[0, 0], [1, 1]])
+    with pytest.raises(IndexError, match=r"ArrayData.images: index must be in 0..4, got 5"):
+        data.images([5])
+
+
+def test_arrays_without_factors_can_only_be_looked_at():
+    data = ArrayData(IMAGES)
+    assert (data.factor_names, data.factor_sizes, len(data)) == ((), (), 6)
+    assert torch.equal(data.images([2])[0, 0], torch.from_numpy(IMAGES[2]))
+    assert data.factors([0, 1]).shape == (2, 0)
+    with pytest.raises(ValueError, match=r"ArrayData.index: factors must be given to ArrayData first"):
+        data.index(torch.empty(1, 0, dtype=torch.int64))
+
+
+def test_arrays_take_bool_and_read_only_images_and_share_memory_when_they_can(recwarn):
+    mask = IMAGES > 60
+    assert torch.equal(ArrayData(mask).images([3])[0, 0], torch.from_numpy(mask[3]) * 255)
+    last = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
+    last.flags.writeable = False
+    data = ArrayData(last.transpose(0, 3, 1, 2))
+    assert data._stored.data_ptr() == last.ctypes.data
+    assert torch.equal(data.images([1])[0], torch.tensor(last[1]).permute(2, 0, 1))
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((IMAGES / 255,), TypeError, "images must be uint8 in 0..255 or bool, got torch.float64"),
+        ((IMAGES // 200 + 1,), ValueError, r"images must use the range 0..255.*pass images \* 255"),
+        ((IMAGES[0],), ValueError, r"images must be \[N, H, W\] or \[N, C, H, W\].*got \[4, 5\]"),
+        ((IMAGES[:0],), ValueError, r"images must be .* not empty, got \[0, 1, 4, 5\]"),
+        (
+            (np.full((2, 8, 9, 3), 7, np.uint8),),
+            ValueError,
+            r"images must be .*got \[2, 8, 9, 3\], which looks like \[N, H, W, C\]",
+        ),
+        ((IMAGES, F[:5]), ValueError, r"factors must be \[N, K\] with N = 6 images, got \[5, 1\]"),
+        ((IMAGES, F[:, 0]), ValueError, r"factors must be \[N, K\] with N = 6 images, got \[6\]"),
+        ((IMAGES, F.astype(str)), TypeError, "factors must be numbers, got <U21"),
+        ((IMAGES, F * np.nan), ValueError, "factors must be finite, got NaN"),
+        (
+            (IMAGES, F, ["a", "b"]),
+            ValueError,
+            r"names must be 1 distinct names, one per factor, got \['a', 'b'\]",
+        ),
+        (
+            (IMAGES, np.hstack([F, F]), ["a", "a"]),
+            ValueError,
+            r"names must be 2 distinct names.*got \['a', 'a'\]",
+        ),
+    ],
+)
+def test_wrong_arrays_are_named(arguments, error, message):
+    with pytest.raises(error, match=f"ArrayData: {message}"):
+        ArrayData(*arguments)

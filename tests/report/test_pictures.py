@@ -1,0 +1,187 @@
+"""Pictures are read back: every image must be there, pixel for pixel, in its place, and no text cut off."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from disentangle_ext.report import pictures, save_reconstructions, save_traversals
+
+
+def colours(rows, columns, height=16, width=16):
+    """Images of one colour each, no two alike: [rows, columns, 3, height, width] in [0, 1]."""
+    codes = torch.arange(rows * columns).view(rows, columns, 1)
+    rgb = torch.cat([codes * 5 + 40, 200 - codes * 4, 60 + codes * 3], -1) / 255
+    return rgb[..., None, None].expand(rows, columns, 3, height, width)
+
+
+def read(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def box(page, image):
+    """Top, left, height and width of the pixels with the colour of ``image``: a filled rectangle."""
+    colour = (image[:, 0, 0] * 255).round().numpy().astype(np.uint8)
+    places = np.argwhere((page == colour).all(-1))
+    assert len(places), "the image is missing"
+    (top, left), (bottom, right) = places.min(0), places.max(0) + 1
+    assert len(places) == (bottom - top) * (right - left)
+    return top, left, bottom - top, right - left
+
+
+def test_traversals_stand_in_rows_in_the_order_given(tmp_path):
+    rows = colours(3, 5, height=20, width=40)
+    labels = ["z0  KL 2.1 nats", "z4  KL 1.0 nats", "z1  KL 0.0 nats"]
+    save_traversals(tmp_path / "t.png", rows, labels, [-2, -1, 0, 1, 2])
+    page = read(tmp_path / "t.png")
+    boxes = np.array([[box(page, image) for image in row] for row in rows])
+    assert (boxes[..., 2] == 60).all()
+    assert (boxes[..., 3] == 120).all()
+    assert (np.diff(boxes[..., 0], axis=0) == 60 + pictures.GAP).all()
+    assert (np.diff(boxes[..., 1], axis=1) == 120 + pictures.GAP).all()
+    assert (np.ptp(boxes[..., 0], axis=1) == 0).all()
+    assert (np.ptp(boxes[..., 1], axis=0) == 0).all()
+
+
+def test_reconstructions_stand_under_their_images_and_wrap(tmp_path):
+    both = colours(2, 7)
+    save_reconstructions(tmp_path / "r.png", both[0], both[1], columns=4)
+    page = read(tmp_path / "r.png")
+    top, bottom = (np.array([box(page, image) for image in row]) for row in both)
+    size = top[0, 2]
+    assert (bottom[:, 0] - top[:, 0] == size + pictures.GAP).all()
+    assert (bottom[:, 1] == top[:, 1]).all()
+    assert (top[4:, 1] == top[:3, 1]).all()
+    assert (top[4:, 0] - bottom[:3, 0] == size + 3 * pictures.GAP).all()
+
+
+@pytest.mark.parametrize("size", [28, 32, 64, 100, 256])
+def test_every_pixel_of_an_image_is_shown_as_a_square_of_its_own(tmp_path, size):
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(256, (1, 1, size, size), generator=generator, dtype=torch.uint8)
+    save_reconstructions(tmp_path / "r.png", image, 255 - image, caption="")
+    page = read(tmp_path / "r.png")
+    zoom = max(1, round(112 / size))
+    cell = np.kron(image[0, 0].numpy(), np.ones((zoom, zoom), np.uint8))
+    left = page.shape[1] - pictures.MARGIN - len(cell)
+    bottom = page.shape[0] - pictures.MARGIN
+    top = bottom - 2 * len(cell) - pictures.GAP
+    for channel in range(3):
+        np.testing.assert_array_equal(page[top : top + len(cell), left : left + len(cell), channel], cell)
+        np.testing.assert_array_equal(
+            page[bottom - len(cell) : bottom, left : left + len(cell), channel], 255 - cell
+        )
+
+
+@pytest.mark.parametrize(
+    "label", ["z0", "z128  KL 12.34 nats", "a label much longer than anyone would need it to be"]
+)
+@pytest.mark.parametrize("title", ["T", "A title that is by far longer than the pictures under it are wide"])
+def test_the_page_grows_with_its_text(tmp_path, label, title):
+    save_traversals(tmp_path / "t.png", colours(1, 1), [label], [0.5], title=title)
+    page = read(tmp_path / "t.png")
+    inside = page[8:-8, 8:-8]
+    assert (inside != pictures.PAGE).any()
+    for edge in (page[:8], page[-8:], page[:, :8], page[:, -8:]):
+        assert (edge == pictures.PAGE).all()
+    top, left, height, width = box(page, colours(1, 1)[0, 0])
+    beside = page[top : top + height, :left]
+    assert (beside != pictures.PAGE).any()
+    assert (beside[:, -pictures.GAP :] == pictures.PAGE).all()
+    assert left + width <= page.shape[1] - pictures.MARGIN
+
+
+def test_dollars_are_not_formulas(tmp_path):
+    text = r"$\nosuchcommand$"
+    save_traversals(tmp_path / "t.png", colours(1, 1), [text], [0], title=text, caption=text)
+
+
+def test_labels_values_title_and_caption_are_drawn(tmp_path):
+    rows = torch.zeros(1, 2, 1, 32, 32)
+    options = {"labels": ["z1"], "values": [-1, 1], "title": "A", "caption": "c"}
+    save_traversals(tmp_path / "a.png", rows, **options)
+    before = read(tmp_path / "a.png")
+    for change in ({"labels": ["z7"]}, {"values": [-1, 2]}, {"title": "B"}, {"caption": "d"}):
+        save_traversals(tmp_path / "b.png", rows, **options | change)
+        after = read(tmp_path / "b.png")
+        assert after.shape != before.shape or (after != before).any(), change
+
+
+def test_the_default_caption_states_the_range(tmp_path, monkeypatch):
+    captions = []
+    monkeypatch.setattr(pictures, "_save_grid", lambda *arguments, **_: captions.append(arguments[6]))
+    save_traversals(tmp_path / "t.png", torch.zeros(1, 3, 1, 8, 8), ["z0"], torch.linspace(-2.5, 2.5, 3))
+    save_reconstructions(tmp_path / "r.png", torch.zeros(4, 1, 8, 8), torch.zeros(4, 1, 8, 8))
+    save_reconstructions(tmp_path / "r.png", torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8))
+    assert "from \N{MINUS SIGN}2.5 to 2.5" in captions[0]
+    assert captions[1:] == ["4 images, each above its reconstruction", "An image above its reconstruction"]
+
+
+def test_floats_are_clipped_and_every_float_type_is_taken(tmp_path):
+    image = torch.tensor([-0.5, 0.0, 0.5, 1.0, 7.0, 0.25]).view(1, 1, 2, 3)
+    expected = torch.tensor([0, 0, 128, 255, 255, 64], dtype=torch.uint8).view(1, 1, 2, 3)
+    np.testing.assert_array_equal(pictures._to_bytes(image, "x", 4)[0, ..., 0], expected[0, 0])
+    for same in (image.double(), image.bfloat16(), image.half().requires_grad_(), image.numpy(), expected):
+        np.testing.assert_array_equal(pictures._to_bytes(same, "x", 4)[0, ..., 2], expected[0, 0])
+
+
+GREY = torch.zeros(2, 3, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda p: save_traversals(p, GREY[0], ["a"], [0]),
+            r"save_traversals: rows must be \[L, steps, C, H, W\]",
+        ),
+        (lambda p: save_traversals(p, GREY, ["a"], [0, 1, 2]), "labels must name each of the 2 rows, got 1"),
+        (
+            lambda p: save_traversals(p, GREY, ["a", "b"], [0, 1]),
+            "values must be 3 finite numbers, one per column",
+        ),
+        (lambda p: save_traversals(p, GREY, ["a", "b"], [0, 1, np.nan]), "values must be 3 finite numbers"),
+        (lambda p: save_traversals(p, GREY * np.nan, ["a", "b"], [0, 1, 2]), "rows must be numbers, got NaN"),
+        (
+            lambda p: save_reconstructions(p, GREY[0], GREY[1][:2]),
+            r"reconstructions must have the shape of images \[3, 1, 8, 8\], got \[2, 1, 8, 8\]",
+        ),
+        (
+            lambda p: save_reconstructions(p, GREY[0].expand(3, 2, 8, 8), GREY[0]),
+            "C = 1 or 3, not empty, got",
+        ),
+        (lambda p: save_reconstructions(p, GREY[0, :0], GREY[0, :0]), r"not empty, got \[0, 1, 8, 8\]"),
+        (lambda p: save_reconstructions(p, GREY[0], GREY[0], columns=0), "columns must be at least 1, got 0"),
+        (
+            lambda p: save_reconstructions(str(p) + ".jpg", GREY[0], GREY[0]),
+            r"path must end in .png, got '.*.jpg'",
+        ),
+    ],
+)
+def test_errors_name_the_argument(tmp_path, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(tmp_path / "x.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_integers_other_than_bytes_are_refused(tmp_path):
+    with pytest.raises(TypeError, match="images must be floats in \\[0, 1\\] or uint8, got int64"):
+        save_reconstructions(tmp_path / "x.png", GREY[0].long(), GREY[0])
+
+
+def test_matplotlib_is_imported_only_to_draw():
+    code = "import sys, disentangle_ext.report; sys.exit('matplotlib' in sys.modules or 'PIL' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    message = r'save_reconstructions needs matplotlib: pip install "disentangle_ext\[report\]"'
+    with pytest.raises(ImportError, match=message):
+        save_reconstructions(tmp_path / "r.png", GREY[0], GREY[0])
