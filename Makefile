@@ -1,0 +1,71 @@
+# The commands of this repository, the same for people and for CI. Everything happens in .venv, which is made once.
+#
+#   make demo        train beta-TCVAE and beta-VAE for a minute each, print their MIG scores and the pictures
+#   make demo-seeds  the same comparison over five seeds, into a CSV
+#   make test        the tests; make test PYTEST="-k mig -x" for some of them
+#   make lint        ruff and mypy
+#   make bench       the benchmarks
+#   make clean       remove .venv and everything that was built
+#
+# PYTHON  the interpreter that .venv is made with
+# TORCH   what pip installs as torch. PyPI's Linux wheels carry CUDA; for the smaller CPU build give the index that
+#         pytorch.org names: make demo TORCH="torch==2.13.0 --index-url URL". Another value installs anew.
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+PYTEST ?=
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check --quiet
+SOURCES := $(shell find csrc build_support -type f -not -name '*.pyc') pyproject.toml setup.py
+
+# Each step of the installation is a file in .venv that holds the seconds it took; bench/demo.py prints them.
+timed = start=$$(date +%s) && $(1) && echo $$(( $$(date +%s) - start )) > $@
+
+.PHONY: demo demo-seeds test lint format bench clean
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+demo: $(VENV)/step-extras
+	$(RUN) bench/demo.py
+
+demo-seeds: $(VENV)/step-extras
+	$(RUN) bench/demo_seeds.py
+
+test: $(VENV)/step-dev
+	$(RUN) -m pytest $(PYTEST)
+
+lint: $(VENV)/step-dev
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+
+bench: $(VENV)/step-dev
+	$(RUN) -m bench
+
+clean:
+	rm -rf $(VENV) build dist disentangle_ext.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f disentangle_ext/_C*.so disentangle_ext/_build_config.json
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/pyvenv.cfg:
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# Rewritten only where TORCH or the build mode has changed, so that everything after it follows.
+$(VENV)/settings: $(VENV)/pyvenv.cfg FORCE
+	@echo '$(TORCH) $(DISENTANGLE_EXT_BUILD)' | cmp -s - $@ || echo '$(TORCH) $(DISENTANGLE_EXT_BUILD)' > $@
+
+$(VENV)/step-torch: $(VENV)/settings
+	$(call timed,$(PIP) install numpy $(TORCH))
+
+# Editable, so that Python files need no new installation; a changed kernel compiles again, alone.
+$(VENV)/step-build: $(VENV)/step-torch $(SOURCES)
+	$(call timed,$(PIP) install --editable .)
+
+# By name: the package itself is installed already, only what the extras add is fetched.
+$(VENV)/step-extras: $(VENV)/step-build
+	$(call timed,$(PIP) install 'disentangle_ext[train]')
+
+$(VENV)/step-dev: $(VENV)/step-build
+	$(call timed,$(PIP) install 'disentangle_ext[dev]')
+
+FORCE:

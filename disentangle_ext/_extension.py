@@ -1,0 +1,114 @@
+"""Loading of the compiled module, and what there is to say about it when it cannot be loaded."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import platform
+import shlex
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+import torch
+
+PACKAGE = "disentangle_ext"
+_HERE = Path(__file__).resolve().parent
+_CONFIG = _HERE / "_build_config.json"
+
+
+def read_config(path: Path = _CONFIG) -> dict[str, str] | None:
+    """What the build recorded, or None in a source tree that was never built."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def install_command() -> str:
+    """The command that builds this installation again, from where pip noted that it came (PEP 610)."""
+    pip = "python -m pip install"
+    try:
+        distribution = metadata.distribution(PACKAGE)
+    except metadata.PackageNotFoundError:
+        return f"{pip} -e {shlex.quote(str(_HERE.parent))}"
+    pip += " --no-deps --force-reinstall"
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    if not origin:  # from an index, where a wheel in pip's cache may be the very one that does not fit
+        return f"{pip} --no-cache-dir --no-binary {PACKAGE} {PACKAGE}=={distribution.version}"
+    return f"{pip} {_requirement(origin)}"
+
+
+def _requirement(origin: dict[str, Any]) -> str:
+    url = urlparse(origin["url"])
+    if "vcs_info" in origin:
+        return shlex.quote(f"{origin['vcs_info']['vcs']}+{origin['url']}@{origin['vcs_info']['commit_id']}")
+    source = shlex.quote(url2pathname(url.path) if url.scheme == "file" else origin["url"])
+    return f"-e {source}" if origin.get("dir_info", {}).get("editable") else source
+
+
+def minor(version: str) -> str:
+    """The part of a torch version within which its C++ interface stays the same."""
+    return ".".join(version.split(".")[:2])
+
+
+def problem_before_loading(config: dict[str, str] | None, running: str) -> str:
+    """Why the compiled module must not be loaded, or the empty string.
+
+    Loaded against another torch, it would at best miss a symbol and at worst crash later.
+    """
+    if config is None:
+        return f"{PACKAGE} in {_HERE} is a source tree that was not built: run `{install_command()}`"
+    if config["build"] == "compiled" and minor(config["torch"]) != minor(running):
+        return (
+            f"{PACKAGE} was built for torch {config['torch']} and met torch {running}: build it again with "
+            f"`{install_command()}`, or go back with `python -m pip install 'torch=={minor(config['torch'])}.*'`"
+        )
+    return ""
+
+
+def _load(config: dict[str, str] | None) -> tuple[ModuleType | None, str]:
+    problem = problem_before_loading(config, str(torch.__version__))
+    if problem or config is None or config["build"] != "compiled":
+        return None, problem
+    try:
+        return importlib.import_module(f"{PACKAGE}._C"), ""
+    except ImportError as error:
+        return None, (
+            f"the compiled part of {PACKAGE} does not load under Python {platform.python_version()} "
+            f"({error}): build it again with `{install_command()}`"
+        )
+
+
+CONFIG = read_config()
+MODULE, PROBLEM = _load(CONFIG)
+
+
+def available(device_type: str) -> bool:
+    """Whether compiled kernels for tensors on ``device_type`` are loaded."""
+    if MODULE is None:
+        return False
+    return device_type == "cpu" or (device_type == "cuda" and bool(MODULE.build_info()["cuda"]))
+
+
+def describe() -> dict[str, Any]:
+    """See :func:`disentangle_ext.build_info`."""
+    config = CONFIG or {"build": "none", "torch": "", "reason": PROBLEM, "cuda_reason": PROBLEM}
+    compiled: dict[str, Any] = MODULE.build_info() if MODULE else {}
+    cuda = compiled.get("cuda", "")
+    return {
+        "build": config["build"],
+        "reason": PROBLEM or config["reason"],
+        "compiler": compiled.get("compiler", ""),
+        "torch_built_for": config["torch"],
+        "torch_running": str(torch.__version__),
+        "simd": compiled.get("simd", ""),
+        "openmp": compiled.get("openmp", False),
+        "threads": torch.get_num_threads(),
+        "cuda": cuda,
+        "cuda_architectures": compiled.get("cuda_architectures", ""),
+        "cuda_reason": "" if cuda else config["cuda_reason"],
+    }

@@ -1,0 +1,33 @@
+"""The optional dependencies: which extra brings which module."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+EXTRAS: dict[str, dict[str, str]] = {
+    "train": {"tyro": "tyro", "rich": "rich", "yaml": "PyYAML", "safetensors": "safetensors"},
+    "metrics": {"sklearn": "scikit-learn"},
+    "report": {"matplotlib": "matplotlib", "PIL": "Pillow"},
+}
+"""Per extra: the name a module is imported by, and the name of its distribution."""
+
+
+def require(module: str, *, extra: str, what: str = "this") -> ModuleType:
+    """Import an optional dependency.
+
+    Args:
+        module: dotted name of the module, for example "matplotlib.figure".
+        extra: the extra of disentangle_ext that installs it.
+        what: the function that needs it; begins the error message.
+
+    Raises:
+        ImportError: with the one line that installs it, if the distribution is absent.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != module.partition(".")[0]:
+            raise  # the module is there: something that it needs is not
+        message = f'{what} needs {module}: pip install "disentangle_ext[{extra}]"'
+        raise ImportError(message, name=module) from None

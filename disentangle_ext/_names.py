@@ -1,0 +1,28 @@
+"""Choosing by name, with a helpful error."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def choose(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return ``name`` if it is one of ``known``.
+
+    Args:
+        kind: who asks for what, for example "train: model"; begins the error message.
+        name: the name to look up.
+        known: the names there are.
+
+    Raises:
+        ValueError: "train: unknown model 'beta_tcvea': did you mean 'beta_tcvae'? known: beta_tcvae, beta_vae".
+    """
+    known = tuple(known)
+    if name in known:
+        return name
+    names = sorted(known)
+    asker, _, noun = kind.rpartition(": ")
+    prefix = f"{asker}: " if asker else ""
+    near = difflib.get_close_matches(str(name), names, n=1)
+    hint = f": did you mean {near[0]!r}? known: " if near else ": known: "
+    raise ValueError(f"{prefix}unknown {noun} {name!r}{hint}{', '.join(names)}")

@@ -1,0 +1,90 @@
+"""``python -m disentangle_ext.doctor``: what this installation has, what it lacks and how to get it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from disentangle_ext import _extension, _extras, build_info
+
+Line = tuple[str, str]
+WIDTH = 17  # of the labels
+
+
+def extension_lines() -> Iterator[Line]:
+    info = build_info()
+    yield "disentangle_ext", f"{info['version']} in {Path(__file__).resolve().parent}"
+    yield "python", f"{platform.python_version()}, {platform.system()} {platform.machine()}"
+    yield "extension", extension(info)
+    yield "torch", f"built for {info['torch_built_for'] or 'any'}, running {info['torch_running']}"
+    yield "SIMD", info["simd"] or "that of torch: the ops run as plain PyTorch"
+    yield "threads", str(info["threads"])
+    yield "OpenMP", openmp(info["openmp"])
+    yield "CUDA kernels", cuda_kernels(info["cuda"], info["cuda_architectures"], info["cuda_reason"])
+    yield "CUDA devices", cuda_devices()
+
+
+def extension(info: dict[str, Any]) -> str:
+    if _extension.PROBLEM:
+        return "broken: see the problem below"
+    if info["build"] == "compiled":
+        return f"compiled with {info['compiler']}"
+    found = next((path for path in map(shutil.which, ("c++", "g++", "clang++")) if path), None)
+    return f"not compiled: {info['reason']} ({f'{found} could compile it' if found else 'there is no C++ compiler'})"
+
+
+def openmp(compiled_in: bool) -> str:
+    if compiled_in:
+        return "yes"
+    if _extension.MODULE is None:
+        return "not used: nothing is compiled"
+    return "no: the kernels run on one thread (the compilers of macOS come without it)"
+
+
+def cuda_kernels(toolkit: str, architectures: str, reason: str) -> str:
+    return f"compiled with CUDA {toolkit} for {architectures}" if toolkit else f"not compiled: {reason}"
+
+
+def cuda_devices() -> str:
+    if torch.version.cuda is None:
+        return f"none: torch {torch.__version__} is a build without CUDA"
+    if not torch.cuda.is_available():
+        return f"none: torch is built for CUDA {torch.version.cuda}, the driver shows no device"
+    return ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+
+
+def extra_lines() -> Iterator[Line]:
+    for extra, modules in _extras.EXTRAS.items():
+        missing = [name for module, name in modules.items() if importlib.util.find_spec(module) is None]
+        if missing:
+            remedy = f'pip install "disentangle_ext[{extra}]"'
+            yield f"extra {extra}", f"missing {', '.join(missing)}: {remedy}"
+        else:
+            yield f"extra {extra}", f"installed ({', '.join(modules.values())})"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the report and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m disentangle_ext.doctor",
+        description="Say what of disentangle_ext is compiled, for what, and why not more. "
+        "Exits with 1 if the compiled extension is broken, else with 0.",
+    )
+    parser.parse_args(arguments)
+    for label, text in [*extension_lines(), *extra_lines()]:
+        print(f"{label:<{WIDTH}}{text}")
+    if _extension.PROBLEM:
+        print(f"\nproblem: {_extension.PROBLEM}")
+    return 1 if _extension.PROBLEM else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

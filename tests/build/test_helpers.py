@@ -1,0 +1,88 @@
+"""The optional dependencies, choosing by name, and the doctor's report."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+
+import pytest
+
+from disentangle_ext import _extras, _names, doctor
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def test_require_returns_the_module():
+    import json.decoder
+
+    assert _extras.require("json.decoder", extra="train") is json.decoder
+
+
+def test_require_names_the_line_that_installs():
+    message = 'save_traversals needs no_such_module.part: pip install "disentangle_ext[report]"'
+    with pytest.raises(ImportError, match=f"^{re.escape(message)}$") as caught:
+        _extras.require("no_such_module.part", extra="report", what="save_traversals")
+    assert caught.value.name == "no_such_module.part"
+
+
+def test_require_does_not_blame_a_module_for_what_it_needs_itself(tmp_path, monkeypatch):
+    (tmp_path / "half_installed.py").write_text("import no_such_module")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="No module named 'no_such_module'"):
+        _extras.require("half_installed", extra="report")
+
+
+def test_the_extras_are_those_of_the_metadata(root):
+    declared = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra, modules in _extras.EXTRAS.items():
+        assert {name for name in declared[extra] if not name.startswith("disentangle_ext")} == set(modules.values())
+
+
+def test_choose_returns_a_known_name():
+    assert _names.choose("train: model", "b", ["a", "b"]) == "b"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        ("train: model", "mwx", "train: unknown model 'mwx': did you mean 'mws'? known: mss, mws"),
+        ("estimator", "zzz", "unknown estimator 'zzz': known: mss, mws"),
+    ],
+)
+def test_choose_suggests_the_nearest_name(kind, name, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        _names.choose(kind, name, {"mws": 1, "mss": 2})
+
+
+def report(capsys) -> dict[str, str]:
+    assert doctor.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return {line[: doctor.WIDTH].strip(): line[doctor.WIDTH :].strip() for line in lines}
+
+
+def test_the_doctor_says_what_there_is(capsys):
+    lines = report(capsys)
+    labels = ["disentangle_ext", "python", "extension", "torch", "SIMD", "threads", "OpenMP", "CUDA kernels"]
+    assert list(lines)[: len(labels)] == labels
+    assert all(lines.values())
+    assert {f"extra {extra}" for extra in _extras.EXTRAS} <= set(lines)
+
+
+def test_the_doctor_says_how_to_get_what_is_missing(capsys, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("PIL", "tyro") else find(name))
+    lines = report(capsys)
+    assert lines["extra report"] == 'missing Pillow: pip install "disentangle_ext[report]"'
+    assert lines["extra train"].startswith("missing tyro: ")
+    assert lines["extra metrics"] == "installed (scikit-learn)"
+
+
+def test_the_doctor_explains_itself(run, here):
+    result = run("-m", "disentangle_ext.doctor", "--help", PYTHONPATH=here)
+    assert result.returncode == 0
+    assert "compiled" in result.stdout
+    assert run("-m", "disentangle_ext.doctor", "--no-such-option", PYTHONPATH=here).returncode == 2
