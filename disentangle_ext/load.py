@@ -1,0 +1,59 @@
+"""Loading a trained model from its run folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from disentangle_ext.models import VAE, build_vae
+from disentangle_ext.training.checkpoint import read_tensors
+from disentangle_ext.training.run_folder import CONFIG, MODEL
+
+
+def load(run: str | os.PathLike[str]) -> VAE:
+    """The trained model of a run, in eval mode and without gradients for its weights.
+
+    >>> model = disentangle_ext.load("runs/a")
+    >>> mu, logvar = model.encode(images)
+
+    Args:
+        run: a folder that ``python -m disentangle_ext.train`` has finished, or its model.safetensors.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, it is no run folder, or the run is not finished.
+        ValueError: if the file is damaged or holds no model of this package.
+    """
+    path = Path(run)
+    if path.is_dir():
+        path = _model_in(path)
+    elif not path.exists():
+        raise FileNotFoundError(f"load: {path} does not exist")
+    try:
+        tensors, header = read_tensors(path)
+    except ValueError as error:
+        raise ValueError(f"load: {error}") from None
+    if not isinstance(header.get("vae"), dict):
+        raise ValueError(f"load: {path} is no model that disentangle_ext.train has written: its header has no 'vae'")
+    try:
+        model = _build(header["vae"])
+        model.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"load: {path} does not fit the network in its header: {error}") from None
+    return model.eval().requires_grad_(False)
+
+
+def _build(header: dict[str, Any]) -> VAE:
+    return build_vae(**{**header, "image_shape": tuple(header["image_shape"])})
+
+
+def _model_in(folder: Path) -> Path:
+    path = folder / MODEL
+    if path.is_file():
+        return path
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"load: {folder} is no run folder: it has neither {CONFIG} nor {MODEL}")
+    raise FileNotFoundError(
+        f"load: {folder} has no {MODEL}: the run is not finished, and "
+        f"`python -m disentangle_ext.train --resume --output-dir {folder}` goes on with it"
+    )

@@ -1,0 +1,54 @@
+"""beta-VAE."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from disentangle_ext.models.vae import VAEOutput
+from disentangle_ext.objectives.base import Loss, Objective
+from disentangle_ext.objectives.likelihood import negative_log_likelihood
+
+
+def beta_vae(
+    output: VAEOutput, images: Tensor, *, beta: float = 4.0, likelihood: str = "bernoulli", scale: float = 1.0
+) -> Loss:
+    """recon + beta KL, averaged over the batch (Higgins et al. 2017, "beta-VAE").
+
+    recon = -log p(x|z) and KL = KL(q(z|x) || N(0, I)), both in nats and summed, over pixels and over latents.
+    beta = 1 is the VAE.
+
+    Args:
+        output: of a :class:`models.VAE`, for B images.
+        images: [B, C, H, W] in [0, 1].
+        beta: weight of the KL.
+        likelihood: "bernoulli", "gaussian" or "laplace".
+        scale: of the Gaussian or Laplace likelihood.
+
+    Returns:
+        A :class:`Loss` with the terms ``reconstruction`` and ``kl``.
+    """
+    recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
+    kl = output.kl.mean()
+    return Loss(recon + beta * kl, {"reconstruction": recon, "kl": kl})
+
+
+class BetaVAE(Objective):
+    """:func:`beta_vae` as a module.
+
+    Args:
+        beta: weight of the KL.
+        likelihood: p(x|z): bernoulli, gaussian or laplace.
+        scale: of the gaussian or laplace likelihood.
+    """
+
+    def __init__(self, *, beta: float = 4.0, likelihood: str = "bernoulli", scale: float = 1.0) -> None:
+        super().__init__()
+        self.beta = beta
+        self.likelihood = likelihood
+        self.scale = scale
+
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0) -> Loss:
+        return beta_vae(output, images, beta=self.beta, likelihood=self.likelihood, scale=self.scale)
+
+    def extra_repr(self) -> str:
+        return f"beta={self.beta}, likelihood={self.likelihood!r}"

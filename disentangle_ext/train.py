@@ -1,0 +1,61 @@
+"""Train a model: ``python -m disentangle_ext.train --model beta_tcvae --data dsprites_like --output-dir runs/a``.
+
+Exit codes: 0 finished, 2 a mistake in the call, 5 a loss that is not finite, 130 interrupted and resumable.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+from disentangle_ext.training.command_line import PROGRAM, Request, parse
+from disentangle_ext.training.loop import NonFiniteLossError
+from disentangle_ext.training.run_folder import SCORES, RunFolder
+from disentangle_ext.training.session import Outcome, train
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        request = parse(sys.argv[1:] if argv is None else argv)
+    except (ValueError, ImportError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    try:
+        outcome = train(request.config, request.output_dir, resume=request.resume, overwrite=request.overwrite)
+    except (ValueError, ImportError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:  # a run that is in the way, a folder that cannot be written, a disk that is full
+        print(error if error.errno is None else f"train: {error}", file=sys.stderr)
+        return 2
+    except NonFiniteLossError as error:
+        print(f"{error}; checkpoints in {request.output_dir} are from before it. Try a lower --lr", file=sys.stderr)
+        return 5
+    except KeyboardInterrupt:
+        print(_how_to_go_on(request), file=sys.stderr)
+        return 130
+    return _say(request, outcome)
+
+
+def _say(request: Request, outcome: Outcome) -> int:
+    folder: RunFolder = outcome.folder
+    if not folder.is_done:
+        print(f"Stopped after step {outcome.step} of {request.config.max_steps}. {_how_to_go_on(request)}")
+        return 130
+    if outcome.scores is None:
+        print(f"{folder.path} is finished: there is nothing to go on with.")
+        return 0
+    if outcome.scores.mig is not None:
+        print(f"MIG {outcome.scores.mig:.3f} ({outcome.scores.points:,} points; parts in {folder.path / SCORES})")
+    print(f"Run folder: {folder.path}")
+    return 0
+
+
+def _how_to_go_on(request: Request) -> str:
+    return f"To go on:\n  {PROGRAM} --resume --output-dir {shlex.quote(str(request.output_dir))}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

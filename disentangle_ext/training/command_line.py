@@ -1,0 +1,164 @@
+"""The command line of training: flags, configuration file and presets become one request."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from disentangle_ext._extras import require
+from disentangle_ext.data import DATASETS
+from disentangle_ext.models import NETWORKS
+from disentangle_ext.objectives import OBJECTIVES
+from disentangle_ext.presets import quick
+from disentangle_ext.training.config import Settings, TrainConfig, part_options, read_yaml, resolve
+from disentangle_ext.training.options import Option
+from disentangle_ext.training.run_folder import CONFIG
+
+PROGRAM = "python -m disentangle_ext.train"
+
+# What --help describes when nothing is chosen.
+_SHOWN = {"model": "beta_tcvae", "data": "dsprites_like"}
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What is asked of this one call, and not a setting of the run."""
+
+    output_dir: Path | None = None
+    """run folder to write; required"""
+    config: Path | None = None
+    """YAML file of settings, named as the flags; flags override it"""
+    quick: bool = False
+    """a recipe for a demonstration in about a minute; other flags override it"""
+    resume: bool = False
+    """go on with the run in --output-dir from its last checkpoint"""
+    overwrite: bool = False
+    """replace the run that --output-dir holds"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run to start or to go on with."""
+
+    config: TrainConfig
+    output_dir: Path
+    resume: bool
+    overwrite: bool
+
+
+def parse(argv: Sequence[str]) -> Request:
+    """Read the command line.
+
+    Later wins: defaults, --quick, --config, flags. With --resume the run's own config.yaml stands below all of them,
+    and what differs from it is an error, because a run that changes on the way is no run that can be repeated.
+
+    Raises:
+        ValueError: for settings that are unknown, missing, out of range or in conflict.
+        SystemExit: after --help, and for flags that do not parse.
+    """
+    early = _peek(argv)
+    file = read_yaml(early.config) if early.config else {}
+    defaults = Flags(output_dir=_path(file.pop("output_dir", None)), quick=bool(file.pop("quick", False)))
+    stored = {} if early.help or not early.resume else _stored(early.output_dir or defaults.output_dir)
+    chosen = {name: value for name in ("model", "data", "network") if (value := getattr(early, name))}
+    below = {**(_SHOWN if early.help else {}), **stored}
+    above = {**file, **chosen}
+    preset: dict[str, Any] = {}
+    if early.quick or defaults.quick:
+        names = {"network": "conv", **below, **above}
+        preset = quick(names.get("model"), names.get("data"), names["network"])
+    stated = {**below, **preset, **above}
+    base = resolve(stated, source=f"train: {early.config}" if early.config else "train")
+    flags, values = _parse_flags(argv, defaults, base)
+    if flags.output_dir is None:
+        raise ValueError("train: --output-dir is not given: the folder that the run is written to")
+    config = resolve(values)
+    if flags.resume:
+        _compare(config, resolve(stored, source=f"train: {flags.output_dir / CONFIG}"), flags.output_dir)
+    return Request(config, flags.output_dir, flags.resume, flags.overwrite)
+
+
+def _peek(argv: Sequence[str]) -> argparse.Namespace:
+    """The flags that decide which other flags there are."""
+    parser = argparse.ArgumentParser(prog=PROGRAM, add_help=False, allow_abbrev=False)
+    for name in ("model", "data", "network"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--output-dir", "--output_dir", type=Path)
+    for name in ("quick", "resume"):
+        parser.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--help", "-h", action="store_true")
+    return parser.parse_known_args(argv)[0]
+
+
+def _path(value: Any) -> Path | None:
+    return None if value is None else Path(str(value))
+
+
+def _stored(folder: Path | None) -> dict[str, Any]:
+    """The settings of the run to go on with."""
+    if folder is None:
+        raise ValueError("train: --resume needs --output-dir: the folder of the run to go on with")
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"train: --resume: {folder} is no run folder: it has no {CONFIG}")
+    return read_yaml(folder / CONFIG)
+
+
+def _parse_flags(argv: Sequence[str], defaults: Flags, base: TrainConfig) -> tuple[Flags, dict[str, Any]]:
+    """The whole command line, with ``base`` as the defaults: flags of the call, and settings as one mapping."""
+    tyro = require("tyro", extra="train", what="disentangle_ext.train")
+    settings = Settings(**{each.name: getattr(base, each.name) for each in dataclasses.fields(Settings)})
+    parts = zip(("objective", "network", "data"), part_options(base.model, base.network, base.data))
+    flat = base.flat()
+    options = [_group(name, each, flat) for name, each in parts if each]
+    groups: list[tuple[str, type, Any]] = [("flags", Flags, defaults), ("settings", Settings, settings), *options]
+    everything: type[Any] = dataclasses.make_dataclass(
+        "Everything", [(name, Annotated[kind, tyro.conf.arg(name="")], value) for name, kind, value in groups]
+    )
+    parsed = tyro.cli(
+        everything,
+        args=list(argv),
+        prog=PROGRAM,
+        description=_description(base),
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    values = dataclasses.asdict(parsed.settings)
+    for name, _, _ in options:
+        values.update(dataclasses.asdict(getattr(parsed, name)))
+    return parsed.flags, values
+
+
+def _group(name: str, options: list[Option], values: dict[str, Any]) -> tuple[str, type, Any]:
+    """A dataclass of options, and its instance with the values they have so far."""
+    tyro = require("tyro", extra="train", what="disentangle_ext.train")
+    fields = [(each.name, Annotated[each.type, tyro.conf.arg(help=each.help)]) for each in options]
+    kind: type[Any] = dataclasses.make_dataclass(name.capitalize(), fields, frozen=True)
+    return name, kind, kind(**{each.name: values[each.name] for each in options})
+
+
+def _description(base: TrainConfig) -> str:
+    return "\n\n".join(
+        [
+            "Train a model, picture it and score it.",
+            f"models: {', '.join(sorted(OBJECTIVES))}",
+            f"data sets: {', '.join(sorted(DATASETS))}",
+            f"networks: {', '.join(sorted(NETWORKS))}",
+            f"The options below are those of --model {base.model} --data {base.data} --network {base.network}; "
+            "another choice may have others.",
+        ]
+    )
+
+
+def _compare(config: TrainConfig, stored: TrainConfig, folder: Path) -> None:
+    new, old = config.flat(), stored.flat()
+    for key in {**old, **new}:
+        if new.get(key) != old.get(key):
+            flag = "--" + key.replace("_", "-")
+            raise ValueError(
+                f"train: --resume: {flag} is {old.get(key, 'absent')} in {folder / CONFIG}, and now "
+                f"{new.get(key, 'absent')}: leave it as it was, or start another run with another --output-dir"
+            )

@@ -1,0 +1,188 @@
+"""The settings of a run, as one flat mapping in files and one dataclass in code."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from disentangle_ext._extras import require
+from disentangle_ext._names import choose
+from disentangle_ext.data import DATASETS
+from disentangle_ext.models import NETWORKS
+from disentangle_ext.models.vae import LIKELIHOODS
+from disentangle_ext.objectives import OBJECTIVES
+from disentangle_ext.training.options import REQUIRED, Option, coerce, options_of
+from disentangle_ext.training.schedule import LRSchedule
+
+Precision = Literal["fp32", "bf16"]
+
+DATA_PREFIX = "data_"
+"""Begins the options of a data set in files and, as --data-, on the command line."""
+
+# What the session supplies itself, or what is a setting of the whole run and so not of one part.
+_OF_THE_RUN = ("image_shape", "latent_dim", "dataset_size", "likelihood", "device")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every run has, whatever its objective, network and data set."""
+
+    model: str
+    """objective to minimise; the list is above"""
+    data: str
+    """data set; the list is above"""
+    seed: int = 0
+    """decides initial weights, data order and noise"""
+    network: str = "conv"
+    """encoder and decoder: conv (the study's) or mlp (Chen's)"""
+    latent_dim: int = 10
+    """number of latents"""
+    likelihood: str = "bernoulli"
+    """p(x|z): bernoulli, gaussian or laplace"""
+    batch_size: int = 64
+    """images in a batch"""
+    max_steps: int = 300_000
+    """number of updates"""
+    lr: float = 1e-4
+    """learning rate of Adam (betas .9 and .999, eps 1e-8)"""
+    lr_schedule: LRSchedule = "constant"
+    """constant, or half a cosine down to 5 %"""
+    lr_warmup: int = 0
+    """steps over which the learning rate first rises from zero"""
+    precision: Precision = "fp32"
+    """bf16: networks in bfloat16 by autocast; weights, losses and ops stay in float32"""
+    threads: int = 0
+    """CPU threads, 0: as many as torch chooses; networks as small as those of --quick are fastest with 1"""
+    log_every: int = 100
+    """steps between two lines of metrics.jsonl"""
+    checkpoint_every: int = 1000
+    """steps between two checkpoints"""
+
+
+@dataclass(frozen=True)
+class TrainConfig(Settings):
+    """Everything that decides what a run computes."""
+
+    objective_options: dict[str, Any] = field(default_factory=dict)
+    network_options: dict[str, Any] = field(default_factory=dict)
+    data_options: dict[str, Any] = field(default_factory=dict)
+
+    def flat(self) -> dict[str, Any]:
+        """The one mapping that config.yaml holds."""
+        values = {name: getattr(self, name) for name in core_fields()}
+        data = {DATA_PREFIX + name: value for name, value in self.data_options.items()}
+        return {**values, **self.objective_options, **self.network_options, **data}
+
+
+def core_fields() -> dict[str, Option]:
+    """The settings that every run has."""
+    hints = typing.get_type_hints(Settings)
+    return {
+        each.name: Option(
+            each.name, hints[each.name], REQUIRED if each.default is dataclasses.MISSING else each.default, ""
+        )
+        for each in dataclasses.fields(Settings)
+    }
+
+
+def part_options(model: str, network: str, data: str) -> tuple[list[Option], list[Option], list[Option]]:
+    """The options of an objective, a network and a data set, the last with their prefix.
+
+    Raises:
+        ValueError: for an unknown name; the nearest known one is suggested.
+    """
+    objective = options_of(OBJECTIVES[choose("train: model", model, OBJECTIVES)], without=_OF_THE_RUN)
+    net = options_of(NETWORKS[choose("train: network", network, NETWORKS)], without=_OF_THE_RUN)
+    images = options_of(DATASETS[choose("train: data set", data, DATASETS)], without=_OF_THE_RUN)
+    return objective, net, [dataclasses.replace(each, name=DATA_PREFIX + each.name) for each in images]
+
+
+def resolve(values: Mapping[str, Any], *, source: str = "train") -> TrainConfig:
+    """The configuration that a flat mapping states; what it leaves out keeps its default.
+
+    Args:
+        values: settings by name, for example of a configuration file.
+        source: who states them; begins an error.
+
+    Raises:
+        ValueError: for a key that does not exist for this model, network and data set (the nearest is suggested), a
+            value of the wrong type or out of range, or a setting that is missing.
+    """
+    core = core_fields()
+    for name in ("model", "data"):
+        if name not in values:
+            known = OBJECTIVES if name == "model" else DATASETS
+            raise ValueError(f"{source}: {name} is not given; there are: {', '.join(sorted(known))}")
+    network = values.get("network", core["network"].default)
+    parts = part_options(str(values["model"]), str(network), str(values["data"]))
+    known_options = {**core, **{option.name: option for part in parts for option in part}}
+    for key in values:
+        choose(f"{source}: option", key, known_options)
+    given = {key: coerce(value, known_options[key].type, f"{source}: {key}") for key, value in values.items()}
+
+    def fill(options: typing.Iterable[Option]) -> dict[str, Any]:
+        filled = {option.name: given.get(option.name, option.default) for option in options}
+        missing = [name for name, value in filled.items() if value is REQUIRED]
+        if missing:
+            raise ValueError(f"{source}: {missing[0]} is not given, and has no default")
+        return filled
+
+    config = TrainConfig(
+        **fill(core.values()),
+        objective_options=fill(parts[0]),
+        network_options=fill(parts[1]),
+        data_options={name.removeprefix(DATA_PREFIX): value for name, value in fill(parts[2]).items()},
+    )
+    validate(config, source)
+    return config
+
+
+def validate(config: TrainConfig, source: str = "train") -> None:
+    """Check the ranges of what this module knows; networks, objectives and data sets check their own options.
+
+    Raises:
+        ValueError: "train: lr must be greater than 0, got -1.0".
+    """
+    choose(f"{source}: likelihood", config.likelihood, LIKELIHOODS)
+    for name in ("latent_dim", "batch_size", "max_steps", "log_every", "checkpoint_every"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{source}: {name} must be at least 1, got {getattr(config, name)}")
+    for name in ("seed", "lr_warmup", "threads"):
+        if getattr(config, name) < 0:
+            raise ValueError(f"{source}: {name} must be at least 0, got {getattr(config, name)}")
+    if not config.lr > 0:
+        raise ValueError(f"{source}: lr must be greater than 0, got {config.lr}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a configuration file, with - and _ alike in its keys.
+
+    Raises:
+        ValueError: if there is no such file, or it is no YAML mapping.
+    """
+    yaml = require("yaml", extra="train", what="read_yaml")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"train: cannot read configuration file {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"train: configuration file {path} is no YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ValueError(f"train: configuration file {path} must hold a mapping, got a {type(content).__name__}")
+    return {str(key).replace("-", "_"): value for key, value in content.items()}
+
+
+def to_yaml(config: TrainConfig) -> str:
+    """The text of a configuration file that states every setting."""
+    yaml = require("yaml", extra="train", what="to_yaml")
+    plain = {
+        key: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+        for key, value in config.flat().items()
+    }
+    return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))

@@ -1,0 +1,115 @@
+"""The keyword arguments of a network, an objective or a data set, as options for flags and configuration files."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REQUIRED: Any = inspect.Parameter.empty
+"""The default of an option that has none."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword argument."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+
+
+def options_of(make: Callable[..., Any], *, without: Collection[str] = ()) -> list[Option]:
+    """The keyword arguments of ``make``, with the help from its docstring's "Args:".
+
+    Args:
+        make: a class or function.
+        without: arguments that the caller supplies.
+    """
+    function = make.__init__ if inspect.isclass(make) else make
+    hints = typing.get_type_hints(function)
+    help_ = argument_help(inspect.getdoc(make) or "")
+    return [
+        Option(parameter.name, hints[parameter.name], parameter.default, help_.get(parameter.name, ""))
+        for parameter in inspect.signature(make).parameters.values()
+        if parameter.name not in without and parameter.kind is not parameter.VAR_KEYWORD
+    ]
+
+
+def argument_help(doc: str) -> dict[str, str]:
+    """The entries of the "Args:" section of a Google-style docstring, each on one line and without its full stop."""
+    section = re.search(r"^Args:\n((?:[ ]+.*\n?|\n)*)", doc, flags=re.MULTILINE)
+    if section is None:
+        return {}
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section.group(1), flags=re.MULTILINE)
+    return {name: " ".join(text.split()).removesuffix(".") for name, text in entries}
+
+
+def coerce(value: Any, kind: Any, where: str) -> Any:
+    """``value``, as a YAML file gives it, as an instance of ``kind``.
+
+    YAML reads 1e-4 as a string and 1 as an integer where a float is meant; both are taken as the float.
+
+    Args:
+        value: what the file holds.
+        kind: bool, int, float, str, Path, a Literal of strings, a tuple or a union of these.
+        where: names the key in the error.
+
+    Raises:
+        ValueError: "config.yaml: lr must be a float, got 'fast'".
+    """
+    arguments = typing.get_args(kind)
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        return _coerce_union(value, arguments, where)
+    if origin is typing.Literal:
+        if value in arguments:
+            return value
+        raise ValueError(f"{where} must be one of {', '.join(map(str, arguments))}, got {value!r}")
+    if origin is tuple and isinstance(value, (list, tuple)):
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
+        if len(kinds) == len(value):
+            return tuple(coerce(item, each, where) for item, each in zip(value, kinds, strict=True))
+    result = _coerce_scalar(value, kind)
+    if result is None:
+        raise ValueError(f"{where} must be {_describe(kind)}, got {value!r}")
+    return result
+
+
+def _coerce_union(value: Any, kinds: tuple[Any, ...], where: str) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    for kind in kinds:
+        try:
+            return coerce(value, kind, where)
+        except ValueError:
+            continue
+    raise ValueError(f"{where} must be {' or '.join(map(_describe, kinds))}, got {value!r}")
+
+
+def _coerce_scalar(value: Any, kind: Any) -> Any:
+    """The converted value, or None where it is no ``kind``."""
+    if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            return None
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if kind is Path and isinstance(value, (str, Path)):
+        return Path(value)
+    is_bool = isinstance(value, bool)
+    return value if kind in (bool, int, str) and isinstance(value, kind) and is_bool == (kind is bool) else None
+
+
+def _describe(kind: Any) -> str:
+    if kind is type(None):
+        return "null"
+    name = getattr(kind, "__name__", str(kind))
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"

@@ -1,0 +1,149 @@
+"""The folder a run is written to: which files it holds, and how each is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+CONFIG = "config.yaml"
+ENVIRONMENT = "env.json"
+METRICS = "metrics.jsonl"
+MODEL = "model.safetensors"
+RECONSTRUCTIONS = "reconstructions.png"
+TRAVERSALS = "traversals.png"
+SCORES = "scores.json"
+DONE = "DONE"
+CHECKPOINTS = "checkpoints"
+
+_FILES = (CONFIG, ENVIRONMENT, METRICS, MODEL, RECONSTRUCTIONS, TRAVERSALS, SCORES, DONE)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that ``path`` holds the old content or the new, whatever happens on the way.
+
+    The content is on the disk before the name is: otherwise a power cut could leave the name with an empty file.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class RunFolder:
+    """One run on disk.
+
+    Args:
+        path: the folder; made when the run starts.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    @property
+    def is_run(self) -> bool:
+        return (self.path / CONFIG).is_file()
+
+    @property
+    def is_done(self) -> bool:
+        return (self.path / DONE).is_file()
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / CHECKPOINTS
+
+    def start(self, config: str, *, overwrite: bool = False) -> None:
+        """Make the folder and write its configuration, before the first step.
+
+        Args:
+            config: the text of config.yaml.
+            overwrite: remove what a run has left there.
+
+        Raises:
+            FileExistsError: if it holds a run and ``overwrite`` is not given, or files that are no run's.
+        """
+        if self.is_run and not overwrite:
+            state = "a finished run" if self.is_done else "an unfinished run"
+            advice = "" if self.is_done else "--resume to go on with it, or "
+            raise FileExistsError(
+                f"train: --output-dir {self.path} holds {state}: give {advice}another --output-dir, "
+                "or --overwrite to replace it"
+            )
+        if self.is_run:
+            self._clear()
+        elif self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
+            raise FileExistsError(
+                f"train: --output-dir {self.path} must be a new or empty folder, or one that holds a run"
+            )
+        self.checkpoints.mkdir(parents=True)
+        write_atomically(self.path / CONFIG, config.encode())
+        self.write_json(ENVIRONMENT, environment())
+
+    def _clear(self) -> None:
+        # Only what a run writes, by name: a person's own notes in the folder stay. CONFIG goes last, so that a
+        # clearing that was cut short is still recognised as a run.
+        for path in self.checkpoints.glob("*"):
+            path.unlink()
+        if self.checkpoints.is_dir():
+            self.checkpoints.rmdir()
+        for name in reversed(_FILES):
+            (self.path / name).unlink(missing_ok=True)
+
+    def write_json(self, name: str, content: Any) -> None:
+        write_atomically(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """One line of metrics.jsonl, on its way to the disk when this returns."""
+        with open(self.path / METRICS, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a last line that was cut short is left out."""
+        path = self.path / METRICS
+        rows = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def forget_metrics_after(self, step: int) -> None:
+        """Drop the lines that a resumed run will write again."""
+        kept = [json.dumps(row) + "\n" for row in self.read_metrics() if row["step"] <= step]
+        write_atomically(self.path / METRICS, "".join(kept).encode())
+
+    def finish(self) -> None:
+        """Mark the run as complete and remove its checkpoints: model.safetensors holds the weights."""
+        write_atomically(self.path / DONE, b"")
+        for path in self.checkpoints.glob("*"):
+            path.unlink()
+        if self.checkpoints.is_dir():
+            self.checkpoints.rmdir()
+
+
+def environment() -> dict[str, Any]:
+    """The versions that a run was made with. No host, user or path: a folder of runs can be published."""
+    import numpy
+
+    import disentangle_ext
+
+    return {
+        "disentangle_ext": disentangle_ext.__version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": numpy.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "build_info": disentangle_ext.build_info(),
+    }

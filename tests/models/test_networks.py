@@ -1,0 +1,116 @@
+"""The networks have the layers that the papers state."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from disentangle_ext.models import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder, build_vae
+
+
+def convolutions(module: nn.Module) -> list[tuple[int, int, int, int]]:
+    """(in, out, kernel, stride) of each convolution."""
+    layers = [each for each in module.modules() if isinstance(each, (nn.Conv2d, nn.ConvTranspose2d))]
+    return [(each.in_channels, each.out_channels, each.kernel_size[0], each.stride[0]) for each in layers]
+
+
+def linears(module: nn.Module) -> list[tuple[int, int]]:
+    return [(each.in_features, each.out_features) for each in module.modules() if isinstance(each, nn.Linear)]
+
+
+def test_study_encoder() -> None:
+    encoder = ConvEncoder((3, 64, 64), 10)
+    assert convolutions(encoder) == [(3, 32, 4, 2), (32, 32, 4, 2), (32, 64, 2, 2), (64, 64, 2, 2)]
+    assert linears(encoder) == [(1024, 256), (256, 20)]
+    assert encoder(torch.rand(2, 3, 64, 64)).shape == (2, 20)
+
+
+def test_study_decoder() -> None:
+    decoder = ConvDecoder((3, 64, 64), 10)
+    assert linears(decoder) == [(10, 256), (256, 1024)]
+    assert convolutions(decoder) == [(64, 64, 4, 2), (64, 32, 4, 2), (32, 32, 4, 2), (32, 3, 4, 2)]
+    assert decoder(torch.rand(2, 10)).shape == (2, 3, 64, 64)
+
+
+def test_encoder_of_4x4_kernels() -> None:
+    encoder = ConvEncoder((1, 64, 64), 10, kernels="4x4")
+    assert convolutions(encoder) == [(1, 32, 4, 2), (32, 32, 4, 2), (32, 64, 4, 2), (64, 64, 4, 2)]
+    assert encoder(torch.rand(2, 1, 64, 64)).shape == (2, 20)
+
+
+@pytest.mark.parametrize("kernels", ["study", "4x4"])
+def test_pair_for_32_pixels(kernels: str) -> None:
+    model = build_vae("conv", (1, 32, 32), 6, base_channels=8, kernels=kernels)
+    size = 2 if kernels == "study" else 4
+    assert convolutions(model.encoder) == [(1, 8, 4, 2), (8, 8, 4, 2), (8, 16, size, 2)]
+    assert convolutions(model.decoder) == [(16, 8, 4, 2), (8, 8, 4, 2), (8, 1, 4, 2)]
+    assert model(torch.rand(2, 1, 32, 32)).reconstruction.shape == (2, 1, 32, 32)
+
+
+def test_no_activation_after_the_last_layers() -> None:
+    """Both ends must reach either sign: a ReLU at the end would cut one off."""
+    torch.manual_seed(0)
+    encoder, decoder = ConvEncoder((1, 32, 32), 6), ConvDecoder((1, 32, 32), 6)
+    for output in (encoder(torch.rand(8, 1, 32, 32)), decoder(torch.randn(8, 6))):
+        assert output.min() < 0 < output.max()
+
+
+def test_chen_mlp() -> None:
+    encoder, decoder = MLPEncoder((1, 64, 64), 10), MLPDecoder((1, 64, 64), 10)
+    assert linears(encoder) == [(4096, 1200), (1200, 1200), (1200, 20)]
+    assert linears(decoder) == [(10, 1200), (1200, 1200), (1200, 1200), (1200, 4096)]
+    kinds = [type(each) for each in (*encoder.layers, *decoder.layers)]
+    assert kinds.count(nn.ReLU) == 2
+    assert kinds.count(nn.Tanh) == 3
+    assert decoder(encoder(torch.rand(2, 1, 64, 64))[:, :10]).shape == (2, 1, 64, 64)
+
+
+def test_conv_starts_glorot_uniform() -> None:
+    encoder = ConvEncoder((1, 64, 64), 10)
+    second = [each for each in encoder.modules() if isinstance(each, nn.Conv2d)][1]
+    bound = (6 / (32 * 16 + 32 * 16)) ** 0.5
+    assert second.weight.abs().max() <= bound
+    assert second.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+    head_bound = (6 / (256 + 10)) ** 0.5
+    assert 0.97 * head_bound < encoder.posterior.weight.abs().max() <= head_bound
+    for layer in encoder.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            assert layer.bias is not None
+            assert not layer.bias.any()
+
+
+def test_conv_can_start_as_torch_does() -> None:
+    torch.manual_seed(5)
+    encoder = ConvEncoder((1, 64, 64), 10, init="torch")
+    torch.manual_seed(5)
+    first = nn.Conv2d(1, 32, 4, 2, 1)
+    assert torch.equal(encoder.convolutions[0].weight, first.weight)
+    assert torch.equal(encoder.convolutions[0].bias, first.bias)
+    torch.manual_seed(5)
+    decoder = ConvDecoder((1, 64, 64), 10, init="torch")
+    torch.manual_seed(5)
+    assert torch.equal(decoder.hidden[0].weight, nn.Linear(10, 256).weight)
+
+
+@pytest.mark.parametrize("shape", [(1, 48, 48), (1, 64, 32), (1, 128, 128)])
+def test_conv_refuses_other_sizes(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match=r"ConvEncoder: image_shape must be .* got \(1, \d+, \d+\).*'mlp'"):
+        ConvEncoder(shape, 10)
+    with pytest.raises(ValueError, match="ConvDecoder: image_shape"):
+        ConvDecoder(shape, 10)
+
+
+def test_mlp_takes_any_size() -> None:
+    assert build_vae("mlp", (2, 5, 7), 3, width=8)(torch.rand(4, 2, 5, 7)).reconstruction.shape == (4, 2, 5, 7)
+
+
+def test_wrong_options() -> None:
+    with pytest.raises(ValueError, match="ConvEncoder: unknown kernels '4×4'"):
+        ConvEncoder((1, 64, 64), 10, kernels="4×4")
+    with pytest.raises(ValueError, match="base_channels must be at least 1, got 0"):
+        ConvEncoder((1, 64, 64), 10, base_channels=0)
+    with pytest.raises(ValueError, match="ConvDecoder: unknown init 'glorrot': did you mean 'glorot'"):
+        ConvDecoder((1, 64, 64), 10, init="glorrot")
+    with pytest.raises(ValueError, match="width must be at least 1, got 0"):
+        MLPDecoder((1, 64, 64), 10, width=0)

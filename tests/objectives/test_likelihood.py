@@ -1,0 +1,67 @@
+"""Likelihoods against torch.distributions, values and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Laplace, Normal
+
+from disentangle_ext.objectives import bernoulli, gaussian, laplace, negative_log_likelihood
+
+Peer = Callable[[Tensor, Tensor, float], Tensor]
+
+PEERS: dict[str, Peer] = {
+    "bernoulli": lambda output, images, scale: Bernoulli(logits=output).log_prob(images),
+    "gaussian": lambda output, images, scale: Normal(output, scale).log_prob(images),
+    "laplace": lambda output, images, scale: Laplace(output, scale).log_prob(images),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"), [("bernoulli", 1.0), ("gaussian", 1.0), ("gaussian", 0.3), ("laplace", 1.0), ("laplace", 0.3)]
+)
+def test_against_torch_distributions(name: str, scale: float) -> None:
+    torch.manual_seed(0)
+    images = (torch.rand(5, 2, 3, 4, dtype=torch.float64) > 0.5).double()
+    output = (3 * torch.randn(5, 2, 3, 4, dtype=torch.float64)).requires_grad_()
+    ours = negative_log_likelihood(output, images, likelihood=name, scale=scale)
+    theirs = -PEERS[name](output, images, scale).sum((1, 2, 3))
+    assert ours.shape == (5,)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    weight = torch.arange(1.0, 6.0, dtype=torch.float64)
+    (a,) = torch.autograd.grad(ours @ weight, output)
+    (b,) = torch.autograd.grad(theirs @ weight, output)
+    torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_logits_far_out_stay_finite() -> None:
+    logits = torch.tensor([[[[-1000.0, 1000.0]]]])
+    assert bernoulli(logits, torch.tensor([[[[0.0, 1.0]]]])).tolist() == [0.0]
+    assert bernoulli(logits, torch.tensor([[[[1.0, 0.0]]]])).tolist() == [2000.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("function", [bernoulli, gaussian, laplace])
+def test_half_outputs_are_summed_in_float32(function: Callable[..., Tensor], dtype: torch.dtype) -> None:
+    """A sum of 4096 terms in bfloat16 would be off by percents."""
+    output = torch.randn(2, 1, 64, 64).to(dtype)
+    images = torch.rand(2, 1, 64, 64)
+    ours = function(output, images)
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, function(output.double(), images.double()).float(), rtol=1e-5, atol=1e-3)
+
+
+def test_errors() -> None:
+    a, b = torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4, 5)
+    with pytest.raises(ValueError, match=r"bernoulli: .*shape of images \(2, 1, 4, 5\), got \(2, 1, 4, 4\)"):
+        bernoulli(a, b)
+    for scale in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="scale must be greater than 0"):
+            gaussian(a, a, scale=scale)
+    with pytest.raises(ValueError, match="scale must be 1 for likelihood 'bernoulli', got 2"):
+        negative_log_likelihood(a, a, scale=2.0)
+    with pytest.raises(ValueError, match="unknown likelihood 'bernouli': did you mean 'bernoulli'"):
+        negative_log_likelihood(a, a, likelihood="bernouli")

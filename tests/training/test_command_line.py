@@ -1,0 +1,149 @@
+"""From arguments to a request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from disentangle_ext.training.command_line import parse
+from disentangle_ext.training.config import resolve, to_yaml
+
+BASE = ["--model", "beta_tcvae", "--data", "dsprites_like", "--output-dir", "out"]
+
+
+def test_flags() -> None:
+    request = parse(
+        [*BASE, "--max-steps", "7", "--seed", "3", "--precision", "bf16", "--batch-size", "5", "--lr", "1e-3"]
+    )
+    assert request.output_dir == Path("out")
+    config = request.config
+    assert (config.max_steps, config.seed, config.precision, config.batch_size, config.lr) == (7, 3, "bf16", 5, 1e-3)
+    assert not request.resume
+    assert not request.overwrite
+
+
+def test_options_of_the_parts_are_flags() -> None:
+    config = parse(
+        [*BASE, "--beta", "3", "--kl", "decomposed", "--alpha", ".5", "--network=mlp", "--width", "9"]
+    ).config
+    assert config.objective_options == {
+        "beta": 3.0,
+        "alpha": 0.5,
+        "gamma": 1.0,
+        "kl": "decomposed",
+        "estimator": "mws",
+        "scale": 1.0,
+    }
+    assert config.network_options == {"width": 9}
+    assert parse([*BASE, "--data-variant", "quick"]).config.data_options == {"variant": "quick"}
+
+
+def test_precedence(tmp_path: Path) -> None:
+    """Defaults < --quick < --config < flags."""
+    file = tmp_path / "a.yaml"
+    file.write_text("batch_size: 33\nseed: 5\nbeta: 2\n")
+    plain = parse(BASE).config
+    quick = parse([*BASE, "--quick"]).config
+    both = parse([*BASE, "--quick", "--config", str(file), "--seed", "6"]).config
+    assert quick.latent_dim != plain.latent_dim
+    assert quick.data_options == {"variant": "quick"}
+    assert both.latent_dim == quick.latent_dim
+    assert (both.batch_size, both.objective_options["beta"]) == (33, 2.0)
+    assert both.seed == 6
+    # A flag wins also where it states the default.
+    assert parse([*BASE, "--quick", "--latent-dim", "10"]).config.latent_dim == 10
+
+
+def test_a_file_can_hold_everything(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("model: beta_vae\ndata: dsprites_like\noutput-dir: there\nquick: true\nmax_steps: 3\n")
+    request = parse(["--config", str(file)])
+    assert request.output_dir == Path("there")
+    assert (request.config.model, request.config.max_steps) == ("beta_vae", 3)
+    assert request.config.data_options == {"variant": "quick"}
+    assert parse(["--config", str(file), "--output-dir", "here"]).output_dir == Path("here")
+    assert parse(["--config", str(file), "--model", "beta_tcvae"]).config.model == "beta_tcvae"
+
+
+def test_a_resolved_file_gives_the_same_run(tmp_path: Path) -> None:
+    config = parse([*BASE, "--quick", "--beta", "7"]).config
+    file = tmp_path / "config.yaml"
+    file.write_text(to_yaml(config))
+    assert parse(["--config", str(file), "--output-dir", "x"]).config == config
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("betta: 3\n", r"a.yaml: unknown option 'betta': did you mean 'beta'\?"),
+        ("lr: fast\n", "a.yaml: lr must be a float, got 'fast'"),
+        ("model: beta_tcvea\n", "unknown model 'beta_tcvea': did you mean 'beta_tcvae'"),
+    ],
+)
+def test_mistakes_in_a_file(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(content)
+    arguments = BASE if "model" not in content else BASE[2:]
+    with pytest.raises(ValueError, match=message):
+        parse([*arguments, "--config", str(file)])
+
+
+def test_what_is_missing() -> None:
+    with pytest.raises(ValueError, match=r"train: model is not given; there are: .*beta_vae"):
+        parse(BASE[2:])
+    with pytest.raises(ValueError, match=r"train: data is not given; there are: .*dsprites_like"):
+        parse([*BASE[:2], *BASE[4:]])
+    with pytest.raises(ValueError, match="train: --output-dir is not given"):
+        parse(BASE[:4])
+
+
+def test_unknown_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        parse([*BASE, "--betta", "3"])
+    assert error.value.code == 2
+    assert "--beta" in capsys.readouterr().err
+
+
+def test_flags_of_another_objective_are_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--model", "beta_vae", *BASE[2:], "--alpha", "1"])
+    assert "--alpha" in capsys.readouterr().err
+
+
+def test_quick_needs_a_data_set_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from disentangle_ext.presets import quick
+
+    with pytest.raises(ValueError, match="--quick"):
+        quick("beta_vae", "arrays", "conv")
+    for network in ("conv", "mlp"):
+        resolve({"model": "beta_vae", "data": "dsprites_like", "network": network, **quick("beta_vae", None, network)})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(to_yaml(parse([*BASE, "--quick", "--beta", "7"]).config))
+    return folder
+
+
+def test_resume_takes_the_settings_of_the_run(run: Path) -> None:
+    request = parse(["--resume", "--output-dir", str(run)])
+    assert request.resume
+    assert request.config == parse([*BASE, "--quick", "--beta", "7"]).config
+    same = [*BASE[:4], "--quick", "--beta", "7", "--output-dir", str(run), "--resume"]
+    assert parse(same).config == request.config
+
+
+@pytest.mark.parametrize("change", [["--beta", "8"], ["--lr", "1"], ["--model", "beta_vae"]])
+def test_resume_refuses_other_settings(run: Path, change: list[str]) -> None:
+    with pytest.raises(ValueError, match=f"--resume: {change[0]} is|unknown option"):
+        parse(["--resume", "--output-dir", str(run), *change])
+
+
+def test_resume_needs_a_run(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--resume needs --output-dir"):
+        parse(["--resume"])
+    with pytest.raises(ValueError, match=r"--resume: .*none is no run folder: it has no config.yaml"):
+        parse(["--resume", "--output-dir", str(tmp_path / "none")])

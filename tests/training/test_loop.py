@@ -1,0 +1,177 @@
+"""The loop on a small model: what an update does, resuming, and losses that are not finite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from disentangle_ext.data import ArrayData
+from disentangle_ext.models import VAEOutput, build_vae
+from disentangle_ext.objectives import BetaTCVAE, Loss, Objective
+from disentangle_ext.training.checkpoint import last_checkpoint, save_checkpoint
+from disentangle_ext.training.loop import Meter, NonFiniteLossError, Trainer
+from disentangle_ext.training.schedule import Schedule
+
+STEPS = 11
+
+
+def make(
+    seed: int = 0, *, autocast: torch.dtype | None = None, objective: Objective | None = None, lr: float = 1e-3
+) -> Trainer:
+    torch.manual_seed(0)
+    pixels = torch.randint(256, (40, 1, 32, 32), dtype=torch.uint8)
+    model = build_vae("conv", (1, 32, 32), 3, base_channels=4)
+    model = model.to(memory_format=torch.channels_last)
+    return Trainer(
+        model,
+        objective or BetaTCVAE(dataset_size=40),
+        ArrayData(pixels),
+        optimizer=torch.optim.Adam(model.parameters(), fused=True),
+        learning_rate=Schedule(lr, "cosine", 3, STEPS),
+        batch_size=8,
+        seed=seed,
+        autocast=autocast,
+    )
+
+
+def weights(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+
+
+def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    different = [name for name in a if not torch.equal(a[name], b[name])]
+    assert different == []
+
+
+def test_an_update_is_one_adam_step_on_the_objective() -> None:
+    trainer = make()
+    peer = make()
+    images = peer.data.batch(peer.order.index(0))
+    loss = peer.objective(peer.model(images, key=torch.tensor([0, 0])), images)
+    loss.total.backward()
+    torch.optim.Adam(peer.model.parameters(), lr=1e-3 / 3).step()
+    trainer.update()
+    for ours, theirs in zip(trainer.model.parameters(), peer.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_training_reduces_the_loss() -> None:
+    trainer = make()
+    first = trainer.read(trainer.update())["loss"]
+    for _ in range(60):
+        output = trainer.update()
+    assert trainer.read(output)["loss"] < first
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+@pytest.mark.parametrize("cut", [0, 1, 4, 6, STEPS - 1])
+def test_resume_is_bit_exact(tmp_path: Path, cut: int, autocast: torch.dtype | None) -> None:
+    whole = make(autocast=autocast)
+    for _ in range(STEPS):
+        output = whole.update()
+    want = whole.checkpoint()
+    want_row = whole.read(output)
+
+    stopped = make(autocast=autocast)
+    for _ in range(cut):
+        stopped.update()
+    save_checkpoint(tmp_path, stopped.checkpoint())
+    found = last_checkpoint(tmp_path)
+    assert found is not None
+
+    resumed = make(autocast=autocast)
+    with torch.no_grad():
+        for parameter in resumed.model.parameters():
+            parameter.add_(1)
+    resumed.load(found)
+    assert resumed.step == cut
+    while resumed.step < STEPS:
+        output = resumed.update()
+    assert_equal(weights(resumed), weights(whole))
+    assert_equal(resumed.checkpoint().tensors, want.tensors)
+    assert resumed.checkpoint().state == want.state
+    assert resumed.read(output) == want_row
+
+
+def test_global_random_state_has_no_influence() -> None:
+    one, two = make(), make()
+    for trainer, seed in ((one, 1), (two, 2)):
+        torch.manual_seed(seed)
+        for _ in range(3):
+            trainer.update()
+            torch.rand(seed)
+    assert_equal(weights(one), weights(two))
+
+
+def test_seed_decides_order_and_noise() -> None:
+    one, two = make(seed=1), make(seed=2)
+    assert not torch.equal(one.order.index(0), two.order.index(0))
+    a, b = one.update(), two.update()
+    assert not torch.equal(a.z - a.mu, b.z - b.mu)
+
+
+def test_bf16_keeps_weights_and_losses_in_float32() -> None:
+    trainer = make(autocast=torch.bfloat16)
+    output = trainer.update()
+    assert output.reconstruction.dtype == torch.bfloat16
+    assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
+    close, exact = trainer.read(output), make()
+    want = exact.read(exact.update())
+    assert close["loss"] == pytest.approx(want["loss"], rel=0.02)
+    assert close["loss"] != want["loss"]
+
+
+def test_read_averages_terms_since_the_last_read_and_measures_the_last_batch() -> None:
+    trainer = make()
+    single = []
+    for _ in range(3):
+        output = trainer.update()
+        single.append(trainer.read(output))
+    again = make()
+    for _ in range(3):
+        output = again.update()
+    row = again.read(output)
+    assert list(row)[:4] == ["loss", "reconstruction", "kl", "tc_mws"]
+    for name in ("loss", "reconstruction", "kl", "tc_mws"):
+        assert row[name] == pytest.approx(sum(each[name] for each in single) / 3, rel=1e-5)
+    assert row["total_correlation"] == single[-1]["total_correlation"]
+    assert row["total_correlation"] == float(again.objective.measure(output)["total_correlation"])
+
+
+class Breaking(Objective):
+    """A loss whose term ``second`` is infinite from one step on."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0) -> Loss:
+        first = output.reconstruction.square().mean()
+        second = output.kl.mean() * (torch.inf if step >= self.at else 1.0)
+        return Loss(first + second, {"first": first, "second": second})
+
+
+def test_a_loss_that_is_not_finite_names_its_first_step_and_term() -> None:
+    trainer = make(objective=Breaking(3))
+    for _ in range(3):
+        output = trainer.update()
+    assert trainer.read(output)["second"] > 0
+    for _ in range(4):
+        output = trainer.update()
+    with pytest.raises(NonFiniteLossError, match="second is inf at step 3") as error:
+        trainer.read(output)
+    assert (error.value.step, error.value.term) == (3, "second")
+    with pytest.raises(NonFiniteLossError, match="step 3"):
+        trainer.checkpoint()
+
+
+def test_the_total_is_blamed_only_when_no_term_is() -> None:
+    meter = Meter()
+    huge = torch.tensor(3e38)
+    meter.add(5, Loss(huge * 10, {"a": huge, "b": huge}))
+    with pytest.raises(NonFiniteLossError, match="loss is inf at step 5"):
+        meter.check()
