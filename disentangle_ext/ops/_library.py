@@ -58,9 +58,9 @@ def transformed() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
-def batched_first(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Tensor | None, ...]) -> list[Tensor | None]:
+def batched_first(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Any, ...]) -> list[Any]:
     """For vmap rules: every tensor with the mapped dimension in front, where it is one more leading dimension."""
-    out: list[Tensor | None] = []
+    out: list[Any] = []
     for tensor, dim in zip(tensors, in_dims):
         if tensor is None:
             out.append(None)

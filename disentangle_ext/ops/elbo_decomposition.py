@@ -71,10 +71,7 @@ def elbo_decomposition(
     _checks.same(op, "mu", mu, "z", z)
     _checks.same(op, "logvar", logvar, "mu", mu)
     _checks.reduction(op, reduction)
-    component_mu, component_logvar = components if components is not None else (None, None)
-    if component_mu is not None and component_logvar is not None:
-        _checks.rows_like(op, "components[0]", component_mu, "z", z)
-        _checks.same(op, "components[1]", component_logvar, "components[0]", component_mu)
+    component_mu, component_logvar = _components(op, components, z)
     number = _checks.estimator(
         op,
         estimator,
@@ -85,11 +82,24 @@ def elbo_decomposition(
     )
     tensors = _library.under_autocast(z, mu, logvar, component_mu, component_logvar)
     if not available(z.device.type):
-        fields = reference.elbo_decomposition(*tensors, estimator, dataset_size, offset, reduction)
+        fields = reference.elbo_decomposition(
+            *tensors, estimator=estimator, dataset_size=dataset_size, offset=offset, reduction=reduction
+        )
     else:
         settings = (number, dataset_size or 0, offset, _checks.REDUCTIONS.index(reduction))
         fields = _ElboDecomposition.call(*tensors, *settings)[:7]
     return ElboDecomposition(*fields)
+
+
+def _components(op: str, components: tuple[Tensor, Tensor] | None, z: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    if components is None:
+        return None, None
+    if not isinstance(components, (tuple, list)) or len(components) != 2:
+        raise TypeError(f"{op}: components must be a pair (mu, logvar), got {type(components).__name__}")
+    mu, logvar = components
+    _checks.rows_like(op, "components[0]", mu, "z", z)
+    _checks.same(op, "components[1]", logvar, "components[0]", mu)
+    return mu, logvar
 
 
 def total_correlation(

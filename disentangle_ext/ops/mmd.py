@@ -263,8 +263,8 @@ def _(
     x: Tensor, y: Tensor, bandwidth: Tensor, kernel: int, exponent: float, biased: bool, with_grad: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     dtype = _library.compute_dtype(x)
-    grads = (x.new_empty(t.shape if with_grad else (0,), dtype=dtype) for t in (x, y))
-    return x.new_empty(x.shape[:-2], dtype=dtype), *grads
+    grads = [x.new_empty(t.shape if with_grad else (0,), dtype=dtype) for t in (x, y)]
+    return x.new_empty(x.shape[:-2], dtype=dtype), grads[0], grads[1]
 
 
 @_library.register_fake("mmd_backward")

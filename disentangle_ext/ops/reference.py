@@ -201,7 +201,8 @@ def squared_distance(x: Tensor, y: Tensor) -> Tensor:
 
 def kernel_of(d2: Tensor, kernel: str, bandwidth: Tensor, exponent: float) -> Tensor:
     """k as a function of the squared distance, summed over the last axis of `bandwidth` ([.., K], leading dims of d2)."""
-    h = bandwidth[(..., *([None] * (d2.dim() - bandwidth.dim() + 1)), slice(None))].to(d2.dtype)
+    pairs = (..., *([None] * (d2.dim() - bandwidth.dim() + 1)), slice(None))
+    h = bandwidth[pairs].to(d2.dtype)
     d2 = d2[..., None]
     if kernel == "rbf":
         k = torch.exp(-d2 / (2 * h.square()))
