@@ -50,10 +50,9 @@ def rows_like(op: str, name: str, tensor: Tensor, like_name: str, like: Tensor) 
     """The dtype, device, leading dimensions and latent dimension of another argument; any number of rows."""
     same_kind(op, name, tensor, like_name, like)
     if tensor.dim() != like.dim() or tensor.shape[:-2] != like.shape[:-2] or tensor.shape[-1] != like.shape[-1]:
-        wanted = (*like.shape[:-2], "N", like.shape[-1])
-        wanted_text = ", ".join(str(n) for n in wanted)
+        wanted = ", ".join(str(n) for n in (*like.shape[:-2], "N", like.shape[-1]))
         raise ValueError(
-            f"{op}: {name} must have the shape ({wanted_text}) to go with {like_name} {shape(like)}, got {shape(tensor)}"
+            f"{op}: {name} must have the shape ({wanted}) to go with {like_name} {shape(like)}, got {shape(tensor)}"
         )
 
 
@@ -61,9 +60,7 @@ def reduction(op: str, name: str) -> None:
     choose(f"{op}: reduction", name, REDUCTIONS)
 
 
-def estimator(
-    op: str, name: str, *, queries: int, components: int, dataset_size: int | None, offset: int
-) -> int:
+def estimator(op: str, name: str, *, queries: int, components: int, dataset_size: int | None, offset: int) -> int:
     """Checks what the estimator's weights need; returns its number in csrc/math/log_weights.h."""
     choose(f"{op}: estimator", name, ESTIMATORS)
     if name != "uniform":

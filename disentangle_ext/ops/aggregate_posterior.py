@@ -24,9 +24,9 @@ def aggregate_posterior(
     r"""Log-density of M queries under a weighted mixture of N diagonal Gaussians, joint and per latent dimension.
 
     .. math::
-        \log q(z_i) = \operatorname{LSE}_j \Big( w_{ij} + \sum_d \log \mathcal N(z_{id}; \mu_{jd}, e^{\text{logvar}_{jd}}) \Big)
-        \qquad
-        \log q(z_{id}) = \operatorname{LSE}_j \big( w_{ij} + \log \mathcal N(z_{id}; \mu_{jd}, e^{\text{logvar}_{jd}}) \big)
+        \log q(z_i) = \operatorname{LSE}_j \Big( w_{ij} + \sum_d \ell_{ijd} \Big) \qquad
+        \log q(z_{id}) = \operatorname{LSE}_j \big( w_{ij} + \ell_{ijd} \big) \qquad
+        \ell_{ijd} = \log \mathcal N(z_{id}; \mu_{jd}, e^{\text{logvar}_{jd}})
 
     Memory is linear in the inputs: no [M, N] tensor is formed, forward or backward.
 

@@ -82,8 +82,9 @@ def elbo_decomposition(
     )
     tensors = _library.under_autocast(z, mu, logvar, component_mu, component_logvar)
     if not available(z.device.type):
+        z, mu, logvar, component_mu, component_logvar = tensors
         fields = reference.elbo_decomposition(
-            *tensors, estimator=estimator, dataset_size=dataset_size, offset=offset, reduction=reduction
+            z, mu, logvar, component_mu, component_logvar, estimator, dataset_size, offset, reduction
         )
     else:
         settings = (number, dataset_size or 0, offset, _checks.REDUCTIONS.index(reduction))

@@ -65,8 +65,8 @@ def mmd(
     _checks.floating(op, "x", x, 2)
     _checks.rows_like(op, "y", y, "x", x)
     if convention is not None:
-        if (kernel, exponent, estimator) != ("rbf", 1.0, "unbiased") or bandwidth != 1.0:
-            raise ValueError(f"{op}: convention={convention!r} sets kernel, bandwidth, exponent and estimator: give none")
+        if (kernel, exponent, estimator) != ("rbf", 1.0, "unbiased") or not _is_default(bandwidth):
+            raise ValueError(f"{op}: convention={convention!r} sets kernel, bandwidth, exponent and estimator itself")
         kernel, bandwidth, estimator = _convention(op, convention, x.shape[-1])
     number = reference.KERNELS.index(choose(f"{op}: kernel", kernel, reference.KERNELS))
     choose(f"{op}: estimator", estimator, MMD_ESTIMATORS)
@@ -78,7 +78,7 @@ def mmd(
     # The linear estimator costs O(M): there is nothing to fuse.
     if estimator == "linear" or not available(x.device.type):
         return reference.mmd(x, y, h, kernel, exponent, estimator)
-    with_grad = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad) or _library.transformed()
+    with_grad = _library.transformed() or (torch.is_grad_enabled() and (x.requires_grad or y.requires_grad))
     return _Mmd.call(x, y, h, number, exponent, estimator == "biased", with_grad)[0]
 
 
@@ -185,10 +185,14 @@ def _check_rows(op: str, estimator: str, m: int, n: int) -> None:
         raise ValueError(f"{op}: the {estimator} estimator needs at least {least} rows in x and y, got {m} and {n}")
 
 
+def _is_default(bandwidth: Bandwidth) -> bool:
+    return isinstance(bandwidth, (int, float)) and bandwidth == 1
+
+
 def _bandwidth(op: str, value: Bandwidth, kernel: str, x: Tensor, y: Tensor) -> Tensor:
     """The bandwidth as float64 [K] or [.., K] on the device of x, without a sync."""
     if kernel == "energy":
-        if value != 1.0 and not (op == "mmd_test" and value == "median"):
+        if not _is_default(value) and not (op == "mmd_test" and value == "median"):
             raise ValueError(f"{op}: the energy kernel has no bandwidth, got {value!r}")
         value = 1.0
     if isinstance(value, str):
@@ -210,7 +214,7 @@ def _checked_tensor(op: str, value: Tensor, x: Tensor) -> Tensor:
     if value.device != x.device:
         raise ValueError(f"{op}: bandwidth must be on the device of x ({x.device}), got {value.device}")
     value = value.double().reshape(1) if value.dim() == 0 else value.double()
-    if value.numel() == 0 or value.dim() > 1 and value.shape[:-1] != x.shape[:-2]:
+    if value.numel() == 0 or (value.dim() > 1 and value.shape[:-1] != x.shape[:-2]):
         raise ValueError(
             f"{op}: bandwidth must have the shape [K], or [.., K] with the leading dimensions of x {_checks.shape(x)}, "
             f"got {_checks.shape(value)}"

@@ -175,9 +175,7 @@ def elbo_decomposition(
     z, mu, logvar = (t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in (z, mu, logvar))
     component_mu = mu if component_mu is None else component_mu.to(mu.dtype)
     component_logvar = logvar if component_logvar is None else component_logvar.to(mu.dtype)
-    log_qz, marginals = aggregate_posterior(
-        z, component_mu, component_logvar, None, estimator, dataset_size, offset
-    )
+    log_qz, marginals = aggregate_posterior(z, component_mu, component_logvar, None, estimator, dataset_size, offset)
     log_qz_x = normal_log_density(z, mu, logvar).sum(-1)
     log_pz = normal_log_density(z, torch.zeros_like(z), torch.zeros_like(z)).sum(-1)
     log_prod_qz = marginals.sum(-1)
@@ -200,7 +198,7 @@ def squared_distance(x: Tensor, y: Tensor) -> Tensor:
 
 
 def kernel_of(d2: Tensor, kernel: str, bandwidth: Tensor, exponent: float) -> Tensor:
-    """k as a function of the squared distance, summed over the last axis of `bandwidth` ([.., K], leading dims of d2)."""
+    """k as a function of the squared distance, summed over the bandwidths [.., K]."""
     pairs = (..., *([None] * (d2.dim() - bandwidth.dim() + 1)), slice(None))
     h = bandwidth[pairs].to(d2.dtype)
     d2 = d2[..., None]
@@ -225,9 +223,7 @@ def mmd(
     if estimator == "linear":
         return _mmd_linear(x, y, bandwidth, kernel, exponent)
     m, n = x.shape[-2], y.shape[-2]
-    xx, yy, xy = (
-        kernel_of(squared_distance(a, b), kernel, bandwidth, exponent) for a, b in ((x, x), (y, y), (x, y))
-    )
+    xx, yy, xy = (kernel_of(squared_distance(a, b), kernel, bandwidth, exponent) for a, b in ((x, x), (y, y), (x, y)))
     cross = xy.sum((-2, -1)) / (m * n)
     if estimator == "biased":
         return xx.sum((-2, -1)) / m**2 + yy.sum((-2, -1)) / n**2 - 2 * cross
