@@ -10,9 +10,12 @@ from __future__ import annotations
 from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.beta_tcvae import BetaTCVAE, beta_tcvae
 from disentangle_ext.objectives.beta_vae import BetaVAE, beta_vae
+from disentangle_ext.objectives.dip_vae import DIPVAEI, DIPVAEII, dip_penalty, dip_vae
 from disentangle_ext.objectives.likelihood import LIKELIHOODS, bernoulli, gaussian, laplace, negative_log_likelihood
 
 __all__ = [
+    "DIPVAEI",
+    "DIPVAEII",
     "LIKELIHOODS",
     "OBJECTIVES",
     "BetaTCVAE",
@@ -22,10 +25,17 @@ __all__ = [
     "bernoulli",
     "beta_tcvae",
     "beta_vae",
+    "dip_penalty",
+    "dip_vae",
     "gaussian",
     "laplace",
     "negative_log_likelihood",
 ]
 
-OBJECTIVES: dict[str, type[Objective]] = {"beta_tcvae": BetaTCVAE, "beta_vae": BetaVAE}
+OBJECTIVES: dict[str, type[Objective]] = {
+    "beta_tcvae": BetaTCVAE,
+    "beta_vae": BetaVAE,
+    "dip_vae_i": DIPVAEI,
+    "dip_vae_ii": DIPVAEII,
+}
 """The objectives by name."""

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from disentangle_ext import ops
 from disentangle_ext.models import VAEOutput
-from disentangle_ext.objectives import OBJECTIVES, BetaTCVAE, BetaVAE, beta_tcvae, beta_vae
+from disentangle_ext.objectives import (
+    DIPVAEI,
+    DIPVAEII,
+    OBJECTIVES,
+    BetaTCVAE,
+    BetaVAE,
+    beta_tcvae,
+    beta_vae,
+)
 
 B, D, N = 7, 3, 1000
 PIXELS = (1, 4, 5)
@@ -169,4 +177,5 @@ def test_errors(case: Case) -> None:
 
 
 def test_registry_holds_modules_with_equal_names() -> None:
-    assert {"beta_vae": BetaVAE, "beta_tcvae": BetaTCVAE} == OBJECTIVES
+    expected = {"beta_vae": BetaVAE, "beta_tcvae": BetaTCVAE, "dip_vae_i": DIPVAEI, "dip_vae_ii": DIPVAEII}
+    assert expected == OBJECTIVES
