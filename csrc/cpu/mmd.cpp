@@ -79,8 +79,10 @@ std::tuple<Tensor, Tensor, Tensor> mmd_cpu(const Tensor& x_, const Tensor& y_, c
   const Tensor x = prepare(x_, type), y = prepare(y_, type), bandwidth = prepare(bandwidth_, at::kDouble);
   const Shape xs(x), ys(y);
   const int64_t K = bandwidth.size(-1);
-  const bool shared = bandwidth.dim() == 1;
-  TORCH_CHECK(shared || bandwidth.numel() == xs.problems * K, "mmd: bandwidth must be [K] or [.., K], got ", bandwidth.sizes());
+  const int64_t own = bandwidth.dim() - 1;
+  TORCH_CHECK(own >= 0 && K > 0 && own <= x.dim() - 2 && bandwidth.sizes().slice(0, own) == x.sizes().slice(0, own),
+              "mmd: bandwidth must be [K], or [.., K] with leading dimensions of x, got ", bandwidth.sizes());
+  const int64_t problems_each = bandwidth.numel() ? xs.problems / (bandwidth.numel() / K) : 1;
   const Tensor value = at::empty(x.sizes().slice(0, x.dim() - 2), x.options());
   const Tensor grad_x = with_grad ? at::zeros(x.sizes(), x.options()) : at::empty({0}, x.options());
   const Tensor grad_y = with_grad ? at::zeros(y.sizes(), x.options()) : at::empty({0}, x.options());
@@ -88,7 +90,7 @@ std::tuple<Tensor, Tensor, Tensor> mmd_cpu(const Tensor& x_, const Tensor& y_, c
     for (int64_t p = 0; p < xs.problems; ++p) {
       std::vector<KernelScale<scalar_t>> scales;
       for (int64_t k = 0; k < K; ++k)
-        scales.push_back(KernelScale<scalar_t>::make(MmdKernel(kernel), pointer<double>(bandwidth)[shared ? k : p * K + k], exponent));
+        scales.push_back(KernelScale<scalar_t>::make(MmdKernel(kernel), pointer<double>(bandwidth)[p / problems_each * K + k], exponent));
       const Rows<scalar_t> rx{pointer<scalar_t>(x) + p * xs.rows * xs.D, xs.rows}, ry{pointer<scalar_t>(y) + p * ys.rows * ys.D, ys.rows};
       scalar_t* dx = with_grad ? grad_x.mutable_data_ptr<scalar_t>() + p * xs.rows * xs.D : nullptr;
       scalar_t* dy = with_grad ? grad_y.mutable_data_ptr<scalar_t>() + p * ys.rows * ys.D : nullptr;

@@ -29,6 +29,32 @@ def register_fake(op: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     return register
 
 
+def register_vmap(op: str) -> None:
+    """Lets torch.vmap map a raw op: the mapped dimension becomes one more leading dimension of every tensor.
+
+    A shared key is expanded to a key per problem, so every problem sees what it would see alone.
+    """
+
+    def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+        out = raw(op)(*(_batched_first(info.batch_size, dim, arg) for dim, arg in zip(in_dims, args)))
+        if isinstance(out, Tensor):
+            return out, 0
+        # What is left out of the outputs is an empty tensor, without the mapped dimension.
+        return out, tuple(0 if t.dim() and t.shape[0] == info.batch_size else None for t in out)
+
+    if available("cpu"):
+        torch.library.register_vmap(f"{NAMESPACE}::{op}", rule)
+
+
+def _batched_first(size: int, dim: Any, arg: Any) -> Any:
+    if isinstance(arg, (list, tuple)):
+        dims = dim if isinstance(dim, (list, tuple)) else [dim] * len(arg)
+        return [_batched_first(size, each, item) for each, item in zip(dims, arg)]
+    if not isinstance(arg, Tensor):
+        return arg
+    return arg.expand(size, *arg.shape) if dim is None else arg.movedim(dim, 0)
+
+
 def compute_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float32 if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.dtype
 
@@ -42,11 +68,13 @@ def under_autocast(first: Tensor, *others: Tensor | None) -> tuple[Any, ...]:
 
 
 class Op(torch.autograd.Function):
-    """How an op is seen by torch.func: subclasses write ``forward``, ``setup_context``, ``backward`` and ``vmap``.
+    """How an op is seen by torch.func: subclasses write ``forward``, ``setup_context`` and ``backward``.
 
     Everywhere else the raw op brings its own derivative, from csrc/autograd.cpp: a node made in Python costs more than
     a small kernel.
     """
+
+    generate_vmap_rule = True  # from those of the raw ops
 
     @classmethod
     def call(cls, *inputs: Any) -> Any:
@@ -56,16 +84,3 @@ class Op(torch.autograd.Function):
 def transformed() -> bool:
     """Whether a torch.func transform (vmap, grad, jacrev, ..) is active."""
     return torch._C._are_functorch_transforms_active()
-
-
-def batched_first(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Any, ...]) -> list[Any]:
-    """For vmap rules: every tensor with the mapped dimension in front, where it is one more leading dimension."""
-    out: list[Any] = []
-    for tensor, dim in zip(tensors, in_dims):
-        if tensor is None:
-            out.append(None)
-        elif dim is None:
-            out.append(tensor.expand(info.batch_size, *tensor.shape))
-        else:
-            out.append(tensor.movedim(dim, 0))
-    return out

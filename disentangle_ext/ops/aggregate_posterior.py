@@ -113,10 +113,10 @@ class _AggregatePosterior(_library.Op):
         )
         return *grads[:3], None if log_weight is None else grads[3], None, None, None
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, tuple[int, int]]:
-        tensors = _library.batched_first(info, in_dims, inputs[:4])
-        return _AggregatePosterior.apply(*tensors, *inputs[4:]), (0, 0)
+
+
+_library.register_vmap("aggregate_posterior")
+_library.register_vmap("aggregate_posterior_backward")
 
 
 @_library.register_fake("aggregate_posterior")

@@ -152,10 +152,10 @@ class _ElboDecomposition(_library.Op):
         components = (None, None) if inputs[3] is None else out[3:]
         return *out[:3], *components, None, None, None, None
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, tuple[int, ...]]:
-        tensors = _library.batched_first(info, in_dims, inputs[:5])
-        return _ElboDecomposition.apply(*tensors, *inputs[5:]), (0,) * 9
+
+
+_library.register_vmap("elbo_decomposition")
+_library.register_vmap("elbo_decomposition_backward")
 
 
 @_library.register_fake("elbo_decomposition")

@@ -214,9 +214,9 @@ def _checked_tensor(op: str, value: Tensor, x: Tensor) -> Tensor:
     if value.device != x.device:
         raise ValueError(f"{op}: bandwidth must be on the device of x ({x.device}), got {value.device}")
     value = value.double().reshape(1) if value.dim() == 0 else value.double()
-    if value.numel() == 0 or (value.dim() > 1 and value.shape[:-1] != x.shape[:-2]):
+    if value.numel() == 0 or value.shape[:-1] != x.shape[: value.dim() - 1] or value.dim() > x.dim() - 1:
         raise ValueError(
-            f"{op}: bandwidth must have the shape [K], or [.., K] with the leading dimensions of x {_checks.shape(x)}, "
+            f"{op}: bandwidth must have the shape [K], or [.., K] with leading dimensions of x {_checks.shape(x)}, "
             f"got {_checks.shape(value)}"
         )
     if value.device.type == "cpu" and not _library.transformed() and not bool((value > 0).all()):
@@ -253,13 +253,10 @@ class _Mmd(_library.Op):
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         return *_library.raw("mmd_backward")(grad, *ctx.saved_tensors), None, None, None, None, None
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, tuple[int, int, int]]:
-        x, y, bandwidth = inputs[:3]
-        x, y = _library.batched_first(info, in_dims[:2], (x, y))
-        if in_dims[2] is not None or bandwidth.dim() > 1:
-            (bandwidth,) = _library.batched_first(info, in_dims[2:3], (bandwidth,))
-        return _Mmd.apply(x, y, bandwidth, *inputs[3:]), (0, 0, 0)
+
+
+_library.register_vmap("mmd")
+_library.register_vmap("mmd_backward")
 
 
 @_library.register_fake("mmd")

@@ -57,10 +57,10 @@ class _PermuteDims(_library.Op):
         (key,) = ctx.saved_tensors
         return _library.raw("permute_dims_backward")(grad, key), None
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], z: Tensor, key: Tensor) -> tuple[Any, int]:
-        z, key = _library.batched_first(info, in_dims, (z, key))
-        return _PermuteDims.apply(z, key), 0
+
+
+_library.register_vmap("permute_dims")
+_library.register_vmap("permute_dims_backward")
 
 
 @_library.register_fake("permute_dims")

@@ -73,13 +73,10 @@ class _RsampleKL(_library.Op):
         mu, logvar, key = ctx.saved_tensors
         return *_library.raw("rsample_kl_backward")(grad_z, grad_kl, mu, logvar, key, ctx.per_dimension), None, None
 
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], mu: Tensor, logvar: Tensor, key: Tensor, per_dimension: bool
-    ) -> tuple[Any, tuple[int, int]]:
-        # One shared key becomes a key per problem: every problem then sees what it would see alone.
-        mu, logvar, key = _library.batched_first(info, in_dims, (mu, logvar, key))
-        return _RsampleKL.apply(mu, logvar, key, per_dimension), (0, 0)
+
+
+_library.register_vmap("rsample_kl")
+_library.register_vmap("rsample_kl_backward")
 
 
 @_library.register_fake("rsample_kl")
