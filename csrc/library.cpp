@@ -4,6 +4,8 @@
 #include <torch/library.h>
 #include <torch/version.h>
 
+#include <string>
+
 #include "cpu/simd.h"
 
 TORCH_LIBRARY(disentangle_ext, m) {

@@ -4,6 +4,8 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/Exception.h>
 
+#include <optional>
+
 namespace disentangle_ext {
 
 // [.., rows, D] as problems x rows x D.

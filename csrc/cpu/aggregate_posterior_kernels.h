@@ -12,6 +12,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
+#include <memory>
 #include <vector>
 
 #include "cpu/simd.h"
@@ -52,7 +54,7 @@ namespace {
 
 constexpr int kGroup = 4;
 constexpr int64_t kChunk = 64;  // queries that share a pass over the components
-constexpr int kLanes = 16;  // a block is padded to this many components
+constexpr int kLanes = 16;       // a block is padded to this many components
 
 template <typename T>
 T* aligned(std::vector<T>& storage, int64_t size) {

@@ -2,6 +2,7 @@
 // come in transposed blocks, and a row's pairs with a block are a vector.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "cpu/simd.h"

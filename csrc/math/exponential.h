@@ -5,6 +5,8 @@
 // them: never compile with -fassociative-math.
 #pragma once
 
+#include <type_traits>
+
 #include "math/portable.h"
 
 namespace disentangle_ext {
