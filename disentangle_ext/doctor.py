@@ -61,6 +61,24 @@ def cuda_devices() -> str:
     return ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
 
 
+def kernel_problem() -> str:
+    """What is wrong with the kernels in use on this machine, by one small problem; a pure-Python install has none."""
+    if not _extension.available("cpu"):
+        return ""
+    from disentangle_ext import ops
+    from disentangle_ext.ops import reference
+
+    z, mu, logvar = torch.linspace(-2, 2, 3 * 37 * 5, dtype=torch.float64).sin().view(3, 37, 5)
+    try:
+        pairs = zip(ops.aggregate_posterior(z, mu, logvar), reference.aggregate_posterior(z, mu, logvar))
+        errors = [float((kernel - expected).abs().max()) for kernel, expected in pairs]
+    except (RuntimeError, AttributeError) as error:
+        return f"the kernels do not run ({error}): build them again with `{_extension.install_command()}`"
+    if max(errors) < 1e-10:
+        return ""
+    return f"the kernels are off by {max(errors):.1e} from the reference: please report this with the lines above"
+
+
 def extra_lines() -> Iterator[Line]:
     for extra, modules in _extras.EXTRAS.items():
         missing = [name for module, name in modules.items() if importlib.util.find_spec(module) is None]
@@ -79,11 +97,13 @@ def main(arguments: list[str] | None = None) -> int:
         "Exits with 1 if the compiled extension is broken, else with 0.",
     )
     parser.parse_args(arguments)
-    for label, text in [*extension_lines(), *extra_lines()]:
+    problem = _extension.PROBLEM or kernel_problem()
+    kernels = [("self-test", "failed" if problem else "the kernels agree with the reference")]
+    for label, text in [*extension_lines(), *(kernels if _extension.available("cpu") else []), *extra_lines()]:
         print(f"{label:<{WIDTH}}{text}")
-    if _extension.PROBLEM:
-        print(f"\nproblem: {_extension.PROBLEM}")
-    return 1 if _extension.PROBLEM else 0
+    if problem:
+        print(f"\nproblem: {problem}")
+    return 1 if problem else 0
 
 
 if __name__ == "__main__":

@@ -48,6 +48,10 @@ inline void check_components(const at::Tensor& z, const at::Tensor& mu, const at
               op, ": expected z [.., M, D] and components [.., N, D] of one dtype, got ", z.sizes(), " and ", mu.sizes());
 }
 
+inline void check_sizes(const at::Tensor& t, at::IntArrayRef sizes, const char* what) {
+  TORCH_CHECK(!t.defined() || t.sizes() == sizes, what, " must have the shape ", sizes, ", got ", t.sizes());
+}
+
 // Elements of x that share one key [.., 2], whose leading dimensions are the first of x's, all but `own` of them at most.
 inline int64_t elements_per_key(const at::Tensor& x, const at::Tensor& key, int64_t own, const char* op) {
   TORCH_CHECK(key.scalar_type() == at::kLong && key.dim() >= 1 && key.size(-1) == 2 && key.dim() - 1 <= x.dim() - own &&

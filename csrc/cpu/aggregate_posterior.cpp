@@ -132,6 +132,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> aggregate_posterior_backward_cpu(
   const Arguments a(z, mu, logvar, log_weight, estimator, dataset_size, offset);
   const Tensor lq = prepare(log_qz, a.z.scalar_type()), lm = prepare(marginals, a.z.scalar_type());
   const Tensor g = or_zeros(grad_log_qz, lq), h = or_zeros(grad_marginals, lm);
+  for (const Tensor& t : {lq, g}) check_sizes(t, z.sizes().slice(0, z.dim() - 1), "aggregate_posterior_backward: log_qz and its gradient");
+  for (const Tensor& t : {lm, h}) check_sizes(t, z.sizes(), "aggregate_posterior_backward: the marginals and their gradient");
   const Tensor dz = at::empty(z.sizes(), a.z.options()), dmu = at::empty(mu.sizes(), a.z.options()), dlogvar = at::empty(mu.sizes(), a.z.options());
   const Tensor dweight = a.log_weight.defined() ? at::empty(a.log_weight.sizes(), a.z.options()) : at::empty({0}, a.z.options());
   AT_DISPATCH_FLOATING_TYPES(a.z.scalar_type(), "aggregate_posterior_backward", [&] {

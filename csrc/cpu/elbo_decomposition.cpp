@@ -35,6 +35,7 @@ struct Arguments {
     z = prepare(z_, type), mu = prepare(mu_, type), logvar = prepare(logvar_, type);
     component_mu = prepare(component_mu_, type), component_logvar = prepare(component_logvar_, type);
     own_components = !component_mu.defined();
+    TORCH_CHECK(own_components == !component_logvar.defined(), "elbo_decomposition: give component_mu and component_logvar, or neither");
     if (own_components) component_mu = mu, component_logvar = logvar;
     check_components(z, component_mu, component_logvar, "elbo_decomposition");
   }
@@ -158,6 +159,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> elbo_decomposition_backward_c
   const Arguments a(z, mu, logvar, component_mu, component_logvar, estimator, dataset_size, offset, reduction);
   const auto options = a.z.options();
   const Tensor lq = prepare(rows_log_qz, a.z.scalar_type()), lm = prepare(rows_marginals, a.z.scalar_type());
+  check_sizes(lq, z.sizes().slice(0, z.dim() - 1), "elbo_decomposition_backward: rows_log_qz");
+  check_sizes(lm, z.sizes(), "elbo_decomposition_backward: rows_log_qz_marginals");
   const Tensor g = at::empty(lq.sizes(), options), h = at::empty(lm.sizes(), options), dz = at::empty(z.sizes(), options);
   const Tensor dcmu = at::empty(a.component_mu.sizes(), options), dclogvar = at::empty(a.component_mu.sizes(), options);
   const Tensor dmu = a.own_components ? dcmu : at::zeros(z.sizes(), options), dlogvar = a.own_components ? dclogvar : at::zeros(z.sizes(), options);

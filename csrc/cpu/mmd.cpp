@@ -105,6 +105,9 @@ std::tuple<Tensor, Tensor, Tensor> mmd_cpu(const Tensor& x_, const Tensor& y_, c
 // The gradient was computed with the value. x and y are arguments so that a second derivative, which would need them,
 // raises instead of coming back as zero.
 std::tuple<Tensor, Tensor> mmd_backward_cpu(const Tensor& grad, const Tensor& x, const Tensor& y, const Tensor& grad_x, const Tensor& grad_y) {
+  check_sizes(grad_x, x.sizes(), "mmd_backward: grad_x");
+  check_sizes(grad_y, y.sizes(), "mmd_backward: grad_y");
+  check_sizes(grad, x.sizes().slice(0, x.dim() - 2), "mmd_backward: grad");
   const Tensor g = grad.unsqueeze(-1).unsqueeze(-1);
   return {cast(grad_x.mul(g), x.scalar_type()), cast(grad_y.mul(g), y.scalar_type())};
 }

@@ -61,6 +61,8 @@ std::tuple<Tensor, Tensor> rsample_kl_backward_cpu(const std::optional<Tensor>& 
   const at::ScalarType type = compute_type(mu);
   const Tensor m = prepare(mu, type), l = prepare(logvar, type), keys = key.contiguous();
   const Tensor gz = prepare(grad_z, type), gk = prepare(grad_kl, type);
+  check_sizes(gz, mu.sizes(), "rsample_kl_backward: grad_z");
+  check_sizes(gk, per_dimension ? mu.sizes() : mu.sizes().slice(0, mu.dim() - 1), "rsample_kl_backward: grad_kl");
   const Tensor grad_mu = at::empty(mu.sizes(), m.options()), grad_logvar = at::empty(mu.sizes(), m.options());
   AT_DISPATCH_FLOATING_TYPES(type, "rsample_kl_backward", [&] {
     const scalar_t *pm = m.const_data_ptr<scalar_t>(), *pl = l.const_data_ptr<scalar_t>();

@@ -128,11 +128,21 @@ def total_correlation(
 
 
 class _ElboDecomposition(_library.Op):
-    """Inputs: z, mu, logvar, component_mu, component_logvar, estimator, dataset_size, offset, reduction."""
-
     @staticmethod
-    def forward(*inputs: Any) -> tuple[Tensor, ...]:
-        return _library.raw("elbo_decomposition")(*inputs)
+    def forward(
+        z: Tensor,
+        mu: Tensor,
+        logvar: Tensor,
+        component_mu: Tensor | None,
+        component_logvar: Tensor | None,
+        estimator: int,
+        dataset_size: int,
+        offset: int,
+        reduction: int,
+    ) -> tuple[Tensor, ...]:
+        return _library.raw("elbo_decomposition")(
+            z, mu, logvar, component_mu, component_logvar, estimator, dataset_size, offset, reduction
+        )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

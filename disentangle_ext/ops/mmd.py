@@ -70,8 +70,7 @@ def mmd(
         kernel, bandwidth, estimator = _convention(op, convention, x.shape[-1])
     number = reference.KERNELS.index(choose(f"{op}: kernel", kernel, reference.KERNELS))
     choose(f"{op}: estimator", estimator, MMD_ESTIMATORS)
-    if not exponent > 0:
-        raise ValueError(f"{op}: exponent must be positive, got {exponent}")
+    _check_exponent(op, exponent)
     _check_rows(op, estimator, x.shape[-2], y.shape[-2])
     x, y = _library.under_autocast(x, y)
     h = _bandwidth(op, bandwidth, kernel, x, y)
@@ -127,6 +126,7 @@ def mmd_test(
         raise ValueError(f"{op}: permutations must be at least 1, got {permutations}")
     choose(f"{op}: kernel", kernel, reference.KERNELS)
     choose(f"{op}: estimator", estimator, MMD_ESTIMATORS[:2])
+    _check_exponent(op, exponent)
     _check_rows(op, estimator, x.shape[-2], y.shape[-2])
     with torch.no_grad():
         h = _bandwidth(op, bandwidth, kernel, x, y)
@@ -175,6 +175,11 @@ def _convention(op: str, name: str, D: int) -> tuple[str, Bandwidth, str]:
     if name == "wae":
         return "imq", [math.sqrt(s * D) for s in _WAE_SCALES], "unbiased"
     return "rbf", math.sqrt(D), "unbiased"
+
+
+def _check_exponent(op: str, exponent: float) -> None:
+    if not exponent > 0:
+        raise ValueError(f"{op}: exponent must be positive, got {exponent}")
 
 
 def _check_rows(op: str, estimator: str, m: int, n: int) -> None:
@@ -238,11 +243,13 @@ def _median_bandwidth(x: Tensor, y: Tensor) -> Tensor:
 
 
 class _Mmd(_library.Op):
-    """Inputs: x, y, bandwidth, kernel, exponent, biased, with_grad. The gradient comes out of the forward sweep."""
+    """The gradient comes out of the forward sweep."""
 
     @staticmethod
-    def forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-        return _library.raw("mmd")(*inputs)
+    def forward(
+        x: Tensor, y: Tensor, bandwidth: Tensor, kernel: int, exponent: float, biased: bool, with_grad: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return _library.raw("mmd")(x, y, bandwidth, kernel, exponent, biased, with_grad)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from disentangle_ext import _extras, _names, doctor
+from disentangle_ext import _extension, _extras, _names, doctor
+from disentangle_ext.ops import reference
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -79,6 +80,15 @@ def test_the_doctor_says_how_to_get_what_is_missing(capsys, monkeypatch):
     assert lines["extra report"] == 'missing Pillow: pip install "disentangle_ext[report]"'
     assert lines["extra train"].startswith("missing tyro: ")
     assert lines["extra metrics"] == "installed (scikit-learn)"
+
+
+@pytest.mark.skipif(not _extension.available("cpu"), reason="nothing is compiled")
+def test_the_doctor_finds_kernels_that_compute_something_else(capsys, monkeypatch):
+    assert report(capsys)["self-test"] == "the kernels agree with the reference"
+    correct = reference.aggregate_posterior
+    monkeypatch.setattr(reference, "aggregate_posterior", lambda *inputs: [x + 1e-3 for x in correct(*inputs)])
+    assert doctor.main([]) == 1
+    assert "problem: the kernels are off by 1.0e-03" in capsys.readouterr().out
 
 
 def test_the_doctor_explains_itself(run, here):

@@ -84,6 +84,7 @@ def assert_agrees(
     dtype: torch.dtype = torch.float32,
     layout: Callable[[Tensor], Tensor] = lambda t: t,
     intermediate: float = 0.0,
+    exponent: float = 0.0,
 ) -> None:
     """Holds op against reference by the rule above.
 
@@ -93,6 +94,8 @@ def assert_agrees(
         dtype: what the op is given.
         layout: gives the tensors that the op sees other strides.
         intermediate: the largest number on the way to the values, where that is larger than the values.
+        exponent: the largest logarithm whose exponential is a factor of the gradients, where it is large: its ulps are
+            a relative error of theirs.
     """
     ours_in = [None if t is None else layout(t.to(dtype)) for t in inputs]
     plain = [None if t is None else t.contiguous() for t in ours_in]
@@ -113,7 +116,8 @@ def assert_agrees(
             continue
         assert o is not None, f"gradient {i} is missing"
         assert o.dtype == ours_in[i].dtype, f"gradient {i} has the dtype {o.dtype}"
-        _compare(f"gradient {i}", o, e, r, eager_dtype, scale)
+        relative = ulp(exponent, eager_dtype) / torch.finfo(eager_dtype).eps if exponent > 1 else 0.0
+        _compare(f"gradient {i}", o, e, r, eager_dtype, scale + relative * largest(r))
 
 
 def _as(dtype: torch.dtype, tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
