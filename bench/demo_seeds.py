@@ -25,9 +25,9 @@ ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "runs" / "demo_seeds"
 RESULTS = ROOT / "bench" / "results" / "demo_seeds.csv"
 SEEDS = range(5)
-VARIANTS: tuple[tuple[str, float | None], ...] = (("beta_tcvae", None), ("beta_vae", None), ("beta_vae", 4.0))
-"""Model and beta; None is the beta of --quick, the same for both models. It is too much for beta-VAE, so the beta that
-is best for it among 1, 2, 4, 6, 10 and 15 is shown too."""
+VARIANTS: tuple[tuple[str, float | None], ...] = (("beta_tcvae", None), ("beta_vae", None), ("beta_vae", 8.0))
+"""Model and beta; None is the beta of --quick, the same for both models. It is more than suits beta-VAE, which is shown
+with a beta that suits it too: of 1, 2, 4, 6, 8, 10, 15 and 20, it scores best with 6 and 8, and with 8 every time."""
 COLUMNS = ("model", "beta", "seed", "steps", "mig", "seconds", "torch", "disentangle_ext", "recipe")
 INTERRUPTED = 130
 
