@@ -22,7 +22,7 @@ SOURCES := $(shell find csrc build_support -type f -not -name '*.pyc') pyproject
 # Each step of the installation is a file in .venv that holds the seconds it took; bench/demo.py prints them.
 timed = start=$$(date +%s) && $(1) && echo $$(( $$(date +%s) - start )) > $@
 
-.PHONY: demo demo-seeds test lint format bench clean
+.PHONY: demo demo-seeds test lint bench clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
