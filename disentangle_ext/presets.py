@@ -4,9 +4,9 @@
 ``dsprites_like``. 2,500 steps of 64 images, 6 latents, half the study's channels, Adam at 1e-3 falling by a cosine.
 
 beta is 15 for both models, chosen for beta-TCVAE: from 6 to 10 some seeds settle on rotated axes (MIG below .3), and
-at 20 the code of scale fades. MIG by the histogram protocol on all 1,536 images: beta-TCVAE .66 .62 .59 .54 .73 on seeds
-0 to 4, on which the recipe was chosen, and .55 .62 .26 .55 .72 on seeds 5 to 9, on which it was not. beta-VAE loses
-scale at that beta (medians of seeds 0 to 4: .36 at 15, .37 at 10, .49 at 8, .50 at 6, .21 at 4, .13 at 1).
+at 20 the code of scale fades. MIG by the histogram protocol on all 1,536 images: beta-TCVAE .66 .62 .59 .54 .73 on
+seeds 0 to 4, on which the recipe was chosen, and .55 .62 .26 .55 .72 on seeds 5 to 9, on which it was not. beta-VAE
+loses scale at that beta (medians of seeds 0 to 4: .36 at 15, .37 at 10, .49 at 8, .50 at 6, .21 at 4, .13 at 1).
 """
 
 from __future__ import annotations
