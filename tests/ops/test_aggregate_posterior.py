@@ -285,7 +285,14 @@ def test_far_rows_with_weights_given(dtype, device):
 
 
 @estimators
-@pytest.mark.parametrize("distance", [30.0, 1e3])
+@pytest.mark.parametrize(
+    "distance",
+    [
+        30.0,
+        1e3,
+        pytest.param(1e4, marks=pytest.mark.xfail(reason="backward rounds differently from forward", strict=True)),
+    ],
+)
 @pytest.mark.parametrize("kind", ["all dimensions", "one dimension", "some rows"])
 def test_gradients_far_from_every_component_have_the_right_size(kind, distance, estimator, device):
     """Responsibilities come from differences of logarithms as large as 1e8, yet none may exceed 1."""
@@ -296,7 +303,7 @@ def test_gradients_far_from_every_component_have_the_right_size(kind, distance, 
     joint, marginals = reference.aggregate_posterior(*exact, None, estimator, size)
     for a, b in zip(gradients, torch.autograd.grad(joint.sum() + 0.5 * marginals.sum(), exact)):
         # At 1e3 standard deviations an ulp of the logarithm is some hundredths of a nat.
-        assert largest(a.double() - b) <= {30.0: 1e-3, 1e3: 0.5}[distance] * largest(b)
+        assert largest(a.double() - b) <= {30.0: 1e-3, 1e3: 0.5, 1e4: 4.0}[distance] * largest(b)
 
 
 @pytest.mark.parametrize("logvar", [-30.0, -12.0, 12.0, 30.0])
