@@ -30,7 +30,14 @@ DIMS = (1, 2, 10, 33, 128)
 STACKS = (Shape((2,), 1, 33), Shape((2,), 31, 10), Shape((2, 3), 1, 1), Shape((2, 3), 3, 2), Shape((2, 3), 64, 10))
 NASTY = (*(Shape((), batch, D) for batch, D in itertools.product(BATCHES, DIMS)), *STACKS)
 # A few of every kind, for what does not need the whole table.
-SOME = (Shape((), 1, 1), Shape((), 2, 128), Shape((), 3, 2), Shape((), 31, 33), Shape((), 257, 10), Shape((2, 3), 31, 10))
+SOME = (
+    Shape((), 1, 1),
+    Shape((), 2, 128),
+    Shape((), 3, 2),
+    Shape((), 31, 33),
+    Shape((), 257, 10),
+    Shape((2, 3), 31, 10),
+)
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "transposed": lambda t: t.mT.contiguous().mT,
