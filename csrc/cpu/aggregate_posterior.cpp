@@ -26,6 +26,38 @@ Mixture<T> problem_of(const MixtureStack<T>& s, int64_t p) {
           LogWeights<T>::make(s.estimator, s.components, s.dataset_size, s.offset, column)};
 }
 
+// Gradients of the queries that float32 cannot resolve, added to those of all others. Runs of consecutive queries are
+// mixtures of their own in float64, the log-sum-exps included.
+template <typename T>
+void add_far_queries(const Mixture<T>& m, const MixtureGradient<T>& grad, const Queries<T>& side, T* dz) {
+  const auto wide = [](const T* p, int64_t n) { return std::vector<double>(p, p + n); };
+  const int64_t N = m.components, D = m.D;
+  const std::vector<double> mu = wide(m.mu, N * D), logvar = wide(m.logvar, N * D);
+  const std::vector<double> column = m.weights.column ? wide(m.weights.column, N) : std::vector<double>();
+  const LogWeights<T>& w = m.weights;
+  std::vector<double> dmu(N * D), dlogvar(N * D), dweight(N);
+  for (size_t begin = 0, end = 0; begin < side.far.size(); begin = end) {
+    const int64_t first = side.far[begin];
+    while (end < side.far.size() && side.far[end] == first + int64_t(end - begin)) ++end;
+    const int64_t count = int64_t(end - begin);
+    std::vector<double> z = wide(side.z.data() + first * D, count * D), g = wide(grad.g + first, count), h = wide(grad.h + first * D, count * D);
+    for (int64_t i = 0; i < count; ++i) g[i] = grad.log_qz[first + i] == -kInfinity<T> ? 0 : g[i];
+    for (int64_t e = 0; e < count * D; ++e) h[e] = grad.marginals[first * D + e] == -kInfinity<T> ? 0 : h[e];
+    const LogWeights<double> weights{w.estimator,         w.components,  w.offset + first, w.column ? column.data() : nullptr,
+                                     double(w.ordinary), double(w.own), double(w.next)};
+    const Mixture<double> mixture{z.data(), mu.data(), logvar.data(), count, N, D, weights};
+    const Reference<double> reference = reference_of(mixture);
+    std::vector<double> log_qz(count), marginals(count * D), share(count * D);
+    log_densities(mixture, reference, 0, count, log_qz.data(), marginals.data());
+    const MixtureGradient<double> gradient{log_qz.data(), marginals.data(), g.data(),      h.data(),
+                                           dmu.data(),    dlogvar.data(),   grad.log_weight ? dweight.data() : nullptr};
+    log_densities_backward(mixture, reference, gradient, queries_of(mixture, reference, gradient), 0, N, share.data());
+    for (int64_t e = 0; e < count * D; ++e) dz[first * D + e] += T(share[e]);
+    for (int64_t e = 0; e < N * D; ++e) grad.mu[e] += T(dmu[e]), grad.logvar[e] += T(dlogvar[e]);
+    for (int64_t j = 0; j < N && grad.log_weight; ++j) grad.log_weight[j] += T(dweight[j]);
+  }
+}
+
 // A slice of components is one task of backward. Its share of dz is a buffer of its own, so there are few slices.
 int64_t slice_size(int64_t components) {
   constexpr int64_t kMostSlices = 16;
@@ -37,6 +69,11 @@ int64_t slice_size(int64_t components) {
 
 template <typename T>
 void mixture_forward(const MixtureStack<T>& s, T* log_qz, T* marginals) {
+  if (s.components == 0) {  // a density of zero everywhere
+    std::fill_n(log_qz, s.problems * s.queries, -kInfinity<T>);
+    std::fill_n(marginals, s.problems * s.queries * s.D, -kInfinity<T>);
+    return;
+  }
   std::vector<Mixture<T>> mixtures;
   std::vector<Reference<T>> references;
   for (int64_t p = 0; p < s.problems; ++p) mixtures.push_back(problem_of(s, p)), references.push_back(reference_of(mixtures.back()));
@@ -54,6 +91,7 @@ void mixture_backward(const MixtureStack<T>& s, const T* log_qz, const T* margin
                       T* grad_logvar, T* grad_log_weight) {
   const int64_t queries = s.queries * s.D, size = slice_size(s.components), slices = (s.components + size - 1) / size;
   std::fill_n(grad_z, s.problems * queries, T(0));
+  if (s.components == 0) return;
   std::vector<T> shares(slices > 1 ? s.problems * slices * queries : 0, T(0));
   std::vector<Mixture<T>> mixtures;
   std::vector<Reference<T>> references;
@@ -77,6 +115,8 @@ void mixture_backward(const MixtureStack<T>& s, const T* log_qz, const T* margin
     T* dz = grad_z + task / slices * queries;
     for (int64_t e = 0; e < queries; ++e) dz[e] += shares[task * queries + e];
   }
+  for (int64_t p = 0; p < s.problems; ++p)
+    if (!sides[p].far.empty()) add_far_queries(mixtures[p], gradients[p], sides[p], grad_z + p * queries);
 }
 
 template void mixture_forward<float>(const MixtureStack<float>&, float*, float*);

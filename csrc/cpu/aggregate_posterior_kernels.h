@@ -97,7 +97,8 @@ Reference<T> reference_of(const Mixture<T>& m) {
   return r;
 }
 
-// Loads and transposes components first .. first + count; padding has a density of zero.
+// Loads and transposes components first .. first + count. Padding repeats the last one with a density of zero: a scale
+// of zero would make NaN of an infinite query.
 template <typename T>
 DX_CLONES void load_block(Block<T>& b, const Mixture<T>& m, const Reference<T>& r, int64_t first, int64_t count) {
   b.first = first, b.count = count, b.padded = (count + kLanes - 1) / kLanes * kLanes;
@@ -117,7 +118,8 @@ DX_CLONES void load_block(Block<T>& b, const Mixture<T>& m, const Reference<T>& 
       out_peak[j] = half_log2e * (lowest - l);
       b.joint_peak[j] += out_peak[j];
     }
-    for (int64_t j = count; j < b.padded; ++j) out_mu[j] = out_scale[j] = T(0), out_peak[j] = -kInfinity<T>;
+    for (int64_t j = count; j < b.padded; ++j)
+      out_mu[j] = out_mu[count - 1], out_scale[j] = out_scale[count - 1], out_peak[j] = -kInfinity<T>;
   }
 }
 
@@ -299,25 +301,43 @@ namespace {
 // Query-side constants of backward, in base 2 and relative to the bounds.
 template <typename T>
 struct Queries {
+  std::vector<T> z;                  // [queries, D]
   std::vector<T> joint_shift, g;     // [queries]
   std::vector<T> marginal_shift, h;  // [queries, D]
+  std::vector<int64_t> far;          // queries left out of g and h, in ascending order
 };
 
-// A query that no component explains (log q = -inf) has zero gradients.
+// In float32, a shift of 2^8 bits or more leaves its exponential an error of 1e-5: queries so far from every component
+// are left to float64. A joint shift is larger in proportion to D by the looseness of its bound alone.
+template <typename T>
+bool is_far(const Queries<T>& q, int64_t i, int64_t D) {
+  constexpr T kFar = 256;
+  if (sizeof(T) != sizeof(float)) return false;
+  bool far = q.joint_shift[i] > kFar + T(4 * D);
+  for (int64_t d = 0; d < D; ++d) far |= q.marginal_shift[i * D + d] > kFar;
+  return far;
+}
+
+// A density of zero (log q = -inf) has zero gradients. Its query may be infinite, or have an infinite square, which
+// times zero is not zero: the query is moved onto a component first.
 template <typename T>
 Queries<T> queries_of(const Mixture<T>& m, const Reference<T>& r, const MixtureGradient<T>& grad) {
-  const int64_t D = m.D;
-  Queries<T> q{std::vector<T>(m.queries), std::vector<T>(m.queries), std::vector<T>(m.queries * D), std::vector<T>(m.queries * D)};
+  const int64_t M = m.queries, D = m.D;
+  Queries<T> q{std::vector<T>(m.z, m.z + M * D), std::vector<T>(M), std::vector<T>(M), std::vector<T>(M * D), std::vector<T>(M * D), {}};
   const auto set = [](double bound, T log_density, T gradient, T& shift, T& out) {
     const bool empty = log_density == -kInfinity<T>;
     shift = empty ? T(0) : T(kLog2e * (bound - double(log_density)));
     out = empty ? T(0) : gradient;
+    return empty;
   };
   const Bounds<T> bounds(r);
-  for (int64_t i = 0; i < m.queries; ++i) {
+  for (int64_t i = 0; i < M; ++i) {
     set(bounds.joint, grad.log_qz[i], grad.g[i], q.joint_shift[i], q.g[i]);
     for (int64_t d = 0, at = i * D; d < D; ++d, ++at)
-      set(bounds.marginal[d], grad.marginals[at], grad.h[at], q.marginal_shift[at], q.h[at]);
+      if (set(bounds.marginal[d], grad.marginals[at], grad.h[at], q.marginal_shift[at], q.h[at])) q.z[at] = m.mu[d];
+    if (!is_far(q, i, D)) continue;
+    q.far.push_back(i);
+    q.g[i] = 0, std::fill_n(q.h.begin() + i * D, D, T(0));
   }
   return q;
 }
@@ -434,7 +454,7 @@ void log_densities_backward(const Mixture<T>& m, const Reference<T>& r, const Mi
       for (int q = 0; q < kGroup; ++q) {
         const int64_t row = std::min(i + q, m.queries - 1);
         const bool used = q < count;
-        z[q] = m.z + row * D;
+        z[q] = queries.z.data() + row * D;
         h[q] = used ? queries.h.data() + row * D : unused.data();
         shift[q] = used ? queries.marginal_shift.data() + row * D : unused.data() + D;
         out[q] = used ? dz + row * D : unused.data() + 2 * D;

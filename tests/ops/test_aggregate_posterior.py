@@ -282,17 +282,12 @@ def test_far_rows_with_weights_given(dtype, device):
     torch.testing.assert_close(ours[1].double(), marginals, rtol=2e-6, atol=1e-5)
     for gradient in gradients:
         assert gradient.isfinite().all()
+    # Responsibilities are at most 1, so a component's gradient is at most sum_i (g_i + sum_d h_id).
+    assert float(gradients[3].max()) <= 1.001 * (20 + 0.5 * 20 * 5)
 
 
 @estimators
-@pytest.mark.parametrize(
-    "distance",
-    [
-        30.0,
-        1e3,
-        pytest.param(1e4, marks=pytest.mark.xfail(reason="backward rounds differently from forward", strict=True)),
-    ],
-)
+@pytest.mark.parametrize("distance", [30.0, 1e3, 1e4])
 @pytest.mark.parametrize("kind", ["all dimensions", "one dimension", "some rows"])
 def test_gradients_far_from_every_component_have_the_right_size(kind, distance, estimator, device):
     """Responsibilities come from differences of logarithms as large as 1e8, yet none may exceed 1."""
@@ -302,11 +297,9 @@ def test_gradients_far_from_every_component_have_the_right_size(kind, distance, 
     exact = [t.double().requires_grad_() for t in inputs]
     joint, marginals = reference.aggregate_posterior(*exact, None, estimator, size)
     for a, b in zip(gradients, torch.autograd.grad(joint.sum() + 0.5 * marginals.sum(), exact)):
-        # At 1e3 standard deviations an ulp of the logarithm is some hundredths of a nat.
-        assert largest(a.double() - b) <= {30.0: 1e-3, 1e3: 0.5, 1e4: 4.0}[distance] * largest(b)
+        assert largest(a.double() - b) <= 1e-5 * largest(b)
 
 
-@pytest.mark.xfail(reason="backward rounds differently from forward", strict=True)
 @pytest.mark.parametrize("distance", [100.0, 1e3, 1e4])
 def test_far_gradients_are_as_good_as_those_of_plain_pytorch(distance, device):
     """The tolerance rule without its allowance for the exponent: plain float32 stays within 1e-5 at any distance."""
@@ -410,7 +403,6 @@ def test_no_queries(shape, device):
         assert torch.equal(gradient, torch.zeros_like(like))
 
 
-@pytest.mark.xfail(reason="no component gives NaN instead of -inf", strict=True)
 def test_no_components(device):
     """An empty mixture has density zero, as the reference says."""
     z, nothing = torch.zeros(4, 3, device=device), torch.zeros(0, 3, device=device)
@@ -420,7 +412,7 @@ def test_no_components(device):
     assert torch.equal(gradients[0], torch.zeros_like(z))
 
 
-@pytest.mark.parametrize("components", [16, pytest.param(20, marks=pytest.mark.xfail(reason="padding", strict=True))])
+@pytest.mark.parametrize("components", [16, 20])
 def test_a_query_at_infinity(components, device):
     mu = normal(components, 3, device=device).float()
     joint, marginals = ops.aggregate_posterior(torch.full((2, 3), math.inf, device=device), mu, torch.zeros_like(mu))
@@ -428,7 +420,6 @@ def test_a_query_at_infinity(components, device):
     assert torch.isneginf(marginals).all()
 
 
-@pytest.mark.xfail(reason="the gradient of logvar is 0 times infinity", strict=True)
 def test_a_query_whose_squared_distance_overflows(device):
     """1e25 squared is infinite in float32: every density is zero, and so are the gradients."""
     mu = normal(20, 3, device=device).float()
