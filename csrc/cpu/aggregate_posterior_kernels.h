@@ -355,6 +355,11 @@ struct BlockGradient {
   void clear() { std::fill(storage.begin(), storage.end(), T(0)); }
 };
 
+// Responsibilities below this power of two count as zero: they are at most 1 and add up to 1. Products of smaller ones with
+// a gradient would be subnormal, on which a processor is slow.
+template <typename T>
+inline constexpr T kNegligible = sizeof(T) == sizeof(float) ? T(-80) : T(-900);
+
 enum class Weighting { even, uneven, learned };
 
 // Turns the joint densities of the group into g_i p_ij.
@@ -373,7 +378,7 @@ DX_INLINE void joint_responsibilities(Block<T>& b, const T* const* z, const T* g
       }
     }
     DX_SIMD
-    for (int64_t j = 0; j < b.padded; ++j) joint[j] = g[q] * exp2(joint[j] + shift[q]);
+    for (int64_t j = 0; j < b.padded; ++j) joint[j] = g[q] * exp2(joint[j] + shift[q], kNegligible<T>);
   }
 }
 
@@ -383,7 +388,7 @@ DX_INLINE void joint_responsibilities(Block<T>& b, const T* const* z, const T* g
 template <typename T>
 DX_INLINE T gradient_term(T z, T h, T shift, T gp, T m, T s, T peak, T& dmu, T& dlogvar, T& r) {
   const T t = (z - m) * s, t2 = t * t;
-  r = h * exp2(peak + shift - t2);
+  r = h * exp2(peak + shift - t2, kNegligible<T>);
   const T a = gp + r, at = a * t;
   dmu += at;
   dlogvar += a * (T(kLn2) * t2 - T(0.5));

@@ -73,15 +73,14 @@ DX_INLINE T scale_by_power(T p, T rounded) {
   return bit_cast<T>(static_cast<Unsigned>(bit_cast<Bits>(p)) + shifted);
 }
 
-// 2^x for x <= max_exponent. Below min_exponent it returns about 2^min_exponent, not zero: callers compare their sums
-// with a threshold far above. A NaN stays a NaN (the order of the comparison matters).
+// 2^x for x <= max_exponent, and zero below `lowest`, which is at least min_exponent. A NaN stays a NaN.
 template <typename T>
-DX_INLINE T exp2(T x) {
+DX_INLINE T exp2(T x, T lowest = FloatFormat<T>::min_exponent) {
   using F = FloatFormat<T>;
-  x = x < F::min_exponent ? F::min_exponent : x;
   const T rounded = x + F::magic;
   const T f = x - (rounded - F::magic);
-  return scale_by_power(exp2_fraction(f), rounded);
+  const T value = scale_by_power(exp2_fraction(f), rounded);
+  return x < lowest ? T(0) : value;
 }
 
 // e^x to about 1 ulp over the whole range: 0 below, infinity above. The reduction subtracts n ln 2 in two parts.
