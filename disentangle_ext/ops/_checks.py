@@ -63,6 +63,9 @@ def reduction(op: str, name: str) -> None:
 def estimator(op: str, name: str, *, queries: int, components: int, dataset_size: int | None, offset: int) -> int:
     """Checks what the estimator's weights need; returns its number in csrc/math/log_weights.h."""
     choose(f"{op}: estimator", name, ESTIMATORS)
+    for argument, value in (("dataset_size", dataset_size), ("offset", offset)):
+        if value is not None and not isinstance(value, (int, torch.SymInt)):
+            raise TypeError(f"{op}: {argument} must be an int, got {type(value).__name__} {value!r}")
     if name != "uniform":
         if dataset_size is None:
             raise ValueError(f"{op}: dataset_size must be given for the estimator {name!r}")

@@ -59,12 +59,17 @@ def compute_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float32 if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.dtype
 
 
-def under_autocast(first: Tensor, *others: Tensor | None) -> tuple[Any, ...]:
-    """Autocast means float32 here: the casts stand in the graph, where autograd sees them."""
+def under_autocast(first: Tensor, *others: Any) -> tuple[Any, ...]:
+    """Autocast means float32 here, also where a sampled z is float32 beside the half mu of a linear layer.
+
+    Called before dtypes are compared; what is no half tensor passes through. The casts stand in the graph, where
+    autograd sees them.
+    """
     tensors = (first, *others)
     if not torch.is_autocast_enabled(first.device.type):
         return tensors
-    return tuple(t if t is None or t.dtype == torch.float64 else t.float() for t in tensors)
+    half = (torch.float16, torch.bfloat16)
+    return tuple(t.float() if isinstance(t, Tensor) and t.dtype in half else t for t in tensors)
 
 
 class Op(torch.autograd.Function):

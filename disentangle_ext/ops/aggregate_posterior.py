@@ -57,6 +57,7 @@ def aggregate_posterior(
     """
     op = "aggregate_posterior"
     _checks.floating(op, "z", z, 2)
+    z, mu, logvar, log_weight = _library.under_autocast(z, mu, logvar, log_weight)
     _checks.rows_like(op, "mu", mu, "z", z)
     _checks.same(op, "logvar", logvar, "mu", mu)
     components = mu.shape[-2]
@@ -66,7 +67,6 @@ def aggregate_posterior(
         )
     else:
         number = _given_weights(op, log_weight, mu, estimator, dataset_size)
-    z, mu, logvar, log_weight = _library.under_autocast(z, mu, logvar, log_weight)
     if not available(z.device.type):
         return reference.aggregate_posterior(z, mu, logvar, log_weight, estimator, dataset_size, offset)
     return _AggregatePosterior.call(z, mu, logvar, log_weight, number, dataset_size or 0, offset)

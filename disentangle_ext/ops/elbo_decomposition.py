@@ -68,10 +68,16 @@ def elbo_decomposition(
     """
     op = "elbo_decomposition"
     _checks.floating(op, "z", z, 2)
+    component_mu, component_logvar = _pair(op, components)
+    z, mu, logvar, component_mu, component_logvar = _library.under_autocast(
+        z, mu, logvar, component_mu, component_logvar
+    )
     _checks.same(op, "mu", mu, "z", z)
     _checks.same(op, "logvar", logvar, "mu", mu)
     _checks.reduction(op, reduction)
-    component_mu, component_logvar = _components(op, components, z)
+    if components is not None:
+        _checks.rows_like(op, "components[0]", component_mu, "z", z)
+        _checks.same(op, "components[1]", component_logvar, "components[0]", component_mu)
     number = _checks.estimator(
         op,
         estimator,
@@ -80,27 +86,22 @@ def elbo_decomposition(
         dataset_size=dataset_size,
         offset=offset,
     )
-    tensors = _library.under_autocast(z, mu, logvar, component_mu, component_logvar)
     if not available(z.device.type):
-        z, mu, logvar, component_mu, component_logvar = tensors
         fields = reference.elbo_decomposition(
             z, mu, logvar, component_mu, component_logvar, estimator, dataset_size, offset, reduction
         )
     else:
         settings = (number, dataset_size or 0, offset, _checks.REDUCTIONS.index(reduction))
-        fields = _ElboDecomposition.call(*tensors, *settings)[:7]
+        fields = _ElboDecomposition.call(z, mu, logvar, component_mu, component_logvar, *settings)[:7]
     return ElboDecomposition(*fields)
 
 
-def _components(op: str, components: tuple[Tensor, Tensor] | None, z: Tensor) -> tuple[Tensor | None, Tensor | None]:
+def _pair(op: str, components: Any) -> tuple[Any, Any]:
     if components is None:
         return None, None
     if not isinstance(components, (tuple, list)) or len(components) != 2:
         raise TypeError(f"{op}: components must be a pair (mu, logvar), got {type(components).__name__}")
-    mu, logvar = components
-    _checks.rows_like(op, "components[0]", mu, "z", z)
-    _checks.same(op, "components[1]", logvar, "components[0]", mu)
-    return mu, logvar
+    return components[0], components[1]
 
 
 def total_correlation(

@@ -63,6 +63,7 @@ def mmd(
     """
     op = "mmd"
     _checks.floating(op, "x", x, 2)
+    x, y = _library.under_autocast(x, y)
     _checks.rows_like(op, "y", y, "x", x)
     if convention is not None:
         if (kernel, exponent, estimator) != ("rbf", 1.0, "unbiased") or not _is_default(bandwidth):
@@ -72,7 +73,6 @@ def mmd(
     choose(f"{op}: estimator", estimator, MMD_ESTIMATORS)
     _check_exponent(op, exponent)
     _check_rows(op, estimator, x.shape[-2], y.shape[-2])
-    x, y = _library.under_autocast(x, y)
     h = _bandwidth(op, bandwidth, kernel, x, y)
     # The linear estimator costs O(M): there is nothing to fuse.
     if estimator == "linear" or not available(x.device.type):
@@ -205,6 +205,9 @@ def _bandwidth(op: str, value: Bandwidth, kernel: str, x: Tensor, y: Tensor) -> 
         return _median_bandwidth(x, y)
     if isinstance(value, Tensor):
         return _checked_tensor(op, value, x)
+    if not isinstance(value, (int, float, Sequence)):
+        got = type(value).__name__
+        raise TypeError(f"{op}: bandwidth must be a number, a sequence, a Tensor or 'median', got {got}")
     values = [value] if isinstance(value, (int, float)) else [float(v) for v in value]
     if not values or not all(0 < v < math.inf for v in values):
         raise ValueError(f"{op}: bandwidth must be positive, got {value!r}")

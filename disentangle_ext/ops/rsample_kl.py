@@ -47,9 +47,9 @@ def rsample_kl(
     Kingma and Welling 2014, "Auto-encoding variational Bayes"; Salmon et al. 2011 for the generator (Philox4x32-10).
     """
     _checks.floating("rsample_kl", "mu", mu, 1)
+    mu, logvar = _library.under_autocast(mu, logvar)
     _checks.same("rsample_kl", "logvar", logvar, "mu", mu)
     key = make_key("rsample_kl", "mu", mu, mu.shape[:-1], generator, key)
-    mu, logvar = _library.under_autocast(mu, logvar)
     if not available(mu.device.type):
         return reference.rsample_kl(mu, logvar, key, per_dimension)
     return _RsampleKL.call(mu, logvar, key, per_dimension)

@@ -483,3 +483,19 @@ def test_gradients_only_where_they_are_asked_for(op, device):
         for _ in range(2):
             (gradient,) = torch.autograd.grad(value, one[i], retain_graph=True)
             assert_equal(gradient, expected[i])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_takes_a_sampled_z_beside_half_parameters(dtype, device):
+    """As under AMP: a linear layer gives half mu and logvar, rsample_kl a float32 z."""
+    mu = torch.randn(12, 5, device=device).to(dtype).requires_grad_()
+    logvar = torch.randn(12, 5, device=device).to(dtype).requires_grad_()
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        z, _ = ops.rsample_kl(mu, logvar)
+        parts = ops.elbo_decomposition(z, mu, logvar, dataset_size=100)
+        joint, _ = ops.aggregate_posterior(z, mu, logvar)
+        total = parts.total_correlation + joint.mean() + ops.mmd(z, mu)
+    assert z.dtype == total.dtype == torch.float32
+    total.backward()
+    assert mu.grad.dtype == logvar.grad.dtype == dtype
+    assert mu.grad.isfinite().all()

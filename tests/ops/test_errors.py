@@ -207,6 +207,14 @@ def test_dataset_size(op, estimator):
     f(estimator=estimator, dataset_size=8)
 
 
+@pytest.mark.parametrize("argument", ["dataset_size", "offset"])
+@pytest.mark.parametrize("value", [50.0, "50", torch.tensor(50)])
+@pytest.mark.parametrize("op", MIXTURES)
+def test_counts_are_integers(op, value, argument):
+    message = f"{op}: {argument} must be an int, got {type(value).__name__}"
+    refused(TypeError, message, MIXTURES[op], estimator="mss", **{"dataset_size": 100, argument: value})
+
+
 def test_dataset_size_cannot_be_left_out():
     for f in (ops.elbo_decomposition, ops.total_correlation):
         with pytest.raises(TypeError, match="dataset_size"):
@@ -339,6 +347,12 @@ def test_unknown_names(op):
 def test_mmd_test_has_no_linear_estimator():
     message = "mmd_test: unknown estimator 'linear': known: biased, unbiased"
     refused(ValueError, message, ops.mmd_test, X, X, estimator="linear")
+
+
+@pytest.mark.parametrize("op", MMD)
+def test_no_bandwidth(op):
+    message = f"{op}: bandwidth must be a number, a sequence, a Tensor or 'median', got NoneType"
+    refused(TypeError, message, MMD[op], X, X, bandwidth=None)
 
 
 @both
