@@ -194,7 +194,7 @@ def _is_default(bandwidth: Bandwidth) -> bool:
     return isinstance(bandwidth, (int, float)) and bandwidth == 1
 
 
-def _bandwidth(op: str, value: Bandwidth, kernel: str, x: Tensor, y: Tensor) -> Tensor:
+def _bandwidth(op: str, value: Any, kernel: str, x: Tensor, y: Tensor) -> Tensor:
     """The bandwidth as float64 [K] or [.., K] on the device of x, without a sync."""
     if kernel == "energy":
         if not _is_default(value) and not (op == "mmd_test" and value == "median"):
