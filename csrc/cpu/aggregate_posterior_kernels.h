@@ -307,13 +307,13 @@ struct Queries {
   std::vector<int64_t> far;          // queries left out of g and h, in ascending order
 };
 
-// In float32, a shift of 2^8 bits or more leaves its exponential an error of 1e-5: queries so far from every component
-// are left to float64. A joint shift is larger in proportion to D by the looseness of its bound alone.
+// In float32, a shift of 2^8 bits leaves its exponential an error of 1e-5: queries as far as that from every component,
+// and in more than some hundred dimensions all of them, are left to float64.
 template <typename T>
 bool is_far(const Queries<T>& q, int64_t i, int64_t D) {
   constexpr T kFar = 256;
   if (sizeof(T) != sizeof(float)) return false;
-  bool far = q.joint_shift[i] > kFar + T(4 * D);
+  bool far = q.joint_shift[i] > kFar;
   for (int64_t d = 0; d < D; ++d) far |= q.marginal_shift[i * D + d] > kFar;
   return far;
 }
@@ -360,6 +360,9 @@ struct BlockGradient {
 template <typename T>
 inline constexpr T kNegligible = sizeof(T) == sizeof(float) ? T(-80) : T(-900);
 
+template <typename T>
+inline constexpr T kLargest = sizeof(T) == sizeof(float) ? T(1e37) : T(1e300);
+
 enum class Weighting { even, uneven, learned };
 
 // Turns the joint densities of the group into g_i p_ij.
@@ -391,7 +394,8 @@ DX_INLINE T gradient_term(T z, T h, T shift, T gp, T m, T s, T peak, T& dmu, T& 
   r = h * exp2(peak + shift - t2, kNegligible<T>);
   const T a = gp + r, at = a * t;
   dmu += at;
-  dlogvar += a * (T(kLn2) * t2 - T(0.5));
+  const T bounded = t2 > kLargest<T> ? kLargest<T> : t2;  // a narrow component may be infinitely far, and a zero
+  dlogvar += a * (T(kLn2) * bounded - T(0.5));
   return at * s;
 }
 

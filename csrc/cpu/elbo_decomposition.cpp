@@ -66,8 +66,8 @@ template <typename T>
 DX_CLONES void density_terms(int64_t n, const T* z, const T* mu, const T* logvar, T* own, T* prior) {
   DX_SIMD
   for (int64_t e = 0; e < n; ++e) {
-    const T t = z[e] - mu[e];
-    own[e] = logvar[e] + t * t * exp(-logvar[e]);
+    const T t = (z[e] - mu[e]) * exp(T(-0.5) * logvar[e]);  // the precision itself would overflow first
+    own[e] = logvar[e] + t * t;
     prior[e] = z[e] * z[e];
   }
 }
@@ -77,10 +77,10 @@ template <typename T>
 DX_CLONES void row_densities_backward(int64_t D, const T* z, const T* mu, const T* logvar, T g_own, T g_prior, T* dz, T* dmu, T* dlogvar) {
   DX_SIMD
   for (int64_t d = 0; d < D; ++d) {
-    const T t = z[d] - mu[d], precision = exp(-logvar[d]), pull = g_own * t * precision;
+    const T inverse = exp(T(-0.5) * logvar[d]), t = (z[d] - mu[d]) * inverse, pull = g_own * t * inverse;
     dz[d] -= pull + g_prior * z[d];
     dmu[d] += pull;
-    dlogvar[d] += T(0.5) * g_own * (t * t * precision - T(1));
+    dlogvar[d] += T(0.5) * g_own * (t * t - T(1));
   }
 }
 

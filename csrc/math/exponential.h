@@ -156,6 +156,16 @@ DX_INLINE void split(T x, T& m, T& e) {
   e = T(exponent);
 }
 
+// log(1 + x) for x >= 0: the logarithm of the rounded sum, corrected by what the rounding left out.
+template <typename T>
+DX_INLINE T log(T x);
+
+template <typename T>
+DX_INLINE T log1p(T x) {
+  const T sum = T(1) + x;
+  return log(sum) + (x - (sum - T(1))) / sum;
+}
+
 // Natural logarithm of a positive normal number. x - x is zero, but for a NaN, which `split` would lose.
 template <typename T>
 DX_INLINE T log(T x) {

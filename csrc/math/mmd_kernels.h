@@ -15,6 +15,7 @@ struct KernelScale {
   T a, b, exponent;
 
   static KernelScale make(MmdKernel kernel, double h, double exponent) {
+    if (!(h > 0)) h = std::numeric_limits<double>::quiet_NaN();  // which Python cannot refuse without reading it back
     switch (kernel) {
       case MmdKernel::rbf: return {T(kLog2e / (2 * h * h)), T(-1 / (2 * h * h)), T(0)};
       case MmdKernel::rq: return {T(1 / (2 * exponent * h * h)), T(-1 / (2 * h * h)), T(-exponent)};
@@ -33,9 +34,9 @@ DX_INLINE void evaluate(const KernelScale<T>& c, T d2, T& k, T& slope) {
     k = exp2(-c.a * d2);
     slope = c.b * k;
   } else if constexpr (kernel == MmdKernel::rq) {
-    const T base = T(1) + c.a * d2;
-    k = exp(c.exponent * log(base));
-    slope = c.b * k / base;
+    const T u = c.a * d2;  // tiny for a large exponent, whose kernel tends to rbf
+    k = exp(c.exponent * log1p(u));
+    slope = c.b * k / (T(1) + u);
   } else if constexpr (kernel == MmdKernel::imq) {
     k = T(1) / (T(1) + c.a * d2);
     slope = c.b * k * k;

@@ -66,6 +66,8 @@ def estimator(op: str, name: str, *, queries: int, components: int, dataset_size
     for argument, value in (("dataset_size", dataset_size), ("offset", offset)):
         if value is not None and not isinstance(value, (int, torch.SymInt)):
             raise TypeError(f"{op}: {argument} must be an int, got {type(value).__name__} {value!r}")
+        if isinstance(value, int) and value >= 1 << 63:
+            raise ValueError(f"{op}: {argument} must be below 2^63, got {value}")
     if name != "uniform":
         if dataset_size is None:
             raise ValueError(f"{op}: dataset_size must be given for the estimator {name!r}")

@@ -66,7 +66,8 @@ def under_autocast(first: Tensor, *others: Any) -> tuple[Any, ...]:
     autograd sees them.
     """
     tensors = (first, *others)
-    if not torch.is_autocast_enabled(first.device.type):
+    device = first.device.type
+    if device == "meta" or not torch.is_autocast_enabled(device):
         return tensors
     half = (torch.float16, torch.bfloat16)
     return tuple(t.float() if isinstance(t, Tensor) and t.dtype in half else t for t in tensors)

@@ -45,6 +45,7 @@ def mmd(
             "energy" -d (without a bandwidth). The last two have zero gradient between equal points.
         bandwidth: h; several of them (a sequence, or a tensor [K] or [.., K]) sum their kernels; "median" is
             sqrt(median d2 / 2) over at most 1,000 evenly spaced rows of x and y together. It is not differentiated.
+            Where it is a tensor that cannot be read (on an accelerator, compiled, mapped), h <= 0 gives NaN.
         estimator: "unbiased" leaves out the pairs of a point with itself (it can be negative); "biased" is the
             V-statistic; "linear" averages over M / 2 disjoint pairs, M = N even.
         convention: the exact loss of a paper or its program, in place of all of the above. "infovae": rbf with
@@ -119,9 +120,12 @@ def mmd_test(
     """
     op = "mmd_test"
     _checks.floating(op, "x", x, 2)
+    x, y = _library.under_autocast(x, y)
     _checks.rows_like(op, "y", y, "x", x)
     if x.dim() != 2:
         raise ValueError(f"{op}: x must have the shape [M, D], got {_checks.shape(x)}")
+    if not isinstance(permutations, int):
+        raise TypeError(f"{op}: permutations must be an int, got {type(permutations).__name__} {permutations!r}")
     if permutations < 1:
         raise ValueError(f"{op}: permutations must be at least 1, got {permutations}")
     choose(f"{op}: kernel", kernel, reference.KERNELS)
@@ -178,7 +182,7 @@ def _convention(op: str, name: str, D: int) -> tuple[str, Bandwidth, str]:
 
 
 def _check_exponent(op: str, exponent: float) -> None:
-    if not exponent > 0:
+    if not 0 < exponent < math.inf:
         raise ValueError(f"{op}: exponent must be positive, got {exponent}")
 
 
@@ -227,7 +231,8 @@ def _checked_tensor(op: str, value: Tensor, x: Tensor) -> Tensor:
             f"{op}: bandwidth must have the shape [K], or [.., K] with leading dimensions of x {_checks.shape(x)}, "
             f"got {_checks.shape(value)}"
         )
-    if value.device.type == "cpu" and not _library.transformed() and not bool((value > 0).all()):
+    readable = value.device.type == "cpu" and not _library.transformed() and not torch.compiler.is_compiling()
+    if readable and not bool((value > 0).all()):
         raise ValueError(f"{op}: bandwidth must be positive, got {value.tolist()}")
     return value
 

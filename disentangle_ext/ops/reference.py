@@ -200,13 +200,13 @@ def squared_distance(x: Tensor, y: Tensor) -> Tensor:
 def kernel_of(d2: Tensor, kernel: str, bandwidth: Tensor, exponent: float) -> Tensor:
     """k as a function of the squared distance, summed over the bandwidths [.., K]."""
     pairs = (..., *([None] * (d2.dim() - bandwidth.dim() + 1)), slice(None))
-    h = bandwidth[pairs].to(d2.dtype)
+    h = torch.where(bandwidth > 0, bandwidth, math.nan)[pairs].to(d2.dtype)
     d2 = d2[..., None]
     if kernel == "rbf":
         k = torch.exp(-d2 / (2 * h.square()))
     elif kernel in ("rq", "imq"):
         a = 1.0 if kernel == "imq" else exponent
-        k = (1 + d2 / (2 * a * h.square())).pow(-a)
+        k = torch.exp(-a * torch.log1p(d2 / (2 * a * h.square())))
     else:
         # sqrt has an infinite slope at 0: the zero is replaced before it, so its gradient is zero and not NaN.
         zero = d2 == 0

@@ -15,7 +15,7 @@ from disentangle_ext.models import NETWORKS
 from disentangle_ext.objectives import OBJECTIVES
 from disentangle_ext.presets import quick
 from disentangle_ext.training.config import Settings, TrainConfig, part_options, read_yaml, resolve
-from disentangle_ext.training.options import Option
+from disentangle_ext.training.options import Option, coerce
 from disentangle_ext.training.run_folder import CONFIG
 
 PROGRAM = "python -m disentangle_ext.train"
@@ -62,7 +62,8 @@ def parse(argv: Sequence[str]) -> Request:
     """
     early = _peek(argv)
     file = read_yaml(early.config) if early.config else {}
-    defaults = Flags(output_dir=_path(file.pop("output_dir", None)), quick=bool(file.pop("quick", False)))
+    from_quick = coerce(file.pop("quick", False), bool, "train: quick")
+    defaults = Flags(output_dir=_path(file.pop("output_dir", None)), quick=from_quick)
     stored = {} if early.help or not early.resume else _stored(early.output_dir or defaults.output_dir)
     chosen = {name: value for name in ("model", "data", "network") if (value := getattr(early, name))}
     below = {**(_SHOWN if early.help else {}), **stored}
@@ -74,6 +75,8 @@ def parse(argv: Sequence[str]) -> Request:
     stated = {**below, **preset, **above}
     base = resolve(stated, source=f"train: {early.config}" if early.config else "train")
     flags, values = _parse_flags(argv, defaults, base)
+    if flags.resume and flags.overwrite:
+        raise ValueError("train: --resume goes on with a run and --overwrite replaces it: give one of them")
     if flags.output_dir is None:
         raise ValueError("train: --output-dir is not given: the folder that the run is written to")
     config = resolve(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -154,8 +155,10 @@ def validate(config: TrainConfig, source: str = "train") -> None:
     for name in ("seed", "lr_warmup", "threads"):
         if getattr(config, name) < 0:
             raise ValueError(f"{source}: {name} must be at least 0, got {getattr(config, name)}")
-    if not config.lr > 0:
-        raise ValueError(f"{source}: lr must be greater than 0, got {config.lr}")
+    if config.seed >= 1 << 63:
+        raise ValueError(f"{source}: seed must be below 2^63, got {config.seed}")
+    if not 0 < config.lr < math.inf:
+        raise ValueError(f"{source}: lr must be greater than 0 and finite, got {config.lr}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

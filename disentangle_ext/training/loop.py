@@ -168,6 +168,7 @@ class Trainer:
             NonFiniteLossError: instead of a checkpoint that nothing can go on from.
         """
         self.meter.check()
+        self.check_weights()
         moments, optimizer = optimizer_state(self.optimizer)
         total, meter = self.meter.state()
         tensors = {
@@ -177,6 +178,16 @@ class Trainer:
             "meter": total,
         }
         return Checkpoint(self.step, tensors, {"optimizer": optimizer, "meter": meter})
+
+    def check_weights(self) -> None:
+        """Raise if the last update left a weight that is not finite: its loss was measured before it.
+
+        Raises:
+            NonFiniteLossError: with the name of the weight.
+        """
+        for name, weight in self.model.state_dict().items():
+            if not bool(weight.isfinite().all()):
+                raise NonFiniteLossError(self.step - 1, name, math.nan)
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from ``checkpoint``."""

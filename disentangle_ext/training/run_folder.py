@@ -84,19 +84,24 @@ class RunFolder:
             raise FileExistsError(
                 f"train: --output-dir {self.path} must be a new or empty folder, or one that holds a run"
             )
-        self.checkpoints.mkdir(parents=True)
-        write_atomically(self.path / CONFIG, config.encode())
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / CONFIG, config.encode())  # first: by it a folder is known as a run's
+        self.checkpoints.mkdir(exist_ok=True)
         self.write_json(ENVIRONMENT, environment())
 
     def _clear(self) -> None:
         # Only what a run writes, by name: a person's own notes in the folder stay. CONFIG goes last, so that a
         # clearing that was cut short is still recognised as a run.
-        for path in self.checkpoints.glob("*"):
-            path.unlink()
-        if self.checkpoints.is_dir():
-            self.checkpoints.rmdir()
+        self._drop_checkpoints()
         for name in reversed(_FILES):
             (self.path / name).unlink(missing_ok=True)
+
+    def _drop_checkpoints(self) -> None:
+        for pattern in ("step-*.safetensors", ".step-*"):
+            for path in self.checkpoints.glob(pattern):
+                path.unlink()
+        if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
+            self.checkpoints.rmdir()
 
     def write_json(self, name: str, content: Any) -> None:
         write_atomically(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
@@ -125,10 +130,7 @@ class RunFolder:
     def finish(self) -> None:
         """Mark the run as complete and remove its checkpoints: model.safetensors holds the weights."""
         write_atomically(self.path / DONE, b"")
-        for path in self.checkpoints.glob("*"):
-            path.unlink()
-        if self.checkpoints.is_dir():
-            self.checkpoints.rmdir()
+        self._drop_checkpoints()
 
 
 def environment() -> dict[str, Any]:

@@ -430,3 +430,14 @@ def test_a_query_whose_squared_distance_overflows(device):
     assert torch.isneginf(marginals).all()
     for gradient in gradients:
         assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
+@pytest.mark.parametrize("D", [128, 1000, 10000])
+def test_gradients_in_many_dimensions(D, device):
+    """Logarithms of thousands of nats, of which the responsibilities are the differences."""
+    inputs = [torch.randn(4, D, device=device) for _ in range(3)]
+    _, gradients = values_and_gradients(inputs)
+    exact = [t.double().requires_grad_() for t in inputs]
+    joint, marginals = reference.aggregate_posterior(*exact)
+    for a, b in zip(gradients, torch.autograd.grad(joint.sum() + 0.5 * marginals.sum(), exact)):
+        assert largest(a.double() - b) <= 1e-6 * largest(b)

@@ -499,3 +499,18 @@ def test_autocast_takes_a_sampled_z_beside_half_parameters(dtype, device):
     total.backward()
     assert mu.grad.dtype == logvar.grad.dtype == dtype
     assert mu.grad.isfinite().all()
+
+
+def test_meta_tensors():
+    """The reference gives their shapes, where there is neither a kernel nor autocast."""
+    x = torch.zeros(8, 3, device="meta")
+    z, kl = ops.rsample_kl(x, x)
+    assert (z.shape, kl.shape, ops.mmd(x, x).shape) == ((8, 3), (8,), ())
+    assert ops.elbo_decomposition(x, x, x, dataset_size=10).total_correlation.shape == ()
+
+
+def test_mmd_test_under_autocast():
+    x, y = torch.randn(8, 3), torch.randn(8, 3).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        statistic = ops.mmd_test(x, y, permutations=20).statistic
+        torch.testing.assert_close(statistic, ops.mmd(x, y, bandwidth="median"))

@@ -366,3 +366,15 @@ def test_mutual_information_is_at_most_log_n(device):
         for estimator, bound in (("uniform", 64), ("mss", N)):
             out = ops.elbo_decomposition(z, mu, logvar, dataset_size=N, estimator=estimator, reduction="none")
             assert float(out.mutual_information.max()) <= math.log(bound) + 1e-4
+
+
+def test_a_precision_beyond_float32(device):
+    """exp(150) is no float32, but the square of a distance of nothing times it is zero."""
+    x = torch.randn(4, 3, device=device)
+    logvar = torch.full_like(x, -150.0).requires_grad_()
+    parts = ops.elbo_decomposition(x, x, logvar, dataset_size=10)
+    exact = reference.elbo_decomposition(x.double(), x.double(), logvar.double(), None, None, "mss", 10)
+    for ours, expected in zip(parts, exact):
+        torch.testing.assert_close(ours.double(), expected, rtol=1e-5, atol=1e-4)
+    (gradient,) = torch.autograd.grad(parts.log_qz_x, logvar)
+    torch.testing.assert_close(gradient, torch.full_like(x, -0.5 / 4))

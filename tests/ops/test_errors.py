@@ -524,3 +524,16 @@ def test_the_subprocess_notices_crashes_and_silence():
 @pytest.mark.parametrize("call", BAD_CALLS)
 def test_bad_direct_call_raises(call, outcomes):
     assert re.match(r"(RuntimeError|IndexError|NotImplementedError|ValueError): ", outcomes[call]), outcomes[call]
+
+
+def test_permutations_are_an_integer():
+    refused(TypeError, "mmd_test: permutations must be an int, got float 10.5", ops.mmd_test, X, X, permutations=10.5)
+
+
+def test_infinite_exponent():
+    refused(ValueError, "mmd: exponent must be positive, got inf", ops.mmd, X, X, kernel="rq", exponent=float("inf"))
+
+
+def test_dataset_size_beyond_int64():
+    message = "elbo_decomposition: dataset_size must be below 2^63"
+    refused(ValueError, message, ops.elbo_decomposition, X, X, X, dataset_size=1 << 63)

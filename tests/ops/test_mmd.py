@@ -430,3 +430,25 @@ def test_the_test_in_blocks_of_rows(device):
     result = ops.mmd_test(x, y, permutations=20, bandwidth=1.0)
     torch.testing.assert_close(result.statistic, ops.mmd(x, y), rtol=1e-10, atol=1e-12)
     assert result.p_value == pytest.approx(1 / 21)
+
+
+@pytest.mark.parametrize("exponent", [1e3, 1e6, 1e9])
+def test_rational_quadratic_of_a_large_exponent_is_rbf(exponent, device):
+    x, y = (torch.randn(8, 3, device=device) for _ in range(2))
+    rbf = ops.mmd(x, y)
+    for op in (ops.mmd, lambda x, y, **_: reference.mmd(x, y, torch.ones(1).double(), "rq", exponent)):
+        assert float(op(x, y, kernel="rq", exponent=exponent)) == pytest.approx(float(rbf), abs=20 / exponent + 1e-6)
+
+
+def test_a_bandwidth_that_cannot_be_read_gives_nan(device):
+    x, y = (torch.randn(8, 3, device=device) for _ in range(2))
+    h = torch.tensor([0.5, -2.0], device=device)
+    first, second = torch.vmap(lambda h: ops.mmd(x, y, bandwidth=h))(h)
+    assert first == ops.mmd(x, y, bandwidth=0.5)
+    assert second.isnan()
+
+
+def test_a_tensor_of_bandwidths_compiles(device):
+    x, y, h = torch.randn(8, 3, device=device), torch.randn(9, 3, device=device), torch.tensor([1.0, 2.0], device=device)
+    compiled = torch.compile(lambda x, y, h: ops.mmd(x, y, bandwidth=h), fullgraph=True, backend="aot_eager")
+    assert compiled(x, y, h) == ops.mmd(x, y, bandwidth=[1.0, 2.0])
