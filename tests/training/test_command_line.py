@@ -147,3 +147,21 @@ def test_resume_needs_a_run(tmp_path: Path) -> None:
         parse(["--resume"])
     with pytest.raises(ValueError, match=r"--resume: .*none is no run folder: it has no config.yaml"):
         parse(["--resume", "--output-dir", str(tmp_path / "none")])
+
+
+def test_quick_in_a_file_is_a_bool(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text('quick: "false"\n')
+    with pytest.raises(ValueError, match="train: quick must be a bool, got 'false'"):
+        parse([*BASE, "--config", str(tmp_path / "a.yaml")])
+
+
+def test_resume_and_overwrite_exclude_each_other(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(to_yaml(parse(BASE).config))
+    with pytest.raises(ValueError, match="--resume goes on with a run and --overwrite replaces it"):
+        parse(["--resume", "--overwrite", "--output-dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize(("flag", "value"), [("seed", str(1 << 63)), ("lr", "inf")])
+def test_values_beyond_what_a_run_can_hold(flag: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"train: {flag} must be"):
+        parse([*BASE, f"--{flag}", value])

@@ -175,3 +175,12 @@ def test_the_total_is_blamed_only_when_no_term_is() -> None:
     meter.add(5, Loss(huge * 10, {"a": huge, "b": huge}))
     with pytest.raises(NonFiniteLossError, match="loss is inf at step 5"):
         meter.check()
+
+
+def test_weights_that_are_not_finite_are_never_saved() -> None:
+    """The loss of a step is measured before its update: the last one may spoil the weights unseen."""
+    trainer = make(lr=float("inf"))
+    trainer.update()
+    trainer.meter.check()
+    with pytest.raises(NonFiniteLossError, match=r"encoder\..* is nan at step 0"):
+        trainer.checkpoint()

@@ -88,3 +88,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
+def test_overwrite_and_finish_leave_other_files_among_the_checkpoints(folder: RunFolder) -> None:
+    (folder.checkpoints / "step-1.safetensors").touch()
+    (folder.checkpoints / ".step-2.safetensors.partial").touch()
+    (folder.checkpoints / "mine").mkdir()
+    folder.finish()
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["mine"]
+    folder.start("model: y\n", overwrite=True)
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["mine"]
