@@ -61,7 +61,11 @@ def problem_before_loading(config: dict[str, str] | None, running: str) -> str:
     Loaded against another torch, it would at best miss a symbol and at worst crash later.
     """
     if config is None:
-        return f"{PACKAGE} in {_HERE} is a source tree that was not built: run `{install_command()}`"
+        # Python looks in the current folder first: there the tree hides a copy that is installed and well.
+        return (
+            f"{PACKAGE} in {_HERE} is a source tree that was not built: build it in place with "
+            f"`python -m pip install -e {shlex.quote(str(_HERE.parent))}`, or work from another folder"
+        )
     if config["build"] == "compiled" and minor(config["torch"]) != minor(running):
         return (
             f"{PACKAGE} was built for torch {config['torch']} and met torch {running}: build it again with "

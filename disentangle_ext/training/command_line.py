@@ -124,7 +124,7 @@ def _parse_flags(argv: Sequence[str], defaults: Flags, base: TrainConfig) -> tup
     )
     parsed = tyro.cli(
         everything,
-        args=list(argv),
+        args=[each for each in argv if each != "--quick" or not defaults.quick],  # asked for by the file already
         prog=PROGRAM,
         description=_description(base),
         config=(tyro.conf.FlagCreatePairsOff,),

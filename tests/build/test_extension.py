@@ -62,7 +62,8 @@ def test_a_compiled_module_that_does_not_load_explains_itself(package, broken, l
 
 def test_a_tree_that_was_not_built_explains_itself(package, last_line):
     line = last_line()
-    assert f"{package / 'disentangle_ext'} is a source tree that was not built: run `python -m pip install" in line
+    assert f"{package / 'disentangle_ext'} is a source tree that was not built" in line
+    assert f"`python -m pip install -e {package}`, or work from another folder" in line
 
 
 @pytest.mark.parametrize("torch_version", ["2.3.1", torch.__version__])

@@ -165,3 +165,9 @@ def test_resume_and_overwrite_exclude_each_other(tmp_path: Path) -> None:
 def test_values_beyond_what_a_run_can_hold(flag: str, value: str) -> None:
     with pytest.raises(ValueError, match=f"train: {flag} must be"):
         parse([*BASE, f"--{flag}", value])
+
+
+def test_quick_may_be_asked_for_twice(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("quick: true\n")
+    config = [*BASE, "--config", str(tmp_path / "a.yaml")]
+    assert parse([*config, "--quick"]) == parse(config) == parse([*BASE, "--quick"])
