@@ -14,8 +14,8 @@ template <typename T>
 struct KernelScale {
   T a, b, exponent;
 
-  static KernelScale make(MmdKernel kernel, double h, double exponent) {
-    if (!(h > 0)) h = std::numeric_limits<double>::quiet_NaN();  // which Python cannot refuse without reading it back
+  DX_INLINE static KernelScale make(MmdKernel kernel, double h, double exponent) {
+    if (!(h > 0)) h = kNaN;  // which Python cannot refuse without reading it back
     switch (kernel) {
       case MmdKernel::rbf: return {T(kLog2e / (2 * h * h)), T(-1 / (2 * h * h)), T(0)};
       case MmdKernel::rq: return {T(1 / (2 * exponent * h * h)), T(-1 / (2 * h * h)), T(-exponent)};

@@ -7,7 +7,9 @@
 
 #if defined(__CUDACC__)
 #define DX_INLINE __host__ __device__ __forceinline__
+#define DX_UNROLL _Pragma("unroll")
 #else
+#define DX_UNROLL _Pragma("GCC unroll 16")
 // Kernels are cloned per instruction set; a helper that is not inlined would stay at the baseline.
 #define DX_INLINE inline __attribute__((always_inline))
 #endif
@@ -24,6 +26,7 @@ DX_INLINE To bit_cast(From from) {
 
 template <typename T>
 inline constexpr T kInfinity = std::numeric_limits<T>::infinity();
+inline constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 inline constexpr double kLog2e = 1.4426950408889634074;
 inline constexpr double kLn2 = 0.69314718055994530942;
