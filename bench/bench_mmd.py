@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from bench.cuda_harness import BOTH, CudaCase, Tensors
 from bench.harness import OURS, PLAIN, Case
+from bench.rates import Work
 from disentangle_ext import ops
 
 
@@ -32,3 +35,23 @@ def cases() -> Iterator[Case]:
     for batch in (64, 1024, 4096):
         inputs = torch.randn(batch, 10).requires_grad_(), (torch.randn(batch, 10) + 0.5).requires_grad_()
         yield Case("mmd", f"{batch} x 10", inputs, {PLAIN: plain, OURS: ours}, tolerance=1e-3)
+
+
+def samples(batch: int, D: int, device: str) -> Tensors:
+    return torch.randn(batch, D, device=device), torch.randn(batch, D, device=device) + 0.5
+
+
+def cuda_cases(device: str, batches: tuple[int, ...] = (1024, 8192), D: int = 10) -> Iterator[CudaCase]:
+    for batch in batches:
+        pairs = 2 * batch * batch  # half of each of the squares, and the rectangle
+        yield CudaCase(
+            "mmd",
+            f"{batch} x {D}",
+            BOTH,
+            partial(samples, batch, D, device),
+            lambda x, y: (plain(x, y),),
+            lambda x, y: (ops.mmd(x, y),),
+            # A pair takes one for each dimension of the distance and of both gradients.
+            Work(bytes=4 * 4 * batch * D, exponentials=pairs, multiply_adds=3 * D * pairs),
+            modes=("default", "reduce-overhead") if batch <= 1024 else ("default",),
+        )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import os
 import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ COLUMNS = (
     *("op", "size", "threads", "provider", "milliseconds", "q20", "q80", "speedup"),
     *("machine", "simd", "torch", "disentangle_ext", "commit"),
 )
+IDENTITY = ("op", "size", "threads", "provider", "machine")
 PLAIN, OURS = "plain PyTorch", "disentangle_ext"
 
 
@@ -93,28 +95,35 @@ def machine() -> str:
 
 
 def commit() -> str:
-    asked = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude=*"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return asked.stdout.strip() or "unknown"
+    """The commit, "-dirty" with changes; DISENTANGLE_EXT_COMMIT names it where the history did not travel along."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        asked = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return os.environ.get("DISENTANGLE_EXT_COMMIT") or "unknown"
+    return asked.stdout.strip()
 
 
-def append(rows: list[dict[str, str]], path: Path = RESULTS) -> None:
-    """Add rows, in place of what was measured before on this op, size, number of threads and machine."""
+def append(
+    rows: list[dict[str, str]],
+    path: Path = RESULTS,
+    columns: Sequence[str] = COLUMNS,
+    identity: Sequence[str] = IDENTITY,
+) -> None:
+    """Add rows, in place of what was measured before on the same op, size and machine: by the identity's columns."""
 
-    def identity(row: dict[str, str]) -> tuple[str, ...]:
-        return tuple(row[name] for name in ("op", "size", "threads", "provider", "machine"))
+    def key(row: dict[str, str]) -> tuple[str, ...]:
+        return tuple(row[name] for name in identity)
 
-    kept = [row for row in read(path) if identity(row) not in {identity(new) for new in rows}]
+    new = {key(row) for row in rows}
+    kept = [row for row in read(path) if key(row) not in new]
     path.parent.mkdir(exist_ok=True)
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+    partial = path.with_suffix(".partial")
+    with open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows([*kept, *rows])
+    partial.replace(path)
 
 
 def read(path: Path = RESULTS) -> list[dict[str, str]]:

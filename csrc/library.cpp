@@ -63,8 +63,13 @@ pybind11::dict build_info() {
 #else
   info["openmp"] = false;
 #endif
+#ifdef DISENTANGLE_EXT_CUDA
+  info["cuda"] = DISENTANGLE_EXT_CUDA;
+  info["cuda_architectures"] = DISENTANGLE_EXT_CUDA_ARCHITECTURES;
+#else
   info["cuda"] = "";
   info["cuda_architectures"] = "";
+#endif
   return info;
 }
 

@@ -17,6 +17,7 @@ from disentangle_ext import _extension, _extras, build_info
 
 Line = tuple[str, str]
 WIDTH = 17  # of the labels
+LABELS = {"cpu": "CPU", "cuda": "CUDA"}
 
 
 def extension_lines() -> Iterator[Line]:
@@ -58,25 +59,46 @@ def cuda_devices() -> str:
         return f"none: torch {torch.__version__} is a build without CUDA"
     if not torch.cuda.is_available():
         return f"none: torch is built for CUDA {torch.version.cuda}, the driver shows no device"
-    return ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    return ", ".join(map(cuda_device, range(torch.cuda.device_count())))
+
+
+def cuda_device(index: int) -> str:
+    major, minor = torch.cuda.get_device_capability(index)
+    return f"{torch.cuda.get_device_name(index)} (sm_{major}{minor})"
 
 
 def kernel_problem() -> str:
     """What is wrong with the kernels in use on this machine, by one small problem; a pure-Python install has none."""
-    if not _extension.available("cpu"):
-        return ""
+    return next(filter(None, map(problem_on, tested_devices())), "")
+
+
+def tested_devices() -> list[str]:
+    """Where there are compiled kernels to try."""
+    usable = {"cpu": True, "cuda": torch.cuda.is_available()}
+    return [device for device, there in usable.items() if there and _extension.available(device)]
+
+
+def problem_on(device: str) -> str:
     from disentangle_ext import ops
     from disentangle_ext.ops import reference
 
-    z, mu, logvar = torch.linspace(-2, 2, 3 * 37 * 5, dtype=torch.float64).sin().view(3, 37, 5)
+    inputs = torch.linspace(-2, 2, 3 * 37 * 5, dtype=torch.float64).sin().view(3, 37, 5).to(device)
     try:
-        pairs = zip(ops.aggregate_posterior(z, mu, logvar), reference.aggregate_posterior(z, mu, logvar))
+        pairs = zip(ops.aggregate_posterior(*inputs), reference.aggregate_posterior(*inputs))
         errors = [float((kernel - expected).abs().max()) for kernel, expected in pairs]
     except (RuntimeError, AttributeError) as error:
-        return f"the kernels do not run ({error}): build them again with `{_extension.install_command()}`"
+        again = _extension.install_command()
+        return f"the {LABELS[device]} kernels do not run ({error}): build them again with `{again}`"
     if max(errors) < 1e-10:
         return ""
-    return f"the kernels are off by {max(errors):.1e} from the reference: please report this with the lines above"
+    off = f"the {LABELS[device]} kernels are off by {max(errors):.1e} from the reference"
+    return f"{off}: please report this with the lines above"
+
+
+def self_test(problem: str) -> str:
+    if problem:
+        return "failed"
+    return f"the {' and the '.join(LABELS[device] for device in tested_devices())} kernels agree with the reference"
 
 
 def extra_lines() -> Iterator[Line]:
@@ -98,8 +120,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.parse_args(arguments)
     problem = _extension.PROBLEM or kernel_problem()
-    kernels = [("self-test", "failed" if problem else "the kernels agree with the reference")]
-    for label, text in [*extension_lines(), *(kernels if _extension.available("cpu") else []), *extra_lines()]:
+    tested = [("self-test", self_test(problem))] if _extension.available("cpu") else []
+    for label, text in [*extension_lines(), *tested, *extra_lines()]:
         print(f"{label:<{WIDTH}}{text}")
     if problem:
         print(f"\nproblem: {problem}")

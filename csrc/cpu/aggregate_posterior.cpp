@@ -2,10 +2,9 @@
 
 #include <ATen/Dispatch.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
-#include "common/problems.h"
+#include "common/aggregate_posterior.h"
 #include "cpu/aggregate_posterior_kernels.h"
 #include "cpu/parallel.h"
 
@@ -129,39 +128,20 @@ namespace {
 
 using at::Tensor;
 
-// The arguments in the compute dtype, contiguous.
-struct Arguments {
-  Tensor z, mu, logvar, log_weight;
-  Shape queries, components;
-  int64_t estimator, dataset_size, offset;
-
-  Arguments(const Tensor& z_, const Tensor& mu_, const Tensor& logvar_, const std::optional<Tensor>& log_weight_, int64_t estimator_,
-            int64_t dataset_size_, int64_t offset_)
-      : queries(z_), components(mu_), estimator(estimator_), dataset_size(dataset_size_), offset(offset_) {
-    check_components(z_, mu_, logvar_, "aggregate_posterior");
-    const at::ScalarType type = compute_type(z_);
-    z = prepare(z_, type), mu = prepare(mu_, type), logvar = prepare(logvar_, type), log_weight = prepare(log_weight_, type);
-    TORCH_CHECK(!log_weight.defined() || log_weight.numel() == components.problems * components.rows,
-                "aggregate_posterior: log_weight must be [.., N], got ", log_weight.sizes());
-  }
-
-  template <typename T>
-  MixtureStack<T> stack() const {
-    return {pointer<T>(z),    pointer<T>(mu),  pointer<T>(logvar), pointer<T>(log_weight),     queries.problems, queries.rows,
-            components.rows, queries.D,       Estimator(estimator), dataset_size, offset};
-  }
-};
-
-Tensor or_zeros(const std::optional<Tensor>& gradient, const Tensor& like) {
-  return gradient.has_value() ? prepare(*gradient, like.scalar_type()) : at::zeros(like.sizes(), like.options());
+template <typename T>
+MixtureStack<T> stack_of(const AggregateArguments& a) {
+  return {pointer<T>(a.z),   pointer<T>(a.mu), pointer<T>(a.logvar),   pointer<T>(a.log_weight), a.queries.problems, a.queries.rows,
+          a.components.rows, a.queries.D,      Estimator(a.estimator), a.dataset_size,           a.offset};
 }
+
+Tensor or_zeros(const Tensor& gradient, const Tensor& like) { return gradient.defined() ? gradient : at::zeros(like.sizes(), like.options()); }
 
 std::tuple<Tensor, Tensor> aggregate_posterior_cpu(const Tensor& z, const Tensor& mu, const Tensor& logvar, const std::optional<Tensor>& log_weight,
                                                    int64_t estimator, int64_t dataset_size, int64_t offset) {
-  const Arguments a(z, mu, logvar, log_weight, estimator, dataset_size, offset);
+  const AggregateArguments a(z, mu, logvar, log_weight, estimator, dataset_size, offset);
   const Tensor log_qz = at::empty(z.sizes().slice(0, z.dim() - 1), a.z.options()), marginals = at::empty(z.sizes(), a.z.options());
   AT_DISPATCH_FLOATING_TYPES(a.z.scalar_type(), "aggregate_posterior", [&] {
-    mixture_forward(a.stack<scalar_t>(), log_qz.mutable_data_ptr<scalar_t>(), marginals.mutable_data_ptr<scalar_t>());
+    mixture_forward(stack_of<scalar_t>(a), log_qz.mutable_data_ptr<scalar_t>(), marginals.mutable_data_ptr<scalar_t>());
   });
   return {log_qz, marginals};
 }
@@ -169,15 +149,13 @@ std::tuple<Tensor, Tensor> aggregate_posterior_cpu(const Tensor& z, const Tensor
 std::tuple<Tensor, Tensor, Tensor, Tensor> aggregate_posterior_backward_cpu(
     const std::optional<Tensor>& grad_log_qz, const std::optional<Tensor>& grad_marginals, const Tensor& z, const Tensor& mu, const Tensor& logvar,
     const std::optional<Tensor>& log_weight, const Tensor& log_qz, const Tensor& marginals, int64_t estimator, int64_t dataset_size, int64_t offset) {
-  const Arguments a(z, mu, logvar, log_weight, estimator, dataset_size, offset);
-  const Tensor lq = prepare(log_qz, a.z.scalar_type()), lm = prepare(marginals, a.z.scalar_type());
-  const Tensor g = or_zeros(grad_log_qz, lq), h = or_zeros(grad_marginals, lm);
-  for (const Tensor& t : {lq, g}) check_sizes(t, z.sizes().slice(0, z.dim() - 1), "aggregate_posterior_backward: log_qz and its gradient");
-  for (const Tensor& t : {lm, h}) check_sizes(t, z.sizes(), "aggregate_posterior_backward: the marginals and their gradient");
+  const AggregateArguments a(z, mu, logvar, log_weight, estimator, dataset_size, offset);
+  const AggregateGradients in(a, grad_log_qz, grad_marginals, log_qz, marginals);
+  const Tensor g = or_zeros(in.g, in.log_qz), h = or_zeros(in.h, in.marginals);
   const Tensor dz = at::empty(z.sizes(), a.z.options()), dmu = at::empty(mu.sizes(), a.z.options()), dlogvar = at::empty(mu.sizes(), a.z.options());
   const Tensor dweight = a.log_weight.defined() ? at::empty(a.log_weight.sizes(), a.z.options()) : at::empty({0}, a.z.options());
   AT_DISPATCH_FLOATING_TYPES(a.z.scalar_type(), "aggregate_posterior_backward", [&] {
-    mixture_backward(a.stack<scalar_t>(), pointer<scalar_t>(lq), pointer<scalar_t>(lm), pointer<scalar_t>(g), pointer<scalar_t>(h),
+    mixture_backward(stack_of<scalar_t>(a), pointer<scalar_t>(in.log_qz), pointer<scalar_t>(in.marginals), pointer<scalar_t>(g), pointer<scalar_t>(h),
                      dz.mutable_data_ptr<scalar_t>(), dmu.mutable_data_ptr<scalar_t>(), dlogvar.mutable_data_ptr<scalar_t>(),
                      a.log_weight.defined() ? dweight.mutable_data_ptr<scalar_t>() : nullptr);
   });

@@ -1,12 +1,8 @@
 #include <ATen/Dispatch.h>
-#include <ATen/core/List.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
-#include <array>
-
-#include "common/problems.h"
+#include "common/aggregate_posterior.h"
 #include "cpu/aggregate_posterior.h"
 #include "cpu/simd.h"
 #include "math/exponential.h"
@@ -16,50 +12,11 @@ namespace {
 
 using at::Tensor;
 
-constexpr int kFields = 7;  // MI, TC, dimension-wise KL, log q(z|x), log q(z), sum_d log q(z_d), log p(z)
-enum class Reduction : int64_t { none = 0, mean = 1, sum = 2 };
-
-struct Arguments {
-  Tensor z, mu, logvar, component_mu, component_logvar;
-  Shape shape;
-  int64_t estimator, dataset_size, offset;
-  Reduction reduction;
-  bool own_components;
-
-  Arguments(const Tensor& z_, const Tensor& mu_, const Tensor& logvar_, const std::optional<Tensor>& component_mu_,
-            const std::optional<Tensor>& component_logvar_, int64_t estimator_, int64_t dataset_size_, int64_t offset_, int64_t reduction_)
-      : shape(z_), estimator(estimator_), dataset_size(dataset_size_), offset(offset_), reduction(Reduction(reduction_)) {
-    check_same(z_, mu_, "elbo_decomposition");
-    check_same(z_, logvar_, "elbo_decomposition");
-    const at::ScalarType type = compute_type(z_);
-    z = prepare(z_, type), mu = prepare(mu_, type), logvar = prepare(logvar_, type);
-    component_mu = prepare(component_mu_, type), component_logvar = prepare(component_logvar_, type);
-    own_components = !component_mu.defined();
-    TORCH_CHECK(own_components == !component_logvar.defined(), "elbo_decomposition: give component_mu and component_logvar, or neither");
-    if (own_components) component_mu = mu, component_logvar = logvar;
-    check_components(z, component_mu, component_logvar, "elbo_decomposition");
-  }
-
-  // Shape of a reduced or unreduced field.
-  at::IntArrayRef field_sizes(const Tensor& input) const {
-    return input.sizes().slice(0, input.dim() - (reduction == Reduction::none ? 1 : 2));
-  }
-
-  template <typename T>
-  MixtureStack<T> stack() const {
-    return {pointer<T>(z),
-            pointer<T>(component_mu),
-            pointer<T>(component_logvar),
-            nullptr,
-            shape.problems,
-            shape.rows,
-            component_mu.size(-2),
-            shape.D,
-            Estimator(estimator),
-            dataset_size,
-            offset};
-  }
-};
+template <typename T>
+MixtureStack<T> stack_of(const ElboArguments& a) {
+  return {pointer<T>(a.z), pointer<T>(a.component_mu), pointer<T>(a.component_logvar), nullptr,        a.shape.problems, a.shape.rows,
+          a.component_mu.size(-2), a.shape.D,          Estimator(a.estimator),         a.dataset_size, a.offset};
+}
 
 // The terms of -2 log q(z|x) and -2 log p(z), but for log 2 pi.
 template <typename T>
@@ -85,7 +42,7 @@ DX_CLONES void row_densities_backward(int64_t D, const T* z, const T* mu, const 
 }
 
 template <typename T>
-void fields_of_problem(const Arguments& a, int64_t p, const T* log_qz, const T* marginals, const std::array<T*, kFields>& out) {
+void fields_of_problem(const ElboArguments& a, int64_t p, const T* log_qz, const T* marginals, const std::array<T*, kFields>& out) {
   const int64_t B = a.shape.rows, D = a.shape.D, tile = std::max<int64_t>(1, 1024 / std::max<int64_t>(D, 1));
   std::vector<T> own(tile * D), prior(tile * D);
   std::array<double, kFields> total{};
@@ -112,14 +69,14 @@ void fields_of_problem(const Arguments& a, int64_t p, const T* log_qz, const T* 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> elbo_decomposition_cpu(
     const Tensor& z, const Tensor& mu, const Tensor& logvar, const std::optional<Tensor>& component_mu, const std::optional<Tensor>& component_logvar,
     int64_t estimator, int64_t dataset_size, int64_t offset, int64_t reduction) {
-  const Arguments a(z, mu, logvar, component_mu, component_logvar, estimator, dataset_size, offset, reduction);
+  const ElboArguments a(z, mu, logvar, component_mu, component_logvar, estimator, dataset_size, offset, reduction);
   const auto options = a.z.options();
   const Tensor log_qz = at::empty(z.sizes().slice(0, z.dim() - 1), options), marginals = at::empty(z.sizes(), options);
   std::array<Tensor, kFields> fields;
-  for (Tensor& field : fields) field = at::empty(a.field_sizes(z), options);
+  for (Tensor& field : fields) field = at::empty(a.field_sizes(), options);
   AT_DISPATCH_FLOATING_TYPES(a.z.scalar_type(), "elbo_decomposition", [&] {
     scalar_t *lq = log_qz.mutable_data_ptr<scalar_t>(), *lm = marginals.mutable_data_ptr<scalar_t>();
-    mixture_forward(a.stack<scalar_t>(), lq, lm);
+    mixture_forward(stack_of<scalar_t>(a), lq, lm);
     std::array<scalar_t*, kFields> out;
     for (int f = 0; f < kFields; ++f) out[f] = fields[f].mutable_data_ptr<scalar_t>();
     for (int64_t p = 0; p < a.shape.problems; ++p) fields_of_problem(a, p, lq, lm, out);
@@ -132,16 +89,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tenso
 template <typename T>
 struct RowGradients {
   std::array<Tensor, kFields> grads;
-  const Arguments& a;
-
-  RowGradients(const Arguments& arguments, const c10::List<std::optional<Tensor>>& given, const Tensor& like) : a(arguments) {
-    TORCH_CHECK(given.size() == kFields, "elbo_decomposition_backward: expected ", kFields, " gradients, got ", given.size());
-    for (int f = 0; f < kFields; ++f) {
-      const std::optional<Tensor> gradient = given.get(f);
-      grads[f] = prepare(gradient, a.z.scalar_type());
-      TORCH_CHECK(!grads[f].defined() || grads[f].sizes() == a.field_sizes(like), "elbo_decomposition_backward: gradient ", f, " has the wrong shape");
-    }
-  }
+  const ElboArguments& a;
 
   void at_row(int64_t row, T& own, T& qz, T& product, T& prior) const {
     std::array<T, kFields> v;
@@ -156,7 +104,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> elbo_decomposition_backward_c
     const c10::List<std::optional<Tensor>>& grads, const Tensor& z, const Tensor& mu, const Tensor& logvar, const std::optional<Tensor>& component_mu,
     const std::optional<Tensor>& component_logvar, const Tensor& rows_log_qz, const Tensor& rows_marginals, int64_t estimator, int64_t dataset_size,
     int64_t offset, int64_t reduction) {
-  const Arguments a(z, mu, logvar, component_mu, component_logvar, estimator, dataset_size, offset, reduction);
+  const ElboArguments a(z, mu, logvar, component_mu, component_logvar, estimator, dataset_size, offset, reduction);
   const auto options = a.z.options();
   const Tensor lq = prepare(rows_log_qz, a.z.scalar_type()), lm = prepare(rows_marginals, a.z.scalar_type());
   check_sizes(lq, z.sizes().slice(0, z.dim() - 1), "elbo_decomposition_backward: rows_log_qz");
@@ -165,7 +113,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> elbo_decomposition_backward_c
   const Tensor dcmu = at::empty(a.component_mu.sizes(), options), dclogvar = at::empty(a.component_mu.sizes(), options);
   const Tensor dmu = a.own_components ? dcmu : at::zeros(z.sizes(), options), dlogvar = a.own_components ? dclogvar : at::zeros(z.sizes(), options);
   AT_DISPATCH_FLOATING_TYPES(a.z.scalar_type(), "elbo_decomposition_backward", [&] {
-    const RowGradients<scalar_t> row_gradients(a, grads, z);
+    const RowGradients<scalar_t> row_gradients{field_gradients(a, grads), a};
     const int64_t rows = a.shape.problems * a.shape.rows, D = a.shape.D;
     std::vector<scalar_t> own(rows), prior(rows);
     for (int64_t row = 0; row < rows; ++row) {
@@ -173,7 +121,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> elbo_decomposition_backward_c
       row_gradients.at_row(row, own[row], g.mutable_data_ptr<scalar_t>()[row], product, prior[row]);
       std::fill_n(h.mutable_data_ptr<scalar_t>() + row * D, D, product);
     }
-    mixture_backward<scalar_t>(a.stack<scalar_t>(), pointer<scalar_t>(lq), pointer<scalar_t>(lm), pointer<scalar_t>(g), pointer<scalar_t>(h),
+    mixture_backward<scalar_t>(stack_of<scalar_t>(a), pointer<scalar_t>(lq), pointer<scalar_t>(lm), pointer<scalar_t>(g), pointer<scalar_t>(h),
                                dz.mutable_data_ptr<scalar_t>(), dcmu.mutable_data_ptr<scalar_t>(), dclogvar.mutable_data_ptr<scalar_t>(), nullptr);
     for (int64_t row = 0; row < rows; ++row) {
       if (own[row] == 0 && prior[row] == 0) continue;  // as where only the total correlation is trained

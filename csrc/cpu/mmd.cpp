@@ -5,7 +5,7 @@
 
 #include <array>
 
-#include "common/problems.h"
+#include "common/mmd.h"
 #include "cpu/mmd_kernels.h"
 #include "cpu/parallel.h"
 
@@ -23,25 +23,14 @@ void dispatch_kernel(MmdKernel kernel, const F& f) {
     case MmdKernel::laplacian: return f(std::integral_constant<MmdKernel, MmdKernel::laplacian>{});
     case MmdKernel::energy: return f(std::integral_constant<MmdKernel, MmdKernel::energy>{});
   }
-  TORCH_CHECK(false, "mmd: unknown kernel ", int64_t(kernel));
 }
-
-// Weights of the three sums; the halves of XX and YY count twice.
-struct Coefficients {
-  double xx, yy, xy, diagonal;
-
-  Coefficients(double m, double n, bool biased, double kernel_at_zero) {
-    xx = 2 / (m * (biased ? m : m - 1)), yy = 2 / (n * (biased ? n : n - 1)), xy = -2 / (m * n);
-    diagonal = biased ? kernel_at_zero * (1 / m + 1 / n) : 0;
-  }
-};
 
 // One problem. Column blocks are dealt round-robin to a fixed number of tasks, each with gradient buffers of its own.
 template <typename T, MmdKernel kernel>
 double mmd_problem(const Rows<T>& x, const Rows<T>& y, int64_t D, const std::vector<KernelScale<T>>& scales, bool biased, T* grad_x, T* grad_y) {
   constexpr int64_t kMostTasks = 8;
   const double at_zero = kernel == MmdKernel::energy ? 0.0 : double(scales.size());
-  const Coefficients c(double(x.count), double(y.count), biased, at_zero);
+  const MmdWeights c = MmdWeights::make(double(x.count), double(y.count), biased, at_zero);
   const int64_t x_blocks = (x.count + kMmdBlock - 1) / kMmdBlock, y_blocks = (y.count + kMmdBlock - 1) / kMmdBlock;
   const int64_t tasks = std::clamp<int64_t>(std::max(x_blocks, y_blocks), 1, kMostTasks);
   const int64_t nx = x.count * D, ny = y.count * D;
@@ -74,24 +63,17 @@ double mmd_problem(const Rows<T>& x, const Rows<T>& y, int64_t D, const std::vec
 
 std::tuple<Tensor, Tensor, Tensor> mmd_cpu(const Tensor& x_, const Tensor& y_, const Tensor& bandwidth_, int64_t kernel, double exponent, bool biased,
                                            bool with_grad) {
-  check_components(x_, y_, y_, "mmd");
-  const at::ScalarType type = compute_type(x_);
-  const Tensor x = prepare(x_, type), y = prepare(y_, type), bandwidth = prepare(bandwidth_, at::kDouble);
-  const Shape xs(x), ys(y);
-  const int64_t K = bandwidth.size(-1);
-  const int64_t own = bandwidth.dim() - 1;
-  TORCH_CHECK(own >= 0 && K > 0 && own <= x.dim() - 2 && bandwidth.sizes().slice(0, own) == x.sizes().slice(0, own),
-              "mmd: bandwidth must be [K], or [.., K] with leading dimensions of x, got ", bandwidth.sizes());
-  const int64_t problems_each = bandwidth.numel() ? xs.problems / (bandwidth.numel() / K) : 1;
-  const Tensor value = at::empty(x.sizes().slice(0, x.dim() - 2), x.options());
-  const Tensor grad_x = with_grad ? at::zeros(x.sizes(), x.options()) : at::empty({0}, x.options());
-  const Tensor grad_y = with_grad ? at::zeros(y.sizes(), x.options()) : at::empty({0}, x.options());
-  AT_DISPATCH_FLOATING_TYPES(type, "mmd", [&] {
+  const MmdInputs in(x_, y_, bandwidth_, kernel);
+  const Shape &xs = in.xs, &ys = in.ys;
+  const Tensor value = at::empty(x_.sizes().slice(0, x_.dim() - 2), in.x.options());
+  const Tensor grad_x = with_grad ? at::zeros(x_.sizes(), in.x.options()) : at::empty({0}, in.x.options());
+  const Tensor grad_y = with_grad ? at::zeros(y_.sizes(), in.x.options()) : at::empty({0}, in.x.options());
+  AT_DISPATCH_FLOATING_TYPES(in.type, "mmd", [&] {
     for (int64_t p = 0; p < xs.problems; ++p) {
       std::vector<KernelScale<scalar_t>> scales;
-      for (int64_t k = 0; k < K; ++k)
-        scales.push_back(KernelScale<scalar_t>::make(MmdKernel(kernel), pointer<double>(bandwidth)[p / problems_each * K + k], exponent));
-      const Rows<scalar_t> rx{pointer<scalar_t>(x) + p * xs.rows * xs.D, xs.rows}, ry{pointer<scalar_t>(y) + p * ys.rows * ys.D, ys.rows};
+      for (int64_t k = 0; k < in.K; ++k)
+        scales.push_back(KernelScale<scalar_t>::make(MmdKernel(kernel), pointer<double>(in.bandwidth)[p / in.problems_each * in.K + k], exponent));
+      const Rows<scalar_t> rx{pointer<scalar_t>(in.x) + p * xs.rows * xs.D, xs.rows}, ry{pointer<scalar_t>(in.y) + p * ys.rows * ys.D, ys.rows};
       scalar_t* dx = with_grad ? grad_x.mutable_data_ptr<scalar_t>() + p * xs.rows * xs.D : nullptr;
       scalar_t* dy = with_grad ? grad_y.mutable_data_ptr<scalar_t>() + p * ys.rows * ys.D : nullptr;
       dispatch_kernel(MmdKernel(kernel), [&](auto k) {
@@ -102,20 +84,7 @@ std::tuple<Tensor, Tensor, Tensor> mmd_cpu(const Tensor& x_, const Tensor& y_, c
   return {value, grad_x, grad_y};
 }
 
-// The gradient was computed with the value. x and y are arguments so that a second derivative, which would need them,
-// raises instead of coming back as zero.
-std::tuple<Tensor, Tensor> mmd_backward_cpu(const Tensor& grad, const Tensor& x, const Tensor& y, const Tensor& grad_x, const Tensor& grad_y) {
-  check_sizes(grad_x, x.sizes(), "mmd_backward: grad_x");
-  check_sizes(grad_y, y.sizes(), "mmd_backward: grad_y");
-  check_sizes(grad, x.sizes().slice(0, x.dim() - 2), "mmd_backward: grad");
-  const Tensor g = grad.unsqueeze(-1).unsqueeze(-1);
-  return {cast(grad_x.mul(g), x.scalar_type()), cast(grad_y.mul(g), y.scalar_type())};
-}
-
 }  // namespace
 }  // namespace disentangle_ext::cpu
 
-TORCH_LIBRARY_IMPL(disentangle_ext, CPU, m) {
-  m.impl("mmd", &disentangle_ext::cpu::mmd_cpu);
-  m.impl("mmd_backward", &disentangle_ext::cpu::mmd_backward_cpu);
-}
+TORCH_LIBRARY_IMPL(disentangle_ext, CPU, m) { m.impl("mmd", &disentangle_ext::cpu::mmd_cpu); }

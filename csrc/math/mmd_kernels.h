@@ -27,6 +27,42 @@ struct KernelScale {
   }
 };
 
+// Weights of the kernel's sums over XX, YY and XY in MMD^2, each over the pairs of distinct points counted once, and what
+// the pairs of a point with itself add.
+struct MmdWeights {
+  double xx, yy, xy, diagonal;
+
+  DX_INLINE static MmdWeights make(double m, double n, bool biased, double kernel_at_zero) {
+    return {2 / (m * (biased ? m : m - 1)), 2 / (n * (biased ? n : n - 1)), -2 / (m * n), biased ? kernel_at_zero * (1 / m + 1 / n) : 0};
+  }
+};
+
+// A GPU divides and takes roots by calling a long sequence, but has instructions good to 1 ulp in float32. They flush
+// subnormal numbers: a distance below 1e-19 becomes zero.
+template <typename T>
+DX_INLINE T reciprocal(T x) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (sizeof(T) == sizeof(float)) {
+    float value;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(value) : "f"(x));
+    return value;
+  }
+#endif
+  return T(1) / x;
+}
+
+template <typename T>
+DX_INLINE T square_root(T x) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (sizeof(T) == sizeof(float)) {
+    float value;
+    asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(value) : "f"(x));
+    return value;
+  }
+#endif
+  return std::sqrt(x);
+}
+
 // Kernels of the distance itself have no slope at 0: a pair of equal points pulls in no direction.
 template <typename T, MmdKernel kernel>
 DX_INLINE void evaluate(const KernelScale<T>& c, T d2, T& k, T& slope) {
@@ -36,13 +72,13 @@ DX_INLINE void evaluate(const KernelScale<T>& c, T d2, T& k, T& slope) {
   } else if constexpr (kernel == MmdKernel::rq) {
     const T u = c.a * d2;  // tiny for a large exponent, whose kernel tends to rbf
     k = exp(c.exponent * log1p(u));
-    slope = c.b * k / (T(1) + u);
+    slope = c.b * k * reciprocal(T(1) + u);
   } else if constexpr (kernel == MmdKernel::imq) {
-    k = T(1) / (T(1) + c.a * d2);
+    k = reciprocal(T(1) + c.a * d2);
     slope = c.b * k * k;
   } else {
-    const T d = std::sqrt(d2);
-    const T inverse = d2 > T(0) ? T(1) / d : T(0);
+    const T d = square_root(d2);
+    const T inverse = d > T(0) ? reciprocal(d) : T(0);
     if constexpr (kernel == MmdKernel::laplacian) {
       k = exp2(-c.a * d);
       slope = c.b * k * inverse;

@@ -8,8 +8,12 @@
 #if defined(__CUDACC__)
 #define DX_INLINE __host__ __device__ __forceinline__
 #define DX_UNROLL _Pragma("unroll")
+#define DX_UNROLL_NOT _Pragma("unroll 1")
+#define DX_NOINLINE __noinline__
 #else
 #define DX_UNROLL _Pragma("GCC unroll 16")
+#define DX_UNROLL_NOT _Pragma("GCC unroll 1")
+#define DX_NOINLINE __attribute__((noinline))
 // Kernels are cloned per instruction set; a helper that is not inlined would stay at the baseline.
 #define DX_INLINE inline __attribute__((always_inline))
 #endif
@@ -26,6 +30,8 @@ DX_INLINE To bit_cast(From from) {
 
 template <typename T>
 inline constexpr T kInfinity = std::numeric_limits<T>::infinity();
+template <typename T>
+inline constexpr T kLowest = std::numeric_limits<T>::lowest();
 inline constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 inline constexpr double kLog2e = 1.4426950408889634074;

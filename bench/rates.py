@@ -1,0 +1,117 @@
+"""The best that a GPU can do, measured beside the ops: bytes copied, exponentials, multiply-adds, launches."""
+
+from __future__ import annotations
+
+import ctypes
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+SOURCE = Path(__file__).parent / "exponentials.cu"
+OPERATIONS_IN_A_ROUND = 128
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an op cannot do without, however it is written.
+
+    ``multiply_adds`` counts float32 additions, multiplications and fused pairs of them, each as one instruction.
+    """
+
+    bytes: float = 0
+    exponentials: float = 0
+    multiply_adds: float = 0
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Per second; zero for one that could not be measured."""
+
+    bytes: float
+    exponentials: float
+    multiply_adds: float
+    launch_seconds: float
+
+    def floor(self, work: Work) -> tuple[float, str]:
+        """Seconds that the work takes at least, and what bounds it."""
+        bounds = {"one launch": self.launch_seconds}
+        for name in ("bytes", "exponentials", "multiply_adds"):
+            rate = getattr(self, name)
+            if rate:
+                bounds[name.replace("_", "-")] = getattr(work, name) / rate
+        bound = max(bounds, key=lambda name: bounds[name])
+        return bounds[bound], bound
+
+    def __str__(self) -> str:
+        return (
+            f"{self.bytes / 1e9:.0f} GB/s copied (read and written), {self.exponentials / 1e12:.2f} T exponentials/s, "
+            f"{self.multiply_adds / 1e12:.2f} T multiply-adds/s, {self.launch_seconds * 1e6:.1f} us a launch in a graph"
+        )
+
+
+def seconds_of(run: Callable[[], object], calls: int = 10, samples: int = 9) -> float:
+    """Median time of a call on the current stream."""
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    times = []
+    for _ in range(samples + 1):
+        start.record()
+        for _ in range(calls):
+            run()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end) / calls / 1e3)
+    return statistics.median(times[1:])  # the first one warms up
+
+
+def copy_rate() -> float:
+    source = torch.empty(1 << 28, device="cuda").normal_()
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / seconds_of(lambda: target.copy_(source))
+
+
+def launch_seconds() -> float:
+    x = torch.zeros(1, device="cuda")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        x.add_(1)
+    return seconds_of(graph.replay, calls=100)
+
+
+def compile_chains(folder: str) -> ctypes.CDLL:
+    library = Path(folder) / "exponentials.so"
+    command = ["nvcc", "-O3", "-arch=native", "-shared", "-Xcompiler", "-fPIC", "-o", str(library), str(SOURCE)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return ctypes.CDLL(str(library))
+
+
+def arithmetic_rate(library: ctypes.CDLL, multiply_adds: bool) -> float:
+    threads, rounds = 1024, 256
+    blocks = 8 * torch.cuda.get_device_properties(0).multi_processor_count
+    out = torch.empty(blocks * threads, device="cuda")
+
+    def run() -> None:
+        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+        pointer = ctypes.c_void_p(out.data_ptr())
+        error = library.run_chains(int(multiply_adds), pointer, blocks, threads, rounds, stream)
+        if error:
+            raise RuntimeError(f"bench: the launch of exponentials.cu fails with CUDA error {error}")
+
+    return blocks * threads * rounds * OPERATIONS_IN_A_ROUND / seconds_of(run, calls=3)
+
+
+def measure_rates() -> Rates:
+    exponentials = multiply_adds = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            library = compile_chains(folder)
+        except (OSError, subprocess.CalledProcessError) as error:
+            reason = getattr(error, "stderr", "") or error
+            print(f"no rates of arithmetic, so floors are of bytes and launches alone: {reason}")
+        else:
+            exponentials, multiply_adds = (arithmetic_rate(library, which) for which in (False, True))
+    return Rates(copy_rate(), exponentials, multiply_adds, launch_seconds())

@@ -1,0 +1,14 @@
+#include "cuda/aggregate_posterior.cuh"
+
+namespace disentangle_ext::cuda {
+
+#define DX_INSTANTIATE(T)                                                                                                                       \
+  template void mixture_forward<T>(const MixtureStack<T>&, const SweepPlan&, const SweepSums<T>&, T*, T*, const ElboOutput<T>*, cudaStream_t);   \
+  template GradientLayout<T> gradient_layout<T>(int64_t, int64_t, int64_t, int);                                                                \
+  template void mixture_backward<T>(const MixtureStack<T>&, const GradientLayout<T>&, const IncomingGradients<T>&, const GradientSlices<T>&,     \
+                                    const OutgoingGradients<T>&, cudaStream_t)
+
+DX_INSTANTIATE(float);
+DX_INSTANTIATE(double);
+
+}  // namespace disentangle_ext::cuda

@@ -1,0 +1,100 @@
+// Mixtures of diagonal Gaussians on a GPU, in base 2: with s = sqrt(log2(e) / 2) exp(-logvar / 2) and
+// c = -log2(e) / 2 (log 2 pi + logvar),
+//     log2 q(z_d | x_j) = c_jd - t^2,   t = (z_d - mu_jd) s_jd.
+// The bits of a density are far from the ends of a float's range unless a posterior is extremely narrow or a query far
+// away, so sums of densities need no common reference: they are taken as they are, which lets tiles, splits and blocks
+// merge by plain addition, and the rare sum that leaves the range is taken again around its maximum.
+#pragma once
+
+#include "cuda/aggregate_posterior.h"
+#include "cuda/execution.cuh"
+#include "math/exponential.h"
+
+namespace disentangle_ext::cuda {
+namespace {
+
+constexpr int kThreads = 256, kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+template <typename T>
+DX_INLINE T scale_of(T logvar) {
+  return T(0.84932180028801904272) * exp(T(-0.5) * logvar);  // sqrt(log2(e) / 2)
+}
+
+template <typename T>
+DX_INLINE T peak_of(T logvar) {
+  return T(-0.5 * kLog2e) * (T(kLog2Pi) + logvar);
+}
+
+// Log-weights in bits, relative to the ordinary one; a weight given for the component is no exception.
+template <typename T>
+struct Weights {
+  LogWeights<T> log;
+  int64_t low, high;  // components that are exceptional for some of the queries first .. last
+  bool wraps;
+
+  DX_INLINE Weights(const LogWeights<T>& w, bool given, int64_t first, int64_t last) : log(w), low(1), high(0), wraps(false) {
+    if (given || !w.stratified()) return;
+    const bool legacy = w.estimator == Estimator::mss_legacy;
+    low = legacy ? 0 : w.offset + first;
+    high = legacy ? 1 : w.offset + last + 1;
+    wraps = high >= w.components;
+  }
+
+  // Whether one of the components j .. j + count - 1 is exceptional.
+  DX_INLINE bool any(int64_t j, int count) const { return low <= high && ((j <= high && j + count > low) || (wraps && j == 0)); }
+
+  DX_INLINE T operator()(int64_t i, int64_t j) const {
+    int64_t at[2];
+    T weight[2];
+    log.exceptions(i, at, weight);
+    const T w = j == at[0] ? weight[0] : j == at[1] ? weight[1] : log.ordinary;
+    return T(kLog2e) * (w - log.ordinary);
+  }
+};
+
+// A sum of 2^x kept as 2^max * sum. The least maximum is finite, so that sums of nothing but zeros stay free of NaN.
+template <typename T>
+struct OnlineSum {
+  T sum = 0, max = kLowest<T>;
+
+  DX_INLINE void raise(T top) {
+    sum *= exp2(max - top);
+    max = top;
+  }
+
+  DX_INLINE void add(T x) {
+    if (x > max) raise(x);
+    sum += exp2(x - max);
+  }
+
+  DX_INLINE void add(const OnlineSum& other) {
+    if (other.max > max) raise(other.max);
+    sum += other.sum * exp2(other.max - max);
+  }
+
+  // In bits.
+  DX_INLINE T log2() const { return sum == T(0) ? -kInfinity<T> : max + T(kLog2e) * log(sum); }
+};
+
+template <typename T>
+__device__ __forceinline__ OnlineSum<T> warp_sum(OnlineSum<T> a) {
+  DX_UNROLL
+  for (int mask = 16; mask; mask >>= 1) {
+    OnlineSum<T> b;
+    b.sum = __shfl_xor_sync(kAllLanes, a.sum, mask);
+    b.max = __shfl_xor_sync(kAllLanes, a.max, mask);
+    a.add(b);
+  }
+  return a;
+}
+
+template <typename T>
+__device__ __forceinline__ T warp_sum(T v) {
+  DX_UNROLL
+  for (int mask = 16; mask; mask >>= 1) v += __shfl_xor_sync(kAllLanes, v, mask);
+  return v;
+}
+
+}  // namespace
+}  // namespace disentangle_ext::cuda

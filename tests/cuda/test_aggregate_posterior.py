@@ -1,0 +1,184 @@
+"""The kernels of aggregate_posterior and elbo_decomposition on the host, against the reference in float64."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from disentangle_ext.ops import reference
+from tests.cuda import harness
+
+TYPES = {torch.float32: 2, torch.float64: 3}
+ESTIMATORS = {name: i for i, name in enumerate(reference.ESTIMATORS)}
+N = 1000  # data-set size
+
+
+class Case(NamedTuple):
+    """A problem, and how its work is cut: zeros leave that to the shape."""
+
+    queries: int
+    components: int
+    D: int
+    problems: int = 1
+    estimator: str = "uniform"
+    offset: int = 0
+    weighted: bool = False
+    dtype: torch.dtype = torch.float32
+    lanes: int = 0
+    groups: int = 0
+    split: int = 0
+    component_range: int = 0
+    query_range: int = 0
+    far: float = 0.0
+
+    def __str__(self) -> str:
+        given = self._asdict().items()
+        return "-".join(f"{k}{v}".replace("torch.", "") for k, v in given if v != self._field_defaults.get(k))
+
+
+CASES = (
+    Case(1, 1, 1),
+    Case(1, 2, 10),
+    Case(3, 5, 2, problems=3),
+    Case(33, 70, 10, lanes=4, groups=8, split=64, component_range=64, query_range=20),
+    Case(70, 130, 4, lanes=32, groups=2, split=64, component_range=64, query_range=33),
+    Case(20, 150, 8, problems=2, split=64, component_range=64, query_range=16),
+    Case(17, 40, 16, estimator="mws"),
+    Case(37, 37, 10, estimator="mss", lanes=4, groups=4, query_range=13),
+    Case(21, 90, 5, estimator="mss", offset=69, component_range=64, query_range=8),
+    Case(19, 19, 3, estimator="mss_legacy", query_range=7),
+    Case(30, 66, 10, weighted=True, problems=2, component_range=64, query_range=16),
+    Case(9, 70, 10, far=40.0, component_range=64, query_range=4),
+    Case(9, 9, 4, estimator="mss", far=500.0, query_range=3),
+    Case(6, 70, 19, component_range=64, query_range=4),
+    Case(35, 67, 20, estimator="mss", offset=3, split=64, component_range=64, query_range=32),
+    Case(5, 30, 33, far=30.0, weighted=True),
+    Case(12, 20, 3, estimator="mss", dtype=torch.float64, query_range=5),
+    Case(34, 70, 10, weighted=True, dtype=torch.float64, split=64, component_range=64, query_range=33),
+)
+
+
+def inputs(case: Case) -> tuple[list[Tensor | None], Tensor | None]:
+    generator = torch.Generator().manual_seed(case.queries + 100 * case.components + case.D)
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(size, generator=generator, dtype=torch.float64)
+
+    mu, logvar = (normal(case.problems, case.components, case.D) for _ in range(2))
+    logvar = 0.7 * logvar - 1.5
+    z = normal(case.problems, case.queries, case.D)
+    z[:, ::2] += case.far
+    weight = normal(case.problems, case.components) if case.weighted else None
+    return [None if t is None else t.to(case.dtype) for t in (z, mu, logvar, weight)], weight
+
+
+def plain(case: Case, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
+    return reference.aggregate_posterior(*tensors, case.estimator, N, case.offset)
+
+
+def tolerance(case: Case, expected: Tensor, eager: Tensor) -> float:
+    """Twice what plain PyTorch is off by, and 16 ulp of the largest value."""
+    eps = torch.finfo(case.dtype).eps
+    finite = expected.isfinite()
+    eager_error = float((eager.double() - expected)[finite].abs().max()) if bool(finite.any()) else 0.0
+    return 2 * eager_error + 16 * eps * max(1.0, float(expected[finite].abs().max()) if bool(finite.any()) else 1.0)
+
+
+def assert_close(case: Case, name: str, ours: Tensor, expected: Tensor, eager: Tensor) -> None:
+    difference = (ours.double() - expected).abs()
+    difference[ours.double() == expected] = 0  # equal infinities
+    allowed = tolerance(case, expected, eager)
+    worst = float(difference.nan_to_num(math.inf).max())
+    assert worst <= allowed, f"{name}: off by {worst:.3g}, allowed {allowed:.3g}"
+
+
+def derivatives(case: Case, tensors: list[Tensor | None], grads: tuple[Tensor, Tensor]) -> list[Tensor]:
+    leaves = [t.detach().requires_grad_() if t is not None else None for t in tensors]
+    return list(torch.autograd.grad(plain(case, *leaves), [t for t in leaves if t is not None], grads))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_aggregate_posterior(case: Case, mode: str, order: str) -> None:
+    tensors, _ = inputs(case)
+    wide = [None if t is None else t.double() for t in tensors]
+    run = harness.library("aggregate_posterior", mode)
+    shape = (case.problems, case.queries, case.components, case.D, TYPES[case.dtype], ESTIMATORS[case.estimator], N)
+    z, mu, _, weight = tensors
+    log_qz, marginals = torch.full_like(z[..., 0], math.nan).contiguous(), torch.full_like(z, math.nan)
+    sizes = (case.lanes, case.groups, case.split)
+    run.call("aggregate_forward", *tensors, *shape, case.offset, *sizes, log_qz, marginals)
+    expected, eager = plain(case, *wide), plain(case, *tensors)
+    for name, ours, right, eagers in zip(("log_qz", "marginals"), (log_qz, marginals), expected, eager, strict=True):
+        assert_close(case, name, ours, right, eagers)
+
+    generator = torch.Generator().manual_seed(1)
+    grads = tuple(torch.randn(t.shape, generator=generator, dtype=torch.float64).to(case.dtype) for t in expected)
+    out = [torch.full_like(t, math.nan) for t in (z, mu, mu)]
+    if weight is not None:
+        out.append(torch.full_like(weight, math.nan))
+    ranges = (case.component_range, case.query_range)
+    missing = [None] if weight is None else []
+    run.call(
+        "aggregate_backward", *tensors, *shape, case.offset, *ranges, log_qz, marginals, *grads, *out, *missing
+    )
+    expected_gradients = derivatives(case, wide, tuple(g.double() for g in grads))
+    eager_gradients = derivatives(case, tensors, grads)
+    names = ("z", "mu", "logvar", "log_weight")
+    for name, ours, right, eagers in zip(names, out, expected_gradients, eager_gradients, strict=False):
+        assert_close(case, f"gradient of {name}", ours, right, eagers)
+
+
+ELBO_CASES: tuple[tuple[Case, str], ...] = (
+    (Case(1, 2, 3, estimator="uniform"), "none"),
+    (Case(37, 37, 10, problems=2, estimator="mss"), "mean"),
+    (Case(37, 37, 10, estimator="mws"), "none"),
+    (Case(12, 20, 10, problems=2, estimator="mss", offset=5), "sum"),
+    (Case(300, 300, 2, estimator="mss"), "mean"),
+    (Case(9, 9, 18, estimator="mss"), "mean"),
+    (Case(5, 5, 4, estimator="mss", dtype=torch.float64), "sum"),
+)
+
+
+@pytest.mark.parametrize(("case", "reduction"), ELBO_CASES, ids=str)
+def test_elbo_decomposition(case: Case, reduction: str, mode: str, order: str) -> None:
+    (z, mu, logvar, _), _ = inputs(case)
+    if case.queries == case.components:
+        own, components = [z, mu, logvar], []
+    else:
+        own, components = [z, z.flip(-1).contiguous(), (0.1 * z - 1).contiguous()], [mu, logvar]
+    run = harness.library("aggregate_posterior", mode)
+    reductions = ("none", "mean", "sum")
+    settings = (TYPES[case.dtype], ESTIMATORS[case.estimator], N, case.offset, reductions.index(reduction))
+    shape = (case.problems, case.queries, case.components, case.D)
+    rows = [torch.full_like(z[..., 0], math.nan).contiguous(), torch.full_like(z, math.nan)]
+    fields = torch.full((7, *(z.shape[:-1] if reduction == "none" else z.shape[:-2])), math.nan, dtype=case.dtype)
+    absent: list[Any] = [] if components else [None, None]
+    run.call("elbo_forward", *own, *components, *absent, *shape, *settings, *rows, fields)
+
+    def decomposition(*tensors: Tensor) -> tuple[Tensor, ...]:
+        given = tensors if len(tensors) == 5 else (*tensors, None, None)
+        return reference.elbo_decomposition(*given, case.estimator, N, case.offset, reduction)
+
+    def everything(tensors: list[Tensor], grads: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        leaves = [t.detach().requires_grad_() for t in tensors]
+        values = decomposition(*leaves)
+        kept = [f for f in range(7) if f != 4]  # a missing gradient is zero
+        return list(values), list(torch.autograd.grad([values[f] for f in kept], leaves, [grads[f] for f in kept]))
+
+    grads = torch.randn(fields.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(case.dtype)
+    expected, expected_gradients = everything([t.double() for t in (*own, *components)], grads.double())
+    eager, eager_gradients = everything([*own, *components], grads)
+    for f in range(7):
+        assert_close(case, f"field {f}", fields[f], expected[f].detach(), eager[f].detach())
+    out = [torch.full_like(t, math.nan) for t in (z, mu, mu)]
+    mine = [torch.full_like(t, math.nan) for t in (z, z)] if components else []
+    run.call(
+        "elbo_backward", *own, *components, *absent, *shape, *settings, *rows, grads, 0b1101111, *out, *mine, *absent
+    )
+    ours = [out[0], *mine, *out[1:]] if components else out
+    for i, (got, right, eagers) in enumerate(zip(ours, expected_gradients, eager_gradients, strict=True)):
+        assert_close(case, f"gradient {i}", got, right, eagers)
