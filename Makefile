@@ -5,24 +5,31 @@
 #   make test        the tests; make test PYTEST="-k mig -x" for some of them
 #   make lint        ruff and mypy
 #   make bench       the benchmarks
-#   make clean       remove .venv and everything that was built
+#   make cuda        build with CUDA kernels in .venv-cuda and say what came out: needs nvcc, no GPU
+#   make resources   registers, shared memory and spills of the CUDA kernels: needs nvcc, neither a GPU nor torch
+#   make device      build, test, sanitize and measure on the GPU of this machine, with PYTHON, whose torch has CUDA
+#   make clean       remove the environments and everything that was built
 #
 # PYTHON  the interpreter that .venv is made with
 # TORCH   what pip installs as torch. PyPI's Linux wheels carry CUDA; for the smaller CPU build give the index that
 #         pytorch.org names: make demo TORCH="torch==2.13.0 --index-url URL". Another value installs anew.
+# TORCH_CUDA  the same for make cuda
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+TORCH_CUDA ?= torch==2.14.1
 PYTEST ?=
 VENV := .venv
+VENV_CUDA := .venv-cuda
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet
+PIP_CUDA := $(VENV_CUDA)/bin/python -m pip --disable-pip-version-check
 SOURCES := $(shell find csrc build_support -type f -not -name '*.pyc') pyproject.toml setup.py
 
 # Each step of the installation is a file in .venv that holds the seconds it took; bench/demo.py prints them.
 timed = start=$$(date +%s) && $(1) && echo $$(( $$(date +%s) - start )) > $@
 
-.PHONY: demo demo-seeds test lint bench clean
+.PHONY: demo demo-seeds test lint bench cuda resources device clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -42,8 +49,22 @@ lint: $(VENV)/step-dev
 bench: $(VENV)/step-dev
 	$(RUN) -m bench
 
+# Not editable: that would put its compiled module in the place of that of .venv.
+cuda: $(VENV_CUDA)/step-torch
+	DISENTANGLE_EXT_CUDA=1 $(PIP_CUDA) install --verbose --no-deps --force-reinstall --no-build-isolation . \
+		> $(VENV_CUDA)/build.log 2>&1 || { tail -n 40 $(VENV_CUDA)/build.log; exit 1; }
+	@grep 'disentangle_ext: compiling' $(VENV_CUDA)/build.log
+	cd $(VENV_CUDA) && bin/python -c 'import disentangle_ext; print(disentangle_ext.build_info())'
+	cd $(VENV_CUDA) && bin/python -m disentangle_ext.doctor
+
+resources:
+	$(PYTHON) build_support/resources.py
+
+device:
+	PYTHON=$(PYTHON) bench/device.sh
+
 clean:
-	rm -rf $(VENV) build dist disentangle_ext.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_CUDA) build dist disentangle_ext.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f disentangle_ext/_C*.so disentangle_ext/_build_config.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -60,6 +81,14 @@ $(VENV)/step-torch: $(VENV)/settings
 # Editable, so that Python files need no new installation; a changed kernel compiles again, alone.
 $(VENV)/step-build: $(VENV)/step-torch $(SOURCES)
 	$(call timed,$(PIP) install --editable .)
+
+$(VENV_CUDA)/settings: FORCE
+	@test -x $(VENV_CUDA)/bin/python || $(PYTHON) -m venv $(VENV_CUDA) || { rm -rf $(VENV_CUDA); exit 1; }
+	@echo '$(TORCH_CUDA)' | cmp -s - $@ || echo '$(TORCH_CUDA)' > $@
+
+$(VENV_CUDA)/step-torch: $(VENV_CUDA)/settings
+	$(PIP_CUDA) install --quiet numpy 'setuptools>=77' ninja $(TORCH_CUDA)
+	@touch $@
 
 # By name: the package itself is installed already, only what the extras add is fetched.
 $(VENV)/step-extras: $(VENV)/step-build

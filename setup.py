@@ -93,7 +93,7 @@ def extension(torch: str | None) -> dict[str, Any]:
     host_flags = cuda.host_flags(Path(installed.__file__).parents[1])
     module = CppExtension(
         MODULE,
-        sources + cuda.sources(),
+        cuda.sources() + sources,
         include_dirs=[str(Path("csrc").absolute()), *(cuda.toolkit.include_dirs if cuda.toolkit else ())],
         extra_compile_args={
             "cxx": [*compile_flags, *language(torch), *host_flags],

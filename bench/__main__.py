@@ -96,19 +96,22 @@ def measure_cuda(seconds: float, in_all: float, only: str) -> None:
     end = time.perf_counter() + in_all
     rates = measure_rates()
     print(rates, flush=True)
-    left = []
-    for case in (case for bench in CUDA_BENCHES for case in bench.cuda_cases("cuda")):
-        if only not in case.op:
-            continue
+    missing = []
+    for case in (case for bench in CUDA_BENCHES for case in bench.cuda_cases("cuda") if only in case.op):
+        name = f"{case.op} {case.size} {case.passes}"
         if time.perf_counter() > end:
-            left.append(f"{case.op} {case.size}")
+            missing.append(f"{name}: the time was up")
             continue
-        rows = cuda.measure(case, rates, seconds)
+        try:
+            rows = cuda.measure(case, rates, seconds)
+        except Exception as error:  # the others may still be measured
+            missing.append(f"{name}: {cuda.first_line(error)}")
+            continue
         append(rows, cuda.RESULTS, cuda.COLUMNS, cuda.IDENTITY)
         for row in rows:
             show(row, f"  {row['pass']:<20}", f"  {row['over_floor']:>6} x the floor ({row['bound']})")
-    if left:
-        raise SystemExit(f"bench: the time was up before {', '.join(left)}")
+    if missing:
+        raise SystemExit("\n".join(["bench: not measured:", *missing]))
 
 
 def main() -> None:

@@ -123,7 +123,7 @@ def all_inputs(case: CudaCase) -> tuple[list[Tensors], Tensors]:
     """The sets of inputs, and the gradients that arrive at the outputs."""
     first = case.make()
     sets = [first]
-    if torch.cuda.is_available():
+    if first[0].is_cuda:
         count = input_sets(first, torch.cuda.get_device_properties(0).L2_cache_size)
         sets += [case.make() for _ in range(count - 1)]
     with torch.no_grad():
@@ -155,16 +155,20 @@ def steps(case: CudaCase, sets: list[Tensors], upstream: Tensors) -> dict[str, l
         except Exception as error:
             if name not in (COMPILED, REDUCED):
                 raise
-            print(f"  {name} of {case.op} {case.size} fails: {str(error).strip().splitlines()[0]}")
+            print(f"  {name} of {case.op} {case.size} fails: {first_line(error)}")
             continue
         expected = expected or results
         compare(case, name, results, expected)
         ready[name] = made
-    if torch.cuda.is_available():
+    if sets[0][0].is_cuda:
         captured = [in_graph(partial(prepare, case, case.ours, inputs, upstream)) for inputs in sets]
         compare(case, GRAPHED, results_of(case, captured[0]), expected)
         ready[GRAPHED] = captured
     return ready
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def results_of(case: CudaCase, step: Step) -> Tensors:

@@ -75,7 +75,7 @@ def copy_rate() -> float:
 
 
 def launch_seconds() -> float:
-    x = torch.zeros(1, device="cuda")
+    x = torch.zeros(1, device="cuda").add_(1)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         x.add_(1)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 
-# A binary serves the devices of its major version from its minor version on; 8.6 and 8.9 have their own because their
-# multiprocessors differ from that of 8.0. The PTX of the newest is for devices that come after it.
-DEFAULT_ARCHITECTURES = ("80", "86", "89", "90", "100", "120")
+# A binary serves the devices of its major version from its minor version on. 8.6, which 8.9 resembles, has its own:
+# its multiprocessor is another than that of 8.0. The PTX of the newest is for devices that come after it.
+DEFAULT_ARCHITECTURES = ("80", "86", "90", "100", "120")
 OLDEST_ARCHITECTURE = 80
 NAMED = {"Ampere": "8.0;8.6+PTX", "Ada": "8.9+PTX", "Hopper": "9.0+PTX", "Blackwell": "10.0;10.3;12.0;12.1+PTX"}
 
@@ -52,7 +52,8 @@ class Plan:
         return f"CUDA kernels with nvcc {self.toolkit.version} for {' '.join(self.architectures)}"
 
     def sources(self) -> list[str]:
-        return [*sorted(glob("csrc/cuda/*.cpp")), *sorted(glob("csrc/cuda/*.cu"))] if self.toolkit else []
+        """Those of nvcc first: one of them takes longest, and should not be what is left at the end."""
+        return [*sorted(glob("csrc/cuda/*.cu")), *sorted(glob("csrc/cuda/*.cpp"))] if self.toolkit else []
 
     def host_flags(self, site_packages: Path) -> list[str]:
         """For the C++ compiler. Headers that pip installed with torch fill the gaps of a toolkit without libraries."""

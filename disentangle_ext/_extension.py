@@ -87,15 +87,21 @@ def _load(config: dict[str, str] | None) -> tuple[ModuleType | None, str]:
         )
 
 
+def _devices(module: ModuleType | None) -> tuple[str, ...]:
+    if module is None:
+        return ()
+    return ("cpu", "cuda") if module.build_info()["cuda"] else ("cpu",)
+
+
 CONFIG = read_config()
 MODULE, PROBLEM = _load(CONFIG)
+# Asked once: every op looks here, and torch.compile cannot trace a call into the module.
+DEVICES = _devices(MODULE)
 
 
 def available(device_type: str) -> bool:
     """Whether compiled kernels for tensors on ``device_type`` are loaded."""
-    if MODULE is None:
-        return False
-    return device_type == "cpu" or (device_type == "cuda" and bool(MODULE.build_info()["cuda"]))
+    return device_type in DEVICES
 
 
 def describe() -> dict[str, Any]:

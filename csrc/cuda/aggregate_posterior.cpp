@@ -26,7 +26,7 @@ std::tuple<Tensor, Tensor> aggregate_posterior_cuda(const Tensor& z, const Tenso
     return {at::full(rows, -kInfinity<double>, a.z.options()), at::full(z.sizes(), -kInfinity<double>, a.z.options())};
   const Tensor log_qz = at::empty(rows, a.z.options()), marginals = at::empty(z.sizes(), a.z.options());
   if (log_qz.numel() == 0) return {log_qz, marginals};
-  AT_DISPATCH_FLOATING_TYPES(a.z.scalar_type(), "aggregate_posterior", [&] { run_forward<scalar_t>(stack_of<scalar_t>(a), log_qz, marginals, nullptr); });
+  AT_DISPATCH_FLOATING_TYPES(a.z.scalar_type(), "aggregate_posterior", [&] { run_forward<scalar_t>(stack_of<scalar_t>(a), log_qz, marginals, {}); });
   return {log_qz, marginals};
 }
 

@@ -17,53 +17,55 @@ void dispatch_dims(int D, const F& f) {
 }
 
 template <typename T>
-void mixture_forward(const MixtureStack<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, T* log_qz, T* marginals, const ElboOutput<T>* elbo,
-                     cudaStream_t stream) {
-  bool swept = false;
-  if constexpr (sizeof(T) == sizeof(float)) {
-    if ((swept = in_registers<T>(s.D))) dispatch_dims(s.D, [&](auto D) { launch_sweep<T, decltype(D)::value, true>(s, plan, sums, stream); });
-  }
-  if (!swept) {
-    launch_sweep<T, kDimRun, false>(s, plan, sums, stream);
+void mixture_forward(const MixtureStack<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, const DensityOutput<T>& out, cudaStream_t stream) {
+  const bool single = in_registers<T>(s.D) && plan.splits == 1;
+  const DensityOutput<T> finished = single ? out : DensityOutput<T>{};
+  if (!in_registers<T>(s.D)) {
+    launch_sweep<T, kDimRun, false>(s, plan, sums, finished, stream);
     launch_joint_sweep(s, plan, sums.joint, stream);
+  } else if constexpr (sizeof(T) == sizeof(float)) {
+    dispatch_dims(s.D, [&](auto D) { launch_sweep<T, decltype(D)::value, true>(s, plan, sums, finished, stream); });
   }
-  if (elbo) {
-    launch_finish<T, true>(s, plan, sums, log_qz, marginals, *elbo, stream);
-  } else {
-    launch_finish<T, false>(s, plan, sums, log_qz, marginals, ElboOutput<T>{}, stream);
-  }
+  if (!single) launch_finish(s, plan, sums, out, stream);
+  if (out.elbo.mu && out.elbo.reduction != Reduction::none)
+    launch_reduce(s, out, ceil_div(s.queries, single ? plan.queries_per_block() : kFinishRows), stream);
 }
 
 template <typename T>
-GradientLayout<T> gradient_layout(int64_t problems, int64_t queries, int64_t components, int D) {
-  GradientLayout<T> layout{};
+GradientLayout<T> gradient_layout(int64_t problems, int64_t queries, int64_t components, int D, bool learned) {
+  GradientLayout<T> layout{{}, {}, in_registers<T>(D) && !learned, learned, 0, 0};
   int per_warp = kWarp * kLaneComponents<T, kDimRun>;
   if constexpr (sizeof(T) == sizeof(float)) {
-    if (in_registers<T>(D)) dispatch_dims(D, [&](auto dims) { per_warp = kWarp * kLaneComponents<T, decltype(dims)::value>; });
+    if (layout.in_registers) dispatch_dims(D, [&](auto dims) { per_warp = kWarp * kLaneComponents<T, decltype(dims)::value>; });
   }
-  layout.marginal = gradient_plan(problems, queries, components, per_warp, in_registers<T>(D) ? 1 : ceil_div(D, kDimRun));
-  layout.query_slices = layout.marginal.component_ranges, layout.component_slices = layout.marginal.component_slices();
-  if (in_registers<T>(D)) return layout;
-  layout.joint = gradient_plan(problems, queries, components, kPairComponents);
-  layout.joint.component_warps = 8;  // one group: the whole block shares the queries
-  layout.query_slices += layout.joint.component_ranges, layout.component_slices += layout.joint.component_slices();
+  layout.marginal = gradient_plan(problems, queries, components, per_warp, layout.width(D), layout.in_registers ? 1 : ceil_div(D, kDimRun));
+  layout.query_slices = layout.marginal.component_ranges, layout.component_slices = layout.marginal.query_ranges;
+  if (layout.in_registers) return layout;
+  layout.joint = gradient_plan(problems, queries, components, kPairComponents / kGradientWarps, layout.width(D));
+  layout.query_slices += layout.joint.component_ranges, layout.component_slices += layout.joint.query_ranges;
   return layout;
+}
+
+// The kernels beyond registers: the marginals, then the joint density, each with slices of its own.
+template <typename T, bool kLearned>
+void launch_gradients(const MixtureStack<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
+                      cudaStream_t stream) {
+  launch_gradient<T, kDimRun, false, kLearned>(s, layout, in, slices, stream);
+  const GradientSlices<T> joint{slices.query + layout.marginal.component_ranges * s.rows() * s.D,
+                                slices.component + layout.marginal.query_ranges * s.problems * s.components * layout.width(s.D)};
+  launch_joint_gradient(s, layout, in, joint, stream);
 }
 
 template <typename T>
 void mixture_backward(const MixtureStack<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
                       const OutgoingGradients<T>& out, cudaStream_t stream) {
-  if constexpr (sizeof(T) == sizeof(float)) {
-    if (in_registers<T>(s.D)) {
-      dispatch_dims(s.D, [&](auto D) { launch_gradient<T, decltype(D)::value, true>(s, layout.marginal, in, slices, stream); });
-      return launch_gather(s, layout, in, slices, out, stream);
-    }
+  if (layout.learned) {
+    launch_gradients<T, true>(s, layout, in, slices, stream);
+  } else if (!layout.in_registers) {
+    launch_gradients<T, false>(s, layout, in, slices, stream);
+  } else if constexpr (sizeof(T) == sizeof(float)) {
+    dispatch_dims(s.D, [&](auto D) { launch_gradient<T, decltype(D)::value, true, false>(s, layout, in, slices, stream); });
   }
-  launch_gradient<T, kDimRun, false>(s, layout.marginal, in, slices, stream);
-  const int64_t width = 3 * s.D + 1;
-  const GradientSlices<T> joint{slices.query + layout.marginal.component_ranges * s.rows() * s.D,
-                                slices.component + layout.marginal.component_slices() * s.problems * s.components * width};
-  launch_joint_gradient(s, layout.joint, in, joint, stream);
   launch_gather(s, layout, in, slices, out, stream);
 }
 

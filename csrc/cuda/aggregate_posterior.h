@@ -35,10 +35,11 @@ DX_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Forward: a block holds 2 * lanes queries; its groups of `lanes` threads share the components of its split.
 struct SweepPlan {
-  int lanes, groups;
+  int lane_bits, groups;
   int64_t splits, split_size;
 
-  DX_INLINE int64_t queries_per_block() const { return 2 * lanes; }
+  DX_INLINE int lanes() const { return 1 << lane_bits; }
+  DX_INLINE int64_t queries_per_block() const { return 2 * lanes(); }
 };
 
 inline constexpr int64_t kEnoughBlocks = 528;  // four for each multiprocessor of a large GPU
@@ -46,7 +47,7 @@ inline constexpr int64_t kEnoughBlocks = 528;  // four for each multiprocessor o
 inline SweepPlan sweep_plan(int64_t problems, int64_t queries, int64_t components) {
   constexpr int64_t kTile = 64;
   const bool small = queries * components <= (1 << 17);
-  SweepPlan plan{small ? 4 : 32, 8, 1, 0};
+  SweepPlan plan{small ? 2 : 5, 8, 1, 0};
   if (small)
     for (plan.groups = 8; plan.groups < 64 && plan.groups * 4 < components;) plan.groups *= 2;
   const int64_t blocks = problems * ceil_div(queries, plan.queries_per_block());
@@ -63,47 +64,54 @@ struct SweepSums {
   T* joint;     // [splits, rows, 2]: the sum of 2^(x - max), and max
 };
 
-// What elbo_decomposition makes of the densities. `partial` holds sums over blocks of rows where there are several.
-
+// What elbo_decomposition makes of the densities; `mu` is nullptr where it is not asked. Where rows are added up, `partial`
+// takes the sums of blocks of rows.
 template <typename T>
 struct ElboOutput {
   const T *mu, *logvar;  // [rows, D]: the posteriors that z was drawn from
   T* fields[kFields];    // [rows], or [problems]
-  double* partial;       // [problems, row blocks, kFields], or nullptr if a problem has one block
+  double* partial;       // [problems, partial_sums(queries), kFields]
   Reduction reduction;
 };
 
-// Blocks that finish the rows of a problem, a warp a row. Where the rows are added up, one block has them all up to 256.
-inline int64_t finish_blocks(int64_t queries, bool reduced) { return reduced && queries <= 256 ? 1 : ceil_div(queries, reduced ? 64 : 8); }
-
-// log_qz [rows], marginals [rows, D]. `elbo` may be nullptr.
 template <typename T>
-void mixture_forward(const MixtureStack<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, T* log_qz, T* marginals, const ElboOutput<T>* elbo,
-                     cudaStream_t stream);
+struct DensityOutput {
+  T *log_qz, *marginals;  // [rows], [rows, D]
+  ElboOutput<T> elbo;
+};
 
-// Backward: a block has 8 warps, of which component_warps hold different components (64 or 32 a warp) and see the same
-// queries. Each block covers a range of components and a range of queries and writes its share of the gradients into
-// slices, which a second kernel adds up in order.
+// Room for the partial sums of a problem: no block has fewer rows than this many.
+inline int64_t partial_sums(int64_t queries) { return ceil_div(queries, 8); }
+
+template <typename T>
+void mixture_forward(const MixtureStack<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, const DensityOutput<T>& out, cudaStream_t stream);
+
+// Backward: a block has kGradientWarps warps, of which component_warps hold different components (`per_warp` each) and see
+// the same queries. Each block covers a range of components and a range of queries and writes its share of the gradients
+// into slices, which a second kernel adds up in order.
+inline constexpr int kGradientWarps = 4;
+
 struct GradientPlan {
   int component_warps;
   int64_t component_ranges, component_range, query_ranges, query_range;
 
-  DX_INLINE int query_groups() const { return 8 / component_warps; }
-  DX_INLINE int64_t component_slices() const { return query_ranges * query_groups(); }  // a slice per range of queries
+  DX_INLINE int query_groups() const { return kGradientWarps / component_warps; }
 };
 
-inline GradientPlan gradient_plan(int64_t problems, int64_t queries, int64_t components, int per_warp, int64_t dim_runs = 1) {
-  constexpr int64_t kMostRanges = 16, kBlocks = 256;
+// `width` is what a component has in a slice. Slices are as many as give a large GPU enough blocks, but few where they are
+// large.
+inline GradientPlan gradient_plan(int64_t problems, int64_t queries, int64_t components, int per_warp, int64_t width, int64_t dim_runs = 1) {
+  constexpr int64_t kBlocks = 396, kMostRanges = 16, kMostElements = 1 << 22;
   GradientPlan plan{1, 1, 0, 1, 0};
-  while (plan.component_warps < 8 && plan.component_warps * per_warp < components) plan.component_warps *= 2;
-  const int64_t chunk = plan.component_warps * per_warp, chunks = std::max<int64_t>(ceil_div(components, chunk), 1);
+  while (plan.component_warps < kGradientWarps && plan.component_warps * per_warp < components) plan.component_warps *= 2;
+  const int64_t chunk = plan.component_warps * per_warp, chunks = ceil_div(components, chunk);
+  plan.component_range = ceil_div(chunks, std::min(chunks, kMostRanges)) * chunk;
+  plan.component_ranges = ceil_div(components, plan.component_range);
   const int64_t least = plan.query_groups() * (queries <= 512 ? 2 : 16);  // queries worth a block
-  const auto ranges = [](int64_t wanted, int64_t most) { return std::clamp<int64_t>(wanted, 1, std::max<int64_t>(most, 1)); };
-  plan.component_range = ceil_div(chunks, ranges(chunks, kMostRanges)) * chunk;
-  plan.component_ranges = std::max<int64_t>(ceil_div(components, plan.component_range), 1);
-  const int64_t others = problems * plan.component_ranges * dim_runs;
-  plan.query_range = std::max<int64_t>(ceil_div(queries, ranges(kBlocks / others, std::min(ceil_div(queries, least), kMostRanges))), 1);
-  plan.query_ranges = std::max<int64_t>(ceil_div(queries, plan.query_range), 1);
+  const int64_t affordable = std::clamp<int64_t>(kMostElements / (problems * components * width), 8, 64);
+  const int64_t wanted = std::clamp<int64_t>(kBlocks / (problems * plan.component_ranges * dim_runs), 1, std::min(ceil_div(queries, least), affordable));
+  plan.query_range = ceil_div(queries, wanted);
+  plan.query_ranges = ceil_div(queries, plan.query_range);
   return plan;
 }
 
@@ -121,19 +129,22 @@ struct IncomingGradients {
 template <typename T>
 struct GradientSlices {
   T* query;      // [slices, problems, queries, D]
-  T* component;  // [slices, problems, components, 3 D + 1]: for mu, logvar, the marginals' share of the weights, the joint's
+  T* component;  // [slices, problems, components, width]: D each for mu and logvar and, with learned weights, D + 1 for these
 };
 
-// The widths of a gradient kernel: components a warp, and slices of each kind. Several kernels share the slices beyond
-// kMostStaticDims.
+// How backward is cut, and how many slices it leaves. The joint density has a plan where it has a kernel of its own.
 template <typename T>
 struct GradientLayout {
-  GradientPlan marginal, joint;  // joint is used only where the joint density has its own kernel
+  GradientPlan marginal, joint;
+  bool in_registers, learned;
   int64_t query_slices, component_slices;
+
+  DX_INLINE int width(int D) const { return learned ? 3 * D + 1 : 2 * D; }
 };
 
+// `learned`: the gradient of the log-weights is wanted.
 template <typename T>
-GradientLayout<T> gradient_layout(int64_t problems, int64_t queries, int64_t components, int D);
+GradientLayout<T> gradient_layout(int64_t problems, int64_t queries, int64_t components, int D, bool learned);
 
 template <typename T>
 struct OutgoingGradients {

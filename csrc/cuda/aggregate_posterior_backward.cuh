@@ -1,7 +1,8 @@
 // Backward: the densities come back from the saved logarithms as responsibilities p_ij = exp(w_ij + sum_d l_ijd - log q(z_i))
 // and r_ijd likewise, once for each pair. With a = g_i p_ij + h_id r_ijd,
-//     dz_id -= a (z - mu) / var,   dmu_jd += a (z - mu) / var,   dlogvar_jd += a / 2 ((z - mu)^2 / var - 1),
-// where (z - mu) / var = 2 ln(2) t s and (z - mu)^2 / var = 2 ln(2) t^2.
+//     dz_id -= a (z - mu) / var,   dmu_jd += a (z - mu) / var,   dlogvar_jd += a / 2 ((z - mu)^2 / var - 1).
+// In bits, with w = (z - mu) log2(e) / (2 var) and x = (z - mu) w - 1 / (2 ln 2), these are 2 ln(2) a w and ln(2) a x, and a
+// density is exp2(peak - 1 / (2 ln 2) - x): ten instructions an exponential.
 //
 // The lanes of a warp hold components in registers, with all that is summed over queries; queries come through shared
 // memory. What is summed over components is scattered over the lanes by halving. Sums never meet in memory: a block
@@ -14,11 +15,12 @@ namespace disentangle_ext::cuda {
 namespace {
 
 constexpr int kQueryTile = 16;
-constexpr int kWarps = kThreads / kWarp;
+constexpr int kGradientThreads = kGradientWarps * kWarp;
+constexpr double kHalfNat = 0.5 * kLog2e;  // 1 / (2 ln 2)
 
 // Components of a lane: as many as registers hold, to share the cost of the sums over lanes.
 template <typename T, int D>
-constexpr int kLaneComponents = sizeof(T) == sizeof(float) && D <= 10 ? 2 : 1;
+constexpr int kLaneComponents = sizeof(T) == sizeof(float) ? (D <= 4 ? 4 : D <= 10 ? 2 : 1) : 1;
 
 // Sums over the 32 lanes of N values a lane: half of the values go to the other half of the lanes, and so on. Lane l is
 // left with the sum of value scatter_slot<N>(l), if that is not negative.
@@ -99,92 +101,143 @@ DX_INLINE bool far_marginal(T shift, T reference) {
   return shift + reference > kFarMarginal<T> && shift != kInfinity<T>;
 }
 
-// [rows of D]: the query, its shift (float64 only) and its gradient; [rows]: shift and gradient of the joint density;
-// [rows of 2]: exceptional components and their weights in bits.
-template <typename T, int D>
-struct QueryTile {
-  static constexpr int kSize = kQueryTile * (3 * D + 4 + 2 * int(sizeof(int64_t) / sizeof(T)));
+// Squared distances must not overflow, since a responsibility of zero times infinity is not zero. In float32 larger
+// numbers than these are left to float64.
+template <typename T>
+constexpr T kLargestPlace = sizeof(T) == sizeof(float) ? T(1e10) : kInfinity<T>;
+template <typename T>
+constexpr T kLargestPrecision = sizeof(T) == sizeof(float) ? T(1e17) : kInfinity<T>;
 
-  T *z, *shift, *h, *joint_shift, *g, *bits;
-  int64_t* exception;
+template <typename T>
+DX_INLINE bool too_large(T place) {
+  return !(place <= kLargestPlace<T> && place >= -kLargestPlace<T>);
+}
 
-  __device__ __forceinline__ explicit QueryTile(T* memory)
-      : z(memory), shift(z + kQueryTile * D), h(shift + kQueryTile * D), joint_shift(h + kQueryTile * D), g(joint_shift + kQueryTile), bits(g + kQueryTile),
-        exception(reinterpret_cast<int64_t*>(bits + 2 * kQueryTile)) {}
+// What decides whether a query's density is left to float64: `reference` is the highest peak of the block's components,
+// `all` says that these are out of bounds themselves.
+template <typename T>
+struct FarRule {
+  T reference;
+  bool all;
+
+  DX_INLINE bool marginal(const MixtureStack<T>& s, const IncomingGradients<T>& in, int64_t row, int d) const {
+    const T log_density = in.marginals[row * s.D + d];
+    if (!kFolded<T> || log_density == -kInfinity<T>) return false;
+    return all || too_large(s.z[row * s.D + d]) || far_marginal(shift_of(s.weights.ordinary, log_density), reference);
+  }
+
+  DX_INLINE bool joint(const MixtureStack<T>& s, const IncomingGradients<T>& in, int64_t row) const {
+    const T log_density = in.log_qz[row];
+    if (!kFolded<T> || log_density == -kInfinity<T>) return false;
+    bool far = all || far_joint(shift_of(s.weights.ordinary, log_density));
+    for (int d = 0; d < s.D; ++d) far |= too_large(s.z[row * s.D + d]);
+    return far;
+  }
 };
 
-// Queries first .. first + count of a problem. Returns whether one of them is left to float64. A query whose density is
-// zero may be infinite: it is moved to zero, so that zero times its distance is zero.
+// A query in shared memory: z, gradient and, in float64, shift of D dimensions; shift and gradient of the joint density.
 template <typename T, int D>
+struct QueryTile {
+  static constexpr int kShift = 2 * D, kJoint = kFolded<T> ? 2 * D : 3 * D;
+  static constexpr int kRow = (kJoint + 2 + 3) / 4 * 4;
+  static constexpr int kSize = kQueryTile * (kRow + 2 + 2 * int(sizeof(int64_t) / sizeof(T)));
+
+  T *rows, *bits;      // [kQueryTile, kRow], [kQueryTile, 2]: weights of the exceptional components, in bits
+  int64_t* exception;  // [kQueryTile, 2]: which these are
+
+  __device__ __forceinline__ explicit QueryTile(T* memory)
+      : rows(memory), bits(rows + kQueryTile * kRow), exception(reinterpret_cast<int64_t*>(bits + 2 * kQueryTile)) {}
+};
+
+// One dimension of a query. One whose density is zero may be infinite: it is moved to zero, so that zero times its distance
+// is zero. So is one that is left to float64, which is what this returns.
+template <typename T, int D>
+__device__ __forceinline__ bool load_dim(T* row, const MixtureStack<T>& s, const IncomingGradients<T>& in, int64_t at_row, int d, int k,
+                                         const FarRule<T>& rule) {
+  T z = 0, shift = -kInfinity<T>, h = 0;
+  bool far = false;
+  if (d < s.D && in.marginals[at_row * s.D + d] != -kInfinity<T>) {
+    far = rule.marginal(s, in, at_row, d);
+    if (!far) shift = shift_of(s.weights.ordinary, in.marginals[at_row * s.D + d]), h = marginal_gradient(in, at_row, d, s.D, s.queries);
+    z = too_large(s.z[at_row * s.D + d]) ? T(0) : s.z[at_row * s.D + d];
+  }
+  row[k] = z, row[D + k] = kFolded<T> ? h * exp2(shift + rule.reference) : h;
+  if (!kFolded<T>) row[QueryTile<T, D>::kShift + k] = shift;
+  return far;
+}
+
+template <typename T, int D>
+__device__ __forceinline__ bool load_joint(T* row, const MixtureStack<T>& s, const IncomingGradients<T>& in, int64_t at_row, const FarRule<T>& rule) {
+  const bool far = rule.joint(s, in, at_row), none = far || in.log_qz[at_row] == -kInfinity<T>;
+  row[QueryTile<T, D>::kJoint] = none ? -kInfinity<T> : shift_of(s.weights.ordinary, in.log_qz[at_row]);
+  row[QueryTile<T, D>::kJoint + 1] = none ? T(0) : joint_gradient(in, at_row, s.queries);
+  return far;
+}
+
+// Queries first .. first + count of a problem. Returns whether something of them is left to float64.
+template <typename T, int D, bool kJoint>
 __device__ __forceinline__ bool load_queries(const QueryTile<T, D>& tile, const MixtureStack<T>& s, const IncomingGradients<T>& in, int64_t first_row,
-                                             int count, int first_dim, T reference, int thread, int threads) {
+                                             int count, int first_dim, const FarRule<T>& rule, int thread, int threads) {
   bool far = false;
   for (int e = thread; e < count * D; e += threads) {
-    const int64_t row = first_row + e / D;
-    const int d = first_dim + e % D;
-    T z = 0, shift = -kInfinity<T>, h = 0;
-    if (d < s.D) {
-      const T log_density = in.marginals[row * s.D + d];
-      if (log_density != -kInfinity<T>) {
-        z = s.z[row * s.D + d], shift = shift_of(s.weights.ordinary, log_density);
-        h = marginal_gradient(in, row, d, s.D, s.queries);
-        if (far_marginal(shift, reference)) far = true, h = 0, shift = -kInfinity<T>;
-      }
-    }
-    tile.z[e] = z, tile.h[e] = kFolded<T> ? h * exp2(shift + reference) : h;
-    if (!kFolded<T>) tile.shift[e] = shift;
+    const int q = e / D, k = e % D;
+    far |= load_dim<T, D>(tile.rows + q * QueryTile<T, D>::kRow, s, in, first_row + q, first_dim + k, k, rule);
   }
   for (int q = thread; q < count; q += threads) {
-    const int64_t row = first_row + q;
-    const T log_density = in.log_qz[row];
-    T shift = -kInfinity<T>, g = 0;
-    if (log_density != -kInfinity<T>) {
-      shift = shift_of(s.weights.ordinary, log_density), g = joint_gradient(in, row, s.queries);
-      if (far_joint(shift)) far = true, g = 0, shift = -kInfinity<T>;
-    }
-    tile.joint_shift[q] = shift, tile.g[q] = g;
+    T* row = tile.rows + q * QueryTile<T, D>::kRow;
+    if (kJoint) far |= load_joint<T, D>(row, s, in, first_row + q, rule);
+    for (int k = QueryTile<T, D>::kJoint + (kJoint ? 2 : 0); k < QueryTile<T, D>::kRow; ++k) row[k] = 0;
     if (s.log_weight || !s.weights.stratified()) continue;
     int64_t at[2];
     T weight[2];
-    s.weights.exceptions(row % s.queries, at, weight);
+    s.weights.exceptions((first_row + q) % s.queries, at, weight);
     for (int e = 0; e < 2; ++e) tile.exception[2 * q + e] = at[e], tile.bits[2 * q + e] = T(kLog2e) * (weight[e] - s.weights.ordinary);
   }
   return far;
 }
 
 // Components of a lane, and what is summed over the queries for them.
-template <typename T, int D, bool kJoint>
+template <typename T, int D, bool kJoint, bool kLearned>
 struct Components {
-  static constexpr int C = kLaneComponents<T, D>;
-  T mu[C][D], scale[C][D], peak[C][D], joint_peak[C];
-  T mu_sum[C][D] = {}, logvar_sum[C][D] = {}, weight_sum[C][D] = {}, joint_sum[C] = {};
+  static constexpr int C = kLaneComponents<T, D>, kLearnedDims = kLearned ? D : 0;
+  T mu[C][D], precision[C][D], peak[C][D], joint_peak[C];
+  T mu_sum[C][D] = {}, logvar_sum[C][D] = {}, weight_sum[C][kLearned ? D : 1] = {};
 
-  // Component c of the lane is first + 32 c + lane. Places past the last hold densities of zero.
+  // Component c of the lane is first + 32 c + lane. Places past the last, and dimensions, hold densities of zero.
   __device__ __forceinline__ void load(const MixtureStack<T>& s, int64_t problem, int64_t first, int lane, int first_dim) {
     DX_UNROLL
     for (int c = 0; c < C; ++c) {
       const int64_t j = first + c * kWarp + lane, at = problem * s.components + j;
       const bool used = j < s.components;
       const T weight = used && s.log_weight ? T(kLog2e) * s.log_weight[at] : T(0);
-      joint_peak[c] = used ? weight : -kInfinity<T>;
+      joint_peak[c] = used ? weight - T(D * kHalfNat) : -kInfinity<T>;
       DX_UNROLL
       for (int d = 0; d < D; ++d) {
-        mu[c][d] = 0, scale[c][d] = 0, peak[c][d] = -kInfinity<T>;
+        mu[c][d] = 0, precision[c][d] = 0, peak[c][d] = -kInfinity<T>;
         if (!used || first_dim + d >= s.D) continue;
         const T logvar = s.logvar[at * s.D + first_dim + d], own = peak_of(logvar);
-        mu[c][d] = s.mu[at * s.D + first_dim + d], scale[c][d] = scale_of(logvar), peak[c][d] = own + weight;
+        mu[c][d] = s.mu[at * s.D + first_dim + d], precision[c][d] = precision_of(logvar), peak[c][d] = own + weight - T(kHalfNat);
         if (kJoint) joint_peak[c] += own;
       }
     }
   }
 
   __device__ __forceinline__ T highest_peak() const {
-    T top = -kInfinity<T>;
+    T top = kLowest<T>;
     DX_UNROLL
     for (int c = 0; c < C; ++c)
       DX_UNROLL
       for (int d = 0; d < D; ++d) top = max(top, peak[c][d]);
     return top;
+  }
+
+  __device__ __forceinline__ bool out_of_bounds() const {
+    bool out = false;
+    DX_UNROLL
+    for (int c = 0; c < C; ++c)
+      DX_UNROLL
+      for (int d = 0; d < D; ++d) out |= too_large(mu[c][d]) || !(precision[c][d] <= kLargestPrecision<T>);
+    return out;
   }
 
   __device__ __forceinline__ void lower_peaks(T reference) {
@@ -194,53 +247,68 @@ struct Components {
       for (int d = 0; d < D; ++d) peak[c][d] -= reference;
   }
 
-  // One query against the components of the lane; leaves its share of dz / (-2 ln 2) in `dz`.
+  // Component c against one query; adds its share of dz / (-2 ln 2) to `dz`.
   template <bool kUneven>
-  __device__ __forceinline__ void add(const QueryTile<T, D>& tile, int q, const T (&bits)[C], T (&dz)[D]) {
-    T t[C][D], gp[C];
-    DX_UNROLL
-    for (int c = 0; c < C; ++c) {
-      T exponent = joint_peak[c];
-      DX_UNROLL
-      for (int d = 0; d < D; ++d) {
-        t[c][d] = (tile.z[q * D + d] - mu[c][d]) * scale[c][d];
-        if (kJoint) exponent -= t[c][d] * t[c][d];
-      }
-      gp[c] = 0;
-      if (!kJoint) continue;
-      gp[c] = tile.g[q] * exp2((kUneven ? exponent + bits[c] : exponent) + tile.joint_shift[q]);
-      joint_sum[c] += gp[c];
-    }
+  __device__ __forceinline__ void add(const T (&row)[QueryTile<T, D>::kRow], int c, T bits, T (&dz)[D]) {
+    using Tile = QueryTile<T, D>;
+    T w[D], x[D], exponent = kUneven ? joint_peak[c] + bits : joint_peak[c];
     DX_UNROLL
     for (int d = 0; d < D; ++d) {
-      const T h = tile.h[q * D + d];
-      dz[d] = 0;
-      DX_UNROLL
-      for (int c = 0; c < C; ++c) {
-        T top = kUneven ? peak[c][d] + bits[c] : peak[c][d];
-        if (!kFolded<T>) top += tile.shift[q * D + d];
-        const T e = exp2(top - t[c][d] * t[c][d]), at = (h * e + gp[c]) * t[c][d];
-        weight_sum[c][d] += h * e;
-        mu_sum[c][d] += at;
-        logvar_sum[c][d] += at * t[c][d];
-        dz[d] += at * scale[c][d];
-      }
+      const T u = row[d] - mu[c][d];
+      w[d] = u * precision[c][d];
+      x[d] = multiply_add(u, w[d], T(-kHalfNat));
+      if (!kFolded<T>) x[d] = min(x[d], T(1e300));
+      if (kJoint) exponent -= x[d];
+    }
+    const T gp = kJoint ? row[Tile::kJoint + 1] * exp2(exponent + row[Tile::kJoint]) : T(0);
+    DX_UNROLL
+    for (int d = 0; d < D; ++d) {
+      T top = kUneven ? peak[c][d] + bits : peak[c][d];
+      if (!kFolded<T>) top += row[Tile::kShift + d];
+      const T e = exp2(top - x[d]), a = multiply_add(row[D + d], e, gp);
+      if (kLearned) weight_sum[c][d < kLearnedDims ? d : 0] += row[D + d] * e;
+      logvar_sum[c][d] = multiply_add(a, x[d], logvar_sum[c][d]);
+      mu_sum[c][d] = multiply_add(a, w[d], mu_sum[c][d]);
+      dz[d] = multiply_add(a, w[d], dz[d]);
     }
   }
 
-  // [3 D + 1] a component. No gradient here has its last factors yet, which are those of `gather`.
-  __device__ __forceinline__ void store(T* slice, const MixtureStack<T>& s, int64_t problem, int64_t first, int lane, int first_dim) const {
+  // Calls f with every sum of component c and its place in a slice.
+  template <typename F>
+  __device__ __forceinline__ void each_sum(int c, const F& f) {
+    DX_UNROLL
+    for (int d = 0; d < D; ++d) f(mu_sum[c][d], 0, d), f(logvar_sum[c][d], 1, d);
+    DX_UNROLL
+    for (int d = 0; d < kLearnedDims; ++d) f(weight_sum[c][d < kLearnedDims ? d : 0], 2, d);
+  }
+
+  // Adds what the groups of a block have, in order, in the first of them.
+  __device__ __forceinline__ void merge_groups(T* shared, int groups, int members) {
+    constexpr int kSums = (kLearned ? 3 : 2) * D;
+    const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+    DX_UNROLL
+    for (int c = 0; c < C; ++c) {
+      __syncthreads();
+      each_sum(c, [&](T& sum, int kind, int d) { shared[(warp * kSums + kind * D + d) * kWarp + lane] = sum; });
+      __syncthreads();
+      if (warp >= members) continue;
+      each_sum(c, [&](T& sum, int kind, int d) {
+        for (int g = 1; g < groups; ++g) sum += shared[((g * members + warp) * kSums + kind * D + d) * kWarp + lane];
+      });
+    }
+  }
+
+  // No gradient here has its last factors yet, which are those of `gather`.
+  __device__ __forceinline__ void store(T* slice, int width, const MixtureStack<T>& s, int64_t problem, int64_t first, int lane, int first_dim) {
     DX_UNROLL
     for (int c = 0; c < C; ++c) {
       const int64_t j = first + c * kWarp + lane;
       if (j >= s.components) continue;
-      T* out = slice + (problem * s.components + j) * (3 * s.D + 1) + first_dim;
-      DX_UNROLL
-      for (int d = 0; d < D; ++d) {
-        if (first_dim + d >= s.D) continue;
-        out[d] = mu_sum[c][d], out[s.D + d] = logvar_sum[c][d], out[2 * s.D + d] = weight_sum[c][d];
-      }
-      if (first_dim == 0) out[3 * s.D] = joint_sum[c];
+      T* out = slice + (problem * s.components + j) * width + first_dim;
+      each_sum(c, [&](T& sum, int kind, int d) {
+        if (first_dim + d < s.D) out[kind * s.D + d] = sum;
+      });
+      if (kLearned && first_dim == 0) out[3 * s.D] = 0;  // the joint density's share comes from its own kernel
     }
   }
 };
@@ -253,10 +321,11 @@ struct GradientBlock {
 template <typename T>
 __device__ __forceinline__ void find_work(GradientBlock& block, const MixtureStack<T>& s, const GradientPlan& plan, int dim_runs) {
   if (threadIdx.x == 0) {
-    int64_t b = blockIdx.x;
+    const unsigned query_ranges = unsigned(plan.query_ranges), component_ranges = unsigned(plan.component_ranges);
+    unsigned b = blockIdx.x;
     block.dim_run = b % dim_runs, b /= dim_runs;
-    block.query_range = b % plan.query_ranges, b /= plan.query_ranges;
-    block.component_range = b % plan.component_ranges, block.problem = b / plan.component_ranges;
+    block.query_range = b % query_ranges, b /= query_ranges;
+    block.component_range = b % component_ranges, block.problem = b / component_ranges;
     block.first_component = block.component_range * plan.component_range;
     block.last_component = min(block.first_component + plan.component_range, s.components);
     block.first_query = block.query_range * plan.query_range;
@@ -274,7 +343,7 @@ __device__ __forceinline__ T block_max(T v, T* shared) {
   if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = v;
   __syncthreads();
   T top = shared[0];
-  for (int w = 1; w < kWarps; ++w) top = max(top, shared[w]);
+  for (int w = 1; w < kGradientWarps; ++w) top = max(top, shared[w]);
   return top;
 }
 
@@ -282,7 +351,12 @@ __device__ __forceinline__ T block_max(T v, T* shared) {
 
 template <typename T>
 DX_INLINE double wide_distance(const MixtureStack<T>& s, int64_t component, int64_t row, int d) {
-  return (double(s.z[row * s.D + d]) - double(s.mu[component * s.D + d])) * scale_of(double(s.logvar[component * s.D + d]));
+  return double(s.z[row * s.D + d]) - double(s.mu[component * s.D + d]);
+}
+
+template <typename T>
+DX_INLINE double wide_precision(const MixtureStack<T>& s, int64_t component, int d) {
+  return precision_of(double(s.logvar[component * s.D + d]));
 }
 
 // One query's term in one density, joint (d < 0) or marginal: in bits, the ordinary weight left out.
@@ -291,8 +365,8 @@ DX_INLINE double wide_bits(const MixtureStack<T>& s, const Weights<T>& weights, 
   const int64_t component = problem * s.components + j, row = problem * s.queries + i;
   double x = s.log_weight ? kLog2e * double(s.log_weight[component]) : weights.any(j, 1) ? double(weights(i, j)) : 0.0;
   for (int k = d < 0 ? 0 : d; k < (d < 0 ? s.D : d + 1); ++k) {
-    const double t = wide_distance(s, component, row, k);
-    x += peak_of(double(s.logvar[component * s.D + k])) - t * t;
+    const double u = wide_distance(s, component, row, k);
+    x += peak_of(double(s.logvar[component * s.D + k])) - u * u * wide_precision(s, component, k);
   }
   return x;
 }
@@ -301,13 +375,13 @@ DX_INLINE double wide_bits(const MixtureStack<T>& s, const Weights<T>& weights, 
 template <typename T>
 __device__ __forceinline__ double wide_density(const MixtureStack<T>& s, const Weights<T>& weights, int64_t problem, int64_t i, int d, double* shared) {
   OnlineSum<double> total;
-  for (int64_t j = threadIdx.x; j < s.components; j += kThreads) total.add(wide_bits(s, weights, problem, i, j, d));
+  for (int64_t j = threadIdx.x; j < s.components; j += blockDim.x) total.add(wide_bits(s, weights, problem, i, j, d));
   total = warp_sum(total);
   __syncthreads();
   if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp * 2] = total.sum, shared[threadIdx.x / kWarp * 2 + 1] = total.max;
   __syncthreads();
   OnlineSum<double> all;
-  for (int w = 0; w < kWarps; ++w) {
+  for (int w = 0; w < int(blockDim.x) / kWarp; ++w) {
     OnlineSum<double> part;
     part.sum = shared[2 * w], part.max = shared[2 * w + 1];
     all.add(part);
@@ -323,9 +397,10 @@ struct FarWork {
   IncomingGradients<T> in;
   GradientBlock block;
   int64_t first, last;  // components
-  int first_dim, last_dim;
+  int64_t first_dim, last_dim;
+  FarRule<T> rule;
   bool joint;
-  T reference;
+  int width;
   T *component_slice, *query_slice;
 };
 
@@ -338,22 +413,22 @@ __device__ __forceinline__ void add_wide(const FarWork<T>& work, int64_t i, int 
   const int64_t problem = work.block.problem, row = problem * s.queries + i;
   const int begin = d < 0 ? 0 : d, end = d < 0 ? s.D : d + 1, lane = threadIdx.x % kWarp;
   const double total = wide_density(s, weights, problem, i, d, shared);
-  for (int64_t j = work.first + threadIdx.x; j < work.last; j += kThreads) {
+  for (int64_t j = work.first + threadIdx.x; j < work.last; j += blockDim.x) {
     const int64_t component = problem * s.components + j;
     const double a = gradient * exp2(wide_bits(s, weights, problem, i, j, d) - total);
-    T* out = work.component_slice + component * (3 * s.D + 1);
+    T* out = work.component_slice + component * work.width;
     for (int k = begin; k < end; ++k) {
-      const double t = wide_distance(s, component, row, k);
-      out[k] += T(a * t), out[s.D + k] += T(a * t * t);
+      const double u = wide_distance(s, component, row, k), w = u * wide_precision(s, component, k);
+      out[k] += T(a * w), out[s.D + k] += T(a * (u * w - kHalfNat));
     }
-    out[d < 0 ? 3 * s.D : 2 * s.D + d] += T(a);
+    if (work.width > 2 * s.D) out[d < 0 ? 3 * s.D : 2 * s.D + d] += T(a);
   }
-  for (int k = begin + threadIdx.x / kWarp; k < end; k += kWarps) {
+  for (int k = begin + threadIdx.x / kWarp; k < end; k += blockDim.x / kWarp) {
     double sum = 0;
     for (int64_t j = work.first + lane; j < work.last; j += kWarp) {
       const int64_t component = problem * s.components + j;
       const double a = gradient * exp2(wide_bits(s, weights, problem, i, j, d) - total);
-      sum += a * wide_distance(s, component, row, k) * scale_of(double(s.logvar[component * s.D + k]));
+      sum += a * wide_distance(s, component, row, k) * wide_precision(s, component, k);
     }
     sum = warp_sum(sum);
     if (lane == 0) work.query_slice[row * s.D + k] += T(sum);
@@ -364,10 +439,9 @@ template <typename T>
 __device__ DX_NOINLINE void add_far_queries(const FarWork<T>& work, double* shared) {
   for (int64_t i = work.block.first_query; i < work.block.last_query; ++i) {
     const int64_t row = work.block.problem * work.s.queries + i;
-    if (work.joint && far_joint(shift_of(work.s.weights.ordinary, work.in.log_qz[row])))
-      add_wide(work, i, -1, double(joint_gradient(work.in, row, work.s.queries)), shared);
-    for (int d = work.first_dim; d < work.last_dim; ++d)
-      if (far_marginal(shift_of(work.s.weights.ordinary, work.in.marginals[row * work.s.D + d]), work.reference))
+    if (work.joint && work.rule.joint(work.s, work.in, row)) add_wide(work, i, -1, double(joint_gradient(work.in, row, work.s.queries)), shared);
+    for (int d = int(work.first_dim); d < int(work.last_dim); ++d)
+      if (work.rule.marginal(work.s, work.in, row, d))
         add_wide(work, i, d, double(marginal_gradient(work.in, row, d, work.s.D, work.s.queries)), shared);
   }
 }
@@ -375,7 +449,7 @@ __device__ DX_NOINLINE void add_far_queries(const FarWork<T>& work, double* shar
 // Called by the whole block, whose shared memory is free by then.
 template <typename T>
 __device__ __forceinline__ void finish_far_queries(unsigned char* shared, const FarWork<T>& work) {
-  auto* order = reinterpret_cast<FarWork<T>*>(shared + 2 * kWarps * sizeof(double));
+  auto* order = reinterpret_cast<FarWork<T>*>(shared + kWarp * sizeof(double));
   if (threadIdx.x == 0) *order = work;
   __syncthreads();
   add_far_queries(*order, reinterpret_cast<double*>(shared));
@@ -398,38 +472,43 @@ __device__ __forceinline__ void flush_queries(T* slice, const T* shares, const M
   }
 }
 
-// All queries of a group against the components that its warps hold.
-template <typename T, int D, bool kJoint>
-__device__ __forceinline__ void tile_step(Components<T, D, kJoint>& mine, const QueryTile<T, D>& tile, bool uneven, int count, int64_t first_component,
+// All queries of a group against the components that its warps hold. The sums over lanes of a query, a chain of shuffles,
+// are made while the next query is worked on.
+template <bool kUneven, typename T, int D, bool kJoint, bool kLearned>
+__device__ __forceinline__ void tile_step(Components<T, D, kJoint, kLearned>& mine, const QueryTile<T, D>& tile, int count, int64_t first_component,
                                           T* shares) {
-  constexpr int C = Components<T, D, kJoint>::C;
+  constexpr int C = Components<T, D, kJoint, kLearned>::C;
   const int lane = threadIdx.x % kWarp, slot = scatter_slot<D>(lane);
+  T last[D] = {};
   DX_UNROLL_NOT
   for (int q = 0; q < count; ++q) {
-    T bits[C], dz[D];
-    if (uneven) {
-      const int64_t own = tile.exception[2 * q] - first_component, next = tile.exception[2 * q + 1] - first_component;
-      DX_UNROLL
-      for (int c = 0; c < C; ++c) {
-        const int j = c * kWarp + lane;
-        bits[c] = j == own ? tile.bits[2 * q] : j == next ? tile.bits[2 * q + 1] : T(0);
+    T row[QueryTile<T, D>::kRow], dz[D] = {};
+    load_row(row, tile.rows + q * QueryTile<T, D>::kRow);
+    DX_UNROLL
+    for (int c = 0; c < C; ++c) {
+      T bits = 0;
+      if (kUneven) {
+        const int64_t j = first_component + c * kWarp + lane;
+        bits = j == tile.exception[2 * q] ? tile.bits[2 * q] : j == tile.exception[2 * q + 1] ? tile.bits[2 * q + 1] : T(0);
       }
-      mine.template add<true>(tile, q, bits, dz);
-    } else {
-      mine.template add<false>(tile, q, bits, dz);
+      mine.template add<kUneven>(row, c, bits, dz);
     }
-    const T sum = scatter_sum<16>(dz, lane);
-    if (slot >= 0) shares[q * D + slot] = sum;
+    const T sum = scatter_sum<16>(last, lane);
+    if (slot >= 0 && q > 0) shares[(q - 1) * D + slot] = sum;
+    DX_UNROLL
+    for (int d = 0; d < D; ++d) last[d] = dz[d];
   }
+  const T sum = scatter_sum<16>(last, lane);
+  if (slot >= 0 && count > 0) shares[(count - 1) * D + slot] = sum;
 }
 
-template <typename T, int D, bool kJoint>
-__global__ void __launch_bounds__(kThreads, 1)
-    gradient_sweep(MixtureStack<T> s, GradientPlan plan, int dim_runs, IncomingGradients<T> in, GradientSlices<T> out) {
+template <typename T, int D, bool kJoint, bool kLearned>
+__global__ void __launch_bounds__(kGradientThreads, sizeof(T) == sizeof(float) ? 2 : 1)
+    gradient_sweep(MixtureStack<T> s, GradientPlan plan, int dim_runs, int width, IncomingGradients<T> in, GradientSlices<T> out) {
   DX_DYNAMIC_SHARED(T, shared);
-  constexpr int C = Components<T, D, kJoint>::C;
   __shared__ GradientBlock block;
   find_work(block, s, plan, dim_runs);
+  constexpr int C = Components<T, D, kJoint, kLearned>::C;
   const int first_dim = int(block.dim_run) * D, lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int members = plan.component_warps, group = warp / members, member = warp % members, thread = threadIdx.x % (members * kWarp);
   const QueryTile<T, D> tile(shared + group * QueryTile<T, D>::kSize);
@@ -438,45 +517,42 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int64_t per_group = ceil_div(plan.query_range, plan.query_groups());
   const int64_t begin = min(block.first_query + group * per_group, block.last_query), end = min(begin + per_group, block.last_query);
   T* query_slice = out.query + block.component_range * s.rows() * s.D;
-  const int64_t slice_size = s.problems * s.components * (3 * s.D + 1);
-  T* component_slice = out.component + block.query_range * plan.query_groups() * slice_size;
+  T* component_slice = out.component + block.query_range * s.problems * s.components * width;
 
   const int64_t chunk = int64_t(members) * C * kWarp;
   for (int64_t first = block.first_component; first < block.last_component; first += chunk) {
     const int64_t own = first + int64_t(member) * C * kWarp;
-    Components<T, D, kJoint> mine;
+    Components<T, D, kJoint, kLearned> mine;
     mine.load(s, block.problem, own, lane, first_dim);
-    const T reference = kFolded<T> ? max(block_max(mine.highest_peak(), shared), kLowest<T>) : T(0);
-    mine.lower_peaks(reference);
+    FarRule<T> rule{T(0), false};
+    if (kFolded<T>) rule = {block_max(mine.highest_peak(), shared), __syncthreads_or(mine.out_of_bounds()) != 0};
+    mine.lower_peaks(rule.reference);
     bool far = false;
     for (int64_t step = 0; step < per_group; step += kQueryTile) {
       const int64_t query = min(begin + step, end), row = block.problem * s.queries + query;
       const int count = int(min(int64_t(kQueryTile), end - query));
       __syncthreads();
-      far |= load_queries<T, D>(tile, s, in, row, count, first_dim, reference, thread, members * kWarp);
+      far |= load_queries<T, D, kJoint>(tile, s, in, row, count, first_dim, rule, thread, members * kWarp);
       __syncthreads();
       const bool uneven = Weights<T>(s.weights, s.log_weight != nullptr, query, query + count - 1).any(own, C * kWarp);
-      tile_step(mine, tile, uneven, count, own, shares + member * kQueryTile * D);
+      if (uneven) {
+        tile_step<true>(mine, tile, count, own, shares + member * kQueryTile * D);
+      } else {
+        tile_step<false>(mine, tile, count, own, shares + member * kQueryTile * D);
+      }
       __syncthreads();
       flush_queries<T, D>(query_slice, shares, s, row, count, first_dim, members, first == block.first_component, thread);
     }
-    mine.store(component_slice + group * slice_size, s, block.problem, own, lane, first_dim);
+    if (plan.query_groups() > 1) mine.merge_groups(shared, plan.query_groups(), members);
+    if (group == 0) mine.store(component_slice, width, s, block.problem, own, lane, first_dim);
     if constexpr (kFolded<T>)
       if (__syncthreads_or(far))
-        finish_far_queries(reinterpret_cast<unsigned char*>(shared),
-                           FarWork<T>{s, in, block, first, min(first + chunk, block.last_component), first_dim, min(first_dim + D, s.D), kJoint, reference,
-                                      component_slice, query_slice});
+        finish_far_queries(reinterpret_cast<unsigned char*>(shared), FarWork<T>{s, in, block, first, min(first + chunk, block.last_component), first_dim,
+                                                                                min(first_dim + D, s.D), rule, kJoint, width, component_slice, query_slice});
   }
 }
 
 // Gathering -----------------------------------------------------------------------------------------------------------
-
-template <typename T>
-__device__ __forceinline__ T slice_sum(const T* at, int64_t slices, int64_t stride) {
-  T sum = 0;
-  for (int64_t k = 0; k < slices; ++k) sum += at[k * stride];
-  return sum;
-}
 
 // Gradients of log q(z|x), weighted by `own`, and of log p(z), weighted by `prior`.
 template <typename T>
@@ -496,7 +572,7 @@ struct OwnGradient {
 template <typename T>
 __device__ __forceinline__ void gather_query(const MixtureStack<T>& s, int64_t slices, const IncomingGradients<T>& in, const T* query,
                                              const OutgoingGradients<T>& out, int64_t at) {
-  T dz = T(-2 * kLn2) * slice_sum(query + at, slices, s.rows() * s.D);
+  T dz = T(-2 * kLn2) * strided_sum(query + at, slices, s.rows() * s.D);
   if (out.posterior_mu) {
     const OwnGradient<T> own(s, in, out, at);
     dz += own.z;
@@ -506,47 +582,49 @@ __device__ __forceinline__ void gather_query(const MixtureStack<T>& s, int64_t s
 }
 
 template <typename T>
-__device__ __forceinline__ void gather_component(const MixtureStack<T>& s, int64_t slices, const IncomingGradients<T>& in, const T* component,
-                                                 const OutgoingGradients<T>& out, int64_t at) {
-  const int width = 3 * s.D + 1, d = int(at % s.D);
+__device__ __forceinline__ void gather_component(const MixtureStack<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in,
+                                                 const T* component, const OutgoingGradients<T>& out, int64_t at) {
+  const int width = layout.width(s.D), d = int(at % s.D);
   const int64_t j = at / s.D, stride = s.problems * s.components * width;
   const T* sums = component + j * width;
-  const T joint = slice_sum(sums + 3 * s.D, slices, stride), weight = slice_sum(sums + 2 * s.D + d, slices, stride);
-  T dmu = T(2 * kLn2) * scale_of(s.logvar[at]) * slice_sum(sums + d, slices, stride);
-  T dlogvar = T(kLn2) * slice_sum(sums + s.D + d, slices, stride) - T(0.5) * (weight + joint);
+  T dmu = T(2 * kLn2) * strided_sum(sums + d, layout.component_slices, stride);
+  T dlogvar = T(kLn2) * strided_sum(sums + s.D + d, layout.component_slices, stride);
   if (out.posterior_mu && !out.own_mu) {
     const OwnGradient<T> own(s, in, out, at);
     dmu += own.mu, dlogvar += own.logvar;
   }
   out.mu[at] = dmu, out.logvar[at] = dlogvar;
-  if (!out.log_weight || d > 0) return;
-  T total = joint + weight;
-  for (int k = 1; k < s.D; ++k) total += slice_sum(sums + 2 * s.D + k, slices, stride);
+  if (!layout.learned || d > 0) return;
+  T total = 0;
+  for (int k = 2 * s.D; k < width; ++k) total += strided_sum(sums + k, layout.component_slices, stride);
   out.log_weight[j] = total;
 }
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    gather(MixtureStack<T> s, int64_t query_slices, int64_t component_slices, IncomingGradients<T> in, GradientSlices<T> slices, OutgoingGradients<T> out) {
+    gather(MixtureStack<T> s, GradientLayout<T> layout, IncomingGradients<T> in, GradientSlices<T> slices, OutgoingGradients<T> out) {
   const int64_t queries = s.rows() * s.D, all = queries + s.problems * s.components * s.D;
   for (int64_t e = blockIdx.x * int64_t(kThreads) + threadIdx.x; e < all; e += gridDim.x * int64_t(kThreads)) {
     if (e < queries) {
-      gather_query(s, query_slices, in, slices.query, out, e);
+      gather_query(s, layout.query_slices, in, slices.query, out, e);
     } else {
-      gather_component(s, component_slices, in, slices.component, out, e - queries);
+      gather_component(s, layout, in, slices.component, out, e - queries);
     }
   }
 }
 
 // Launching -----------------------------------------------------------------------------------------------------------
 
-template <typename T, int D, bool kJoint>
-void launch_gradient(const MixtureStack<T>& s, const GradientPlan& plan, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
+template <typename T, int D, bool kJoint, bool kLearned>
+void launch_gradient(const MixtureStack<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
                      cudaStream_t stream) {
+  const GradientPlan& plan = layout.marginal;
   const int dim_runs = kJoint ? 1 : int(ceil_div(s.D, D));
   const int64_t blocks = s.problems * plan.component_ranges * plan.query_ranges * dim_runs;
-  const size_t shared = size_t(plan.query_groups()) * QueryTile<T, D>::kSize + size_t(kWarps) * kQueryTile * D;
-  DX_LAUNCH((gradient_sweep<T, D, kJoint>), unsigned(blocks), kThreads, shared * sizeof(T), stream, s, plan, dim_runs, in, slices);
+  const size_t tiles = size_t(plan.query_groups()) * QueryTile<T, D>::kSize + size_t(kGradientWarps) * kQueryTile * D;
+  const size_t merge = size_t(kGradientWarps) * (kLearned ? 3 : 2) * D * kWarp;
+  const size_t bytes = std::max({tiles * sizeof(T), plan.query_groups() > 1 ? merge * sizeof(T) : 0, kWarp * sizeof(double) + sizeof(FarWork<T>)});
+  DX_LAUNCH((gradient_sweep<T, D, kJoint, kLearned>), unsigned(blocks), kGradientThreads, bytes, stream, s, plan, dim_runs, layout.width(s.D), in, slices);
 }
 
 template <typename T>
@@ -554,7 +632,7 @@ void launch_gather(const MixtureStack<T>& s, const GradientLayout<T>& layout, co
                    const OutgoingGradients<T>& out, cudaStream_t stream) {
   const int64_t elements = (s.rows() + s.problems * s.components) * s.D;
   const int64_t blocks = std::clamp<int64_t>(ceil_div(elements, kThreads), 1, 1 << 16);
-  DX_LAUNCH((gather<T>), unsigned(blocks), kThreads, 0, stream, s, layout.query_slices, layout.component_slices, in, slices, out);
+  DX_LAUNCH((gather<T>), unsigned(blocks), kThreads, 0, stream, s, layout, in, slices, out);
 }
 
 }  // namespace

@@ -10,11 +10,16 @@ namespace {
 constexpr int kSweepQueries = 2;  // of a thread, to share the loads of a component
 constexpr int kQuad = 4;          // components whose joint densities are added around one maximum
 constexpr int kTile = 64;
-constexpr int kFinishThreads = 512;
+constexpr int kFinishRows = kThreads / kWarp;
 
-// A component in shared memory: mu, scale and peak of D dimensions, and the peak of the joint density.
+// A component in shared memory: mu, scale and peak of D dimensions, two dimensions at a time so that they are at hand when
+// they are needed and no earlier, and the peak of the joint density.
 template <int D>
 constexpr int kComponentRow = (3 * D + 1 + 3) / 4 * 4;
+
+enum Parameter { kMu, kScale, kPeak };
+
+DX_INLINE constexpr int place_of(Parameter parameter, int d) { return d / 2 * 6 + 2 * parameter + d % 2; }
 
 // Components `first` .. of a problem. Places past `count` and dimensions past the last hold densities of zero: of scale
 // one where the query may be infinite.
@@ -22,6 +27,7 @@ template <typename T, int D>
 __device__ __forceinline__ void load_components(T* tile, const MixtureStack<T>& s, int64_t problem, int64_t first, int count, int first_dim) {
   const int64_t base = problem * s.components + first;
   const int dims = min(D, s.D - first_dim);
+  DX_UNROLL_NOT
   for (int e = threadIdx.x; e < kTile * D; e += blockDim.x) {
     const int j = e / D, d = e % D;
     T mu = 0, scale = d < dims ? T(1) : T(0), peak = -kInfinity<T>;
@@ -32,7 +38,7 @@ __device__ __forceinline__ void load_components(T* tile, const MixtureStack<T>& 
       if (s.log_weight) peak += T(kLog2e) * s.log_weight[base + j];
     }
     T* row = tile + j * kComponentRow<D>;
-    row[d] = mu, row[D + d] = scale, row[2 * D + d] = peak;
+    row[place_of(kMu, d)] = mu, row[place_of(kScale, d)] = scale, row[place_of(kPeak, d)] = peak;
   }
 }
 
@@ -42,6 +48,7 @@ __device__ __forceinline__ void load_joint_peaks(T* tile, const MixtureStack<T>&
   for (int j = threadIdx.x; j < kTile; j += blockDim.x) {
     T peak = j < count ? T(0) : -kInfinity<T>;
     if (j < count) {
+      DX_UNROLL_NOT
       for (int d = 0; d < s.D; ++d) peak += peak_of(s.logvar[(base + j) * s.D + d]);
       if (s.log_weight) peak += T(kLog2e) * s.log_weight[base + j];
     }
@@ -49,29 +56,55 @@ __device__ __forceinline__ void load_joint_peaks(T* tile, const MixtureStack<T>&
   }
 }
 
+// The exceptional components of a query, by their places in a tile, and their weights in bits.
+template <typename T>
+struct TileExceptions {
+  int own, next;
+  T own_bits, next_bits;
+
+  DX_INLINE TileExceptions() {}
+
+  DX_INLINE TileExceptions(const LogWeights<T>& weights, int64_t query, int64_t first) {
+    int64_t at[2];
+    T weight[2];
+    weights.exceptions(query, at, weight);
+    own = place(at[0] - first), next = place(at[1] - first);
+    own_bits = T(kLog2e) * (weight[0] - weights.ordinary), next_bits = T(kLog2e) * (weight[1] - weights.ordinary);
+  }
+
+  static DX_INLINE int place(int64_t j) { return j >= 0 && j < kTile ? int(j) : -1; }
+
+  DX_INLINE T operator()(int j) const { return j == own ? own_bits : j == next ? next_bits : T(0); }
+};
+
 // The queries of a thread and their sums.
 template <typename T, int D, bool kJoint>
 struct Queries {
   T z[kSweepQueries][D], sum[kSweepQueries][D];
   OnlineSum<T> joint[kSweepQueries];
 
-  // Adds a quad of components; `bits` are their weights relative to the ordinary one.
+  // Adds the quad of components from j on.
   template <bool kUneven>
-  __device__ __forceinline__ void add(const T* quad, const T (&bits)[kSweepQueries][kQuad]) {
+  __device__ __forceinline__ void add(const T* tile, int j, const TileExceptions<T> (&exceptions)[kSweepQueries]) {
     T g[kSweepQueries][kQuad];
     DX_UNROLL
     for (int c = 0; c < kQuad; ++c) {
-      const T* row = quad + c * kComponentRow<D>;
+      T row[kComponentRow<D>];
+      load_row(row, tile + (j + c) * kComponentRow<D>);
+      T bits[kSweepQueries];
       DX_UNROLL
-      for (int q = 0; q < kSweepQueries; ++q) g[q][c] = kUneven ? row[3 * D] + bits[q][c] : row[3 * D];
+      for (int q = 0; q < kSweepQueries; ++q) {
+        bits[q] = kUneven ? exceptions[q](j + c) : T(0);
+        g[q][c] = kUneven ? row[3 * D] + bits[q] : row[3 * D];
+      }
       DX_UNROLL
       for (int d = 0; d < D; ++d) {
-        const T mu = row[d], scale = row[D + d], peak = row[2 * D + d];
+        const T mu = row[place_of(kMu, d)], scale = row[place_of(kScale, d)], peak = row[place_of(kPeak, d)];
         DX_UNROLL
         for (int q = 0; q < kSweepQueries; ++q) {
           const T t = (z[q][d] - mu) * scale;
-          if (kJoint) g[q][c] -= t * t;
-          sum[q][d] += exp2((kUneven ? peak + bits[q][c] : peak) - t * t);
+          if (kJoint) g[q][c] = multiply_add(-t, t, g[q][c]);
+          sum[q][d] += exp2(multiply_add(-t, t, kUneven ? peak + bits[q] : peak));
         }
       }
     }
@@ -95,100 +128,93 @@ struct SweepBlock {
 template <typename T>
 __device__ __forceinline__ void find_work(SweepBlock& block, const MixtureStack<T>& s, const SweepPlan& plan, int dim_runs, int run_size) {
   if (threadIdx.x == 0) {
-    const int64_t query_blocks = ceil_div(s.queries, plan.queries_per_block());
-    int64_t b = blockIdx.x;
+    const unsigned query_blocks = unsigned(ceil_div(s.queries, plan.queries_per_block())), splits = unsigned(plan.splits);
+    unsigned b = blockIdx.x;
     block.first_dim = int(b % dim_runs) * run_size, b /= dim_runs;
     block.first_query = b % query_blocks * plan.queries_per_block(), b /= query_blocks;
     block.last_query = min(block.first_query + plan.queries_per_block(), s.queries);
-    block.split = b % plan.splits, block.problem = b / plan.splits;
+    block.split = b % splits, block.problem = b / splits;
     block.first_component = block.split * plan.split_size;
     block.last_component = min(block.first_component + plan.split_size, s.components);
   }
   __syncthreads();
 }
 
-// Adds up what the groups of a block have, in order, through shared memory, and stores it.
-template <typename T, int D, bool kJoint>
-__device__ __forceinline__ void merge_groups(T* shared, const MixtureStack<T>& s, const SweepPlan& plan, const SweepBlock& block,
-                                             const Queries<T, D, kJoint>& mine, const SweepSums<T>& out) {
-  constexpr int kWidth = D + 2;
-  const int lane = threadIdx.x % plan.lanes, group = threadIdx.x / plan.lanes, queries = kSweepQueries * plan.lanes;
-  __syncthreads();
-  DX_UNROLL
-  for (int q = 0; q < kSweepQueries; ++q) {
-    T* row = shared + (group * queries + q * plan.lanes + lane) * kWidth;
+// The quads of a tile that are the group's.
+template <bool kUneven, typename T, int D, bool kJoint>
+__device__ __forceinline__ void add_tile(Queries<T, D, kJoint>& mine, const T* tile, const MixtureStack<T>& s, const SweepPlan& plan, const SweepBlock& block,
+                                         int64_t first, int count) {
+  const int lane = threadIdx.x & (plan.lanes() - 1), group = threadIdx.x >> plan.lane_bits;
+  TileExceptions<T> exceptions[kSweepQueries];
+  for (int q = 0; kUneven && q < kSweepQueries; ++q) exceptions[q] = {s.weights, block.first_query + q * plan.lanes() + lane, first};
+  DX_UNROLL_NOT
+  for (int j = group * kQuad; j < count; j += plan.groups * kQuad) mine.template add<kUneven>(tile, j, exceptions);
+}
+
+// The groups' sums of a block in shared memory: [groups, queries, D + 2], the joint density's last.
+template <typename T, int D>
+struct GroupSums {
+  static constexpr int kWidth = D + 2;
+  T* memory;
+  int groups, queries;
+
+  template <bool kJoint>
+  __device__ __forceinline__ void put(const Queries<T, D, kJoint>& mine, const SweepPlan& plan) {
+    const int lanes = plan.lanes(), lane = threadIdx.x & (lanes - 1), group = threadIdx.x >> plan.lane_bits;
     DX_UNROLL
-    for (int d = 0; d < D; ++d) row[d] = mine.sum[q][d];
-    if (kJoint) row[D] = mine.joint[q].sum, row[D + 1] = mine.joint[q].max;
+    for (int q = 0; q < kSweepQueries; ++q) {
+      T* row = memory + (group * queries + q * lanes + lane) * kWidth;
+      DX_UNROLL
+      for (int d = 0; d < D; ++d) row[d] = mine.sum[q][d];
+      if (kJoint) row[D] = mine.joint[q].sum, row[D + 1] = mine.joint[q].max;
+    }
   }
-  __syncthreads();
+
+  __device__ __forceinline__ T marginal(int i, int d) const {
+    T sum = 0;
+    for (int g = 0; g < groups; ++g) sum += memory[(g * queries + i) * kWidth + d];
+    return sum;
+  }
+
+  __device__ __forceinline__ OnlineSum<T> joint(int i) const {
+    OnlineSum<T> total;
+    for (int g = 0; g < groups; ++g) {
+      const T* row = memory + (g * queries + i) * kWidth;
+      OnlineSum<T> part;
+      part.sum = row[D], part.max = row[D + 1];
+      total.add(part);
+    }
+    return total;
+  }
+};
+
+// Leaves the sums of a block to `finish`.
+template <typename T, int D, bool kJoint>
+__device__ __forceinline__ void store_sums(const GroupSums<T, D>& sums, const MixtureStack<T>& s, const SweepBlock& block, const SweepSums<T>& out) {
   const int dims = min(D, s.D - block.first_dim), count = int(block.last_query - block.first_query);
   const int64_t row = block.split * s.rows() + block.problem * s.queries + block.first_query;
   for (int e = threadIdx.x; e < count * dims; e += blockDim.x) {
     const int i = e / dims, d = e % dims;
-    T sum = 0;
-    for (int g = 0; g < plan.groups; ++g) sum += shared[(g * queries + i) * kWidth + d];
-    out.marginal[(row + i) * s.D + block.first_dim + d] = sum;
+    out.marginal[(row + i) * s.D + block.first_dim + d] = sums.marginal(i, d);
   }
   if constexpr (kJoint) {
     for (int i = threadIdx.x; i < count; i += blockDim.x) {
-      OnlineSum<T> total;
-      for (int g = 0; g < plan.groups; ++g) {
-        OnlineSum<T> part;
-        part.sum = shared[(g * queries + i) * kWidth + D], part.max = shared[(g * queries + i) * kWidth + D + 1];
-        total.add(part);
-      }
+      const OnlineSum<T> total = sums.joint(i);
       out.joint[2 * (row + i)] = total.sum, out.joint[2 * (row + i) + 1] = total.max;
     }
   }
 }
 
-// Sums of D marginal densities and, with kJoint, where these are all dimensions, of the joint density.
-template <typename T, int D, bool kJoint>
-__global__ void __launch_bounds__(kThreads, D > 10 ? 1 : 2) sweep(MixtureStack<T> s, SweepPlan plan, int dim_runs, SweepSums<T> out) {
-  DX_DYNAMIC_SHARED(T, shared);
-  __shared__ SweepBlock block;
-  find_work(block, s, plan, dim_runs, D);
-  const int lane = threadIdx.x % plan.lanes, group = threadIdx.x / plan.lanes;
-  Queries<T, D, kJoint> mine;
-  DX_UNROLL
-  for (int q = 0; q < kSweepQueries; ++q) {
-    const int64_t i = min(block.first_query + q * plan.lanes + lane, block.last_query - 1);
-    const T* z = s.z + (block.problem * s.queries + i) * s.D + block.first_dim;
-    DX_UNROLL
-    for (int d = 0; d < D; ++d) mine.z[q][d] = block.first_dim + d < s.D ? z[d] : T(0), mine.sum[q][d] = 0;
-  }
-  for (int64_t first = block.first_component; first < block.last_component; first += kTile) {
-    const int count = int(min(int64_t(kTile), block.last_component - first));
-    __syncthreads();
-    load_components<T, D>(shared, s, block.problem, first, count, block.first_dim);
-    if (kJoint) load_joint_peaks<T, D>(shared, s, block.problem, first, count);
-    __syncthreads();
-    for (int j = group * kQuad; j < count; j += plan.groups * kQuad) {
-      const T* quad = shared + j * kComponentRow<D>;
-      T bits[kSweepQueries][kQuad];
-      const Weights<T> weights(s.weights, s.log_weight != nullptr, block.first_query, block.last_query - 1);
-      if (weights.any(first + j, kQuad)) {
-        for (int q = 0; q < kSweepQueries; ++q)
-          for (int c = 0; c < kQuad; ++c) bits[q][c] = weights(block.first_query + q * plan.lanes + lane, first + j + c);
-        mine.template add<true>(quad, bits);
-      } else {
-        mine.template add<false>(quad, bits);
-      }
-    }
-  }
-  merge_groups(shared, s, plan, block, mine, out);
-}
-
 // Finishing ---------------------------------------------------------------------------------------------------------
 
-// log2 of a marginal density around its maximum, by a warp: for a query far from every component.
+// log2 of a marginal density around its maximum, for a query far from every component: `members` threads together, each
+// with every members-th component.
 template <typename T>
-__device__ __forceinline__ T marginal_online(const MixtureStack<T>& s, int64_t problem, int64_t i, int d) {
+__device__ __forceinline__ OnlineSum<T> marginal_online(const MixtureStack<T>& s, int64_t problem, int64_t i, int d, int member, int members) {
   const Weights<T> weights(s.weights, s.log_weight != nullptr, i, i);
   const T z = s.z[(problem * s.queries + i) * s.D + d];
   OnlineSum<T> total;
-  for (int64_t j = threadIdx.x % kWarp; j < s.components; j += kWarp) {
+  for (int64_t j = member; j < s.components; j += members) {
     const int64_t component = problem * s.components + j;
     const T logvar = s.logvar[component * s.D + d], t = (z - s.mu[component * s.D + d]) * scale_of(logvar);
     T x = peak_of(logvar) - t * t;
@@ -196,105 +222,190 @@ __device__ __forceinline__ T marginal_online(const MixtureStack<T>& s, int64_t p
     if (weights.any(j, 1)) x += weights(i, j);
     total.add(x);
   }
-  return warp_sum(total).log2();
+  return total;
 }
 
-// The D marginals of a row by a warp; returns their sum, in nats.
+// Whether a sum of densities is too near an end of the range to be trusted.
 template <typename T>
-__device__ __forceinline__ double finish_marginals(const MixtureStack<T>& s, int64_t splits, const T* sums, int64_t problem, int64_t i, T* out) {
+DX_INLINE bool out_of_range(const MixtureStack<T>& s, T sum) {
   constexpr bool kSingle = sizeof(T) == sizeof(float);
   const T least = T(s.components) * (kSingle ? T(0x1p-100) : T(0x1p-960)), most = kSingle ? T(0x1p+120) : T(0x1p+1000);
+  return !(sum >= least && sum <= most);
+}
+
+template <typename T>
+DX_INLINE double joint_density(const MixtureStack<T>& s, const OnlineSum<T>& total) {
+  return double(s.weights.ordinary) + kLn2 * double(total.log2());
+}
+
+// Adds the terms of log q(z|x) and log p(z) of one dimension, each times -2 and without log 2 pi.
+template <typename T>
+DX_INLINE void add_own(const MixtureStack<T>& s, const ElboOutput<T>& elbo, int64_t at, double& own, double& prior) {
+  const T z = s.z[at], t = (z - elbo.mu[at]) * exp(T(-0.5) * elbo.logvar[at]);  // the precision itself would overflow first
+  own += double(elbo.logvar[at] + t * t), prior += double(z * z);
+}
+
+// Field f of a row, from its log densities; `own` and `prior` are the sums of add_own.
+template <typename T>
+DX_INLINE double field_of(const MixtureStack<T>& s, int f, double joint, double product, double own, double prior) {
+  const double qzx = -0.5 * (kLog2Pi * double(s.D) + own), pz = -0.5 * (kLog2Pi * double(s.D) + prior);
+  switch (f) {
+    case 0: return qzx - joint;
+    case 1: return joint - product;
+    case 2: return product - pz;
+    case 3: return qzx;
+    case 4: return joint;
+    case 5: return product;
+    default: return pz;
+  }
+}
+
+// Stores a value of field f. The loop is for its constant index: an argument's array has no address.
+template <typename T>
+__device__ __forceinline__ void store_field(const ElboOutput<T>& elbo, int f, int64_t at, double value) {
+  DX_UNROLL
+  for (int k = 0; k < kFields; ++k)
+    if (k == f) elbo.fields[k][at] = T(value);
+}
+
+// A problem's field from the sum over its rows.
+template <typename T>
+__device__ __forceinline__ void store_reduced(const ElboOutput<T>& elbo, int f, int64_t problem, int64_t queries, double sum) {
+  store_field(elbo, f, problem, elbo.reduction == Reduction::mean ? sum / double(queries) : sum);
+}
+
+// What a block that saw all components makes of its sums: densities and, for elbo_decomposition, the fields of its rows.
+template <typename T, int D>
+__device__ __forceinline__ void finish_block(const GroupSums<T, D>& sums, const MixtureStack<T>& s, const SweepBlock& block, const DensityOutput<T>& out) {
+  const int count = int(block.last_query - block.first_query);
+  const int64_t row = block.problem * s.queries + block.first_query;
+  for (int e = threadIdx.x; e < count * s.D; e += blockDim.x) {
+    const int i = e / s.D, d = e % s.D;
+    const T sum = sums.marginal(i, d);
+    T bits = T(kLog2e) * log(sum);
+    if (out_of_range(s, sum)) bits = marginal_online(s, block.problem, block.first_query + i, d, 0, 1).log2();
+    out.marginals[(row + i) * s.D + d] = s.weights.ordinary + T(kLn2) * bits;
+  }
+  double* const fields = reinterpret_cast<double*>(sums.memory + sums.groups * sums.queries * GroupSums<T, D>::kWidth);  // [queries, kFields]
+  __syncthreads();
+  for (int i = threadIdx.x; i < count; i += blockDim.x) {
+    const double joint = joint_density(s, sums.joint(i));
+    out.log_qz[row + i] = T(joint);
+    if (!out.elbo.mu) continue;
+    double product = 0, own = 0, prior = 0;
+    for (int d = 0; d < s.D; ++d) product += double(out.marginals[(row + i) * s.D + d]), add_own(s, out.elbo, (row + i) * s.D + d, own, prior);
+    for (int f = 0; f < kFields; ++f) fields[i * kFields + f] = field_of(s, f, joint, product, own, prior);
+  }
+  if (!out.elbo.mu) return;
+  __syncthreads();
+  if (out.elbo.reduction == Reduction::none) {
+    for (int e = threadIdx.x; e < count * kFields; e += blockDim.x) store_field(out.elbo, e % kFields, row + e / kFields, fields[e]);
+  } else if (threadIdx.x < kFields) {
+    double sum = 0;
+    for (int i = 0; i < count; ++i) sum += fields[i * kFields + threadIdx.x];
+    out.elbo.partial[(block.problem * ceil_div(s.queries, sums.queries) + block.first_query / sums.queries) * kFields + threadIdx.x] = sum;
+  }
+}
+
+// Sums of D marginal densities and, with kJoint, where these are all dimensions, of the joint density.
+template <typename T, int D, bool kJoint>
+__global__ void __launch_bounds__(kThreads, D > 10 ? 1 : 2) sweep(MixtureStack<T> s, SweepPlan plan, int dim_runs, SweepSums<T> out,
+                                                                                    DensityOutput<T> finished) {
+  DX_DYNAMIC_SHARED(T, shared);
+  __shared__ SweepBlock block;
+  find_work(block, s, plan, dim_runs, D);
+  const int lane = threadIdx.x & (plan.lanes() - 1);
+  Queries<T, D, kJoint> mine;
+  DX_UNROLL
+  for (int q = 0; q < kSweepQueries; ++q) {
+    const int64_t i = min(block.first_query + q * plan.lanes() + lane, block.last_query - 1);
+    const T* z = s.z + (block.problem * s.queries + i) * s.D + block.first_dim;
+    DX_UNROLL
+    for (int d = 0; d < D; ++d) mine.z[q][d] = block.first_dim + d < s.D ? z[d] : T(0), mine.sum[q][d] = 0;
+  }
+  for (int k = 0; block.first_component + int64_t(k) * kTile < block.last_component; ++k) {
+    const int64_t first = block.first_component + int64_t(k) * kTile;
+    const int count = int(min(int64_t(kTile), block.last_component - first));
+    __syncthreads();
+    load_components<T, D>(shared, s, block.problem, first, count, block.first_dim);
+    if (kJoint) load_joint_peaks<T, D>(shared, s, block.problem, first, count);
+    __syncthreads();
+    if (Weights<T>(s.weights, s.log_weight != nullptr, block.first_query, block.last_query - 1).any(first, count)) {
+      add_tile<true>(mine, shared, s, plan, block, first, count);
+    } else {
+      add_tile<false>(mine, shared, s, plan, block, first, count);
+    }
+  }
+  GroupSums<T, D> sums{shared, plan.groups, kSweepQueries * plan.lanes()};
+  __syncthreads();
+  sums.put(mine, plan);
+  __syncthreads();
+  if constexpr (kJoint)
+    if (finished.log_qz) return finish_block(sums, s, block, finished);
+  store_sums<T, D, kJoint>(sums, s, block, out);
+}
+
+
+// The D marginals of a row from the sums of the splits, by a warp; returns their sum.
+template <typename T>
+__device__ __forceinline__ double finish_marginals(const MixtureStack<T>& s, int64_t splits, const T* sums, int64_t problem, int64_t i, T* out) {
   const int64_t row = problem * s.queries + i, stride = s.rows() * s.D;
   const int lane = threadIdx.x % kWarp;
   double product = 0;
   for (int first = 0; first < s.D; first += kWarp) {
     const int d = first + lane;
-    T sum = 0;
-    if (d < s.D)
-      for (int64_t k = 0; k < splits; ++k) sum += sums[k * stride + row * s.D + d];
-    const bool outside = d < s.D && !(sum >= least && sum <= most);
-    T log_density = d < s.D ? s.weights.ordinary + log(sum) : T(0);
-    for (unsigned left = __ballot_sync(kAllLanes, outside); left; left &= left - 1) {
+    T sum = 1;
+    if (d < s.D) sum = strided_sum(sums + row * s.D + d, splits, stride);
+    T bits = T(kLog2e) * log(sum);
+    for (unsigned left = __ballot_sync(kAllLanes, d < s.D && out_of_range(s, sum)); left; left &= left - 1) {
       const int source = __ffs(int(left)) - 1;
-      const T again = T(kLn2) * marginal_online(s, problem, i, first + source) + s.weights.ordinary;
-      if (lane == source) log_density = again;
+      const T again = warp_sum(marginal_online(s, problem, i, first + source, lane, kWarp)).log2();
+      if (lane == source) bits = again;
     }
-    if (d < s.D) out[row * s.D + d] = log_density;
-    product += double(log_density);
+    const T log_density = s.weights.ordinary + T(kLn2) * bits;
+    if (d < s.D) out[row * s.D + d] = log_density, product += double(log_density);
   }
-  return warp_sum(product);
+  return product;
 }
 
 template <typename T>
-__device__ __forceinline__ double finish_joint(const MixtureStack<T>& s, int64_t splits, const T* sums, int64_t row) {
+__device__ __forceinline__ OnlineSum<T> finish_joint(const MixtureStack<T>& s, int64_t splits, const T* sums, int64_t row) {
   OnlineSum<T> total;
   for (int64_t k = threadIdx.x % kWarp; k < splits; k += kWarp) {
     OnlineSum<T> part;
     part.sum = sums[2 * (k * s.rows() + row)], part.max = sums[2 * (k * s.rows() + row) + 1];
     total.add(part);
   }
-  return double(s.weights.ordinary) + kLn2 * double(warp_sum(total).log2());
+  return warp_sum(total);
 }
 
-// log q(z|x) and log p(z) of a row, by a warp.
+// Where several blocks share a query: a warp finishes a row, a block kFinishRows of them.
 template <typename T>
-__device__ __forceinline__ void own_densities(const MixtureStack<T>& s, const ElboOutput<T>& elbo, int64_t row, double& own, double& prior) {
-  own = 0, prior = 0;
-  for (int d = threadIdx.x % kWarp; d < s.D; d += kWarp) {
-    const int64_t at = row * s.D + d;
-    const T z = s.z[at], t = (z - elbo.mu[at]) * exp(T(-0.5) * elbo.logvar[at]);  // the precision itself would overflow first
-    own += double(elbo.logvar[at] + t * t), prior += double(z * z);
-  }
-  own = -0.5 * (kLog2Pi * double(s.D) + warp_sum(own)), prior = -0.5 * (kLog2Pi * double(s.D) + warp_sum(prior));
-}
-
-// The sum of field f over a problem. The loop is for its constant index: an argument's array has no address.
-template <typename T>
-__device__ __forceinline__ void store_field(const ElboOutput<T>& elbo, int f, int64_t problem, int64_t queries, double sum) {
-  DX_UNROLL
-  for (int k = 0; k < kFields; ++k)
-    if (k == f) elbo.fields[k][problem] = T(elbo.reduction == Reduction::mean ? sum / double(queries) : sum);
-}
-
-// A warp finishes a row at a time; a block the rows of its part of a problem, whose fields it adds up where they are reduced.
-template <typename T, bool kElbo>
-__global__ void __launch_bounds__(kFinishThreads) finish(MixtureStack<T> s, int64_t splits, int64_t blocks, SweepSums<T> sums, T* log_qz, T* marginals,
-                                               ElboOutput<T> elbo) {
-  __shared__ double shared[kElbo ? kWarp * kFields : 1];
-  const int64_t problem = blockIdx.x / blocks, block = blockIdx.x % blocks;
-  const int64_t per_block = ceil_div(s.queries, blocks), end = min((block + 1) * per_block, s.queries);
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
-  double total[kFields] = {};
-  for (int64_t i = block * per_block + warp; i < end; i += warps) {
-    const int64_t row = problem * s.queries + i;
-    const double product = finish_marginals(s, splits, sums.marginal, problem, i, marginals);
-    const double joint = finish_joint(s, splits, sums.joint, row);
-    if (lane == 0) log_qz[row] = T(joint);
-    if constexpr (kElbo) {
-      double own, prior;
-      own_densities(s, elbo, row, own, prior);
-      const double value[kFields] = {own - joint, joint - product, product - prior, own, joint, product, prior};
-      DX_UNROLL
-      for (int f = 0; f < kFields; ++f) {
-        total[f] += value[f];
-        if (elbo.reduction == Reduction::none && lane == f) elbo.fields[f][row] = T(value[f]);
-      }
+__global__ void __launch_bounds__(kThreads) finish(MixtureStack<T> s, int64_t splits, SweepSums<T> sums, DensityOutput<T> out) {
+  __shared__ double fields[kFinishRows * kFields];
+  const int64_t blocks = ceil_div(s.queries, kFinishRows), problem = blockIdx.x / blocks, first = blockIdx.x % blocks * kFinishRows;
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int64_t i = first + warp, row = problem * s.queries + i;
+  if (i < s.queries) {
+    double product = finish_marginals(s, splits, sums.marginal, problem, i, out.marginals);
+    const double joint = joint_density(s, finish_joint(s, splits, sums.joint, row));
+    if (lane == 0) out.log_qz[row] = T(joint);
+    if (out.elbo.mu) {
+      double own = 0, prior = 0;
+      for (int d = lane; d < s.D; d += kWarp) add_own(s, out.elbo, row * s.D + d, own, prior);
+      product = warp_sum(product), own = warp_sum(own), prior = warp_sum(prior);
+      if (lane < kFields) fields[warp * kFields + lane] = field_of(s, lane, joint, product, own, prior);
     }
   }
-  if constexpr (kElbo) {
-    if (elbo.reduction == Reduction::none) return;
-    DX_UNROLL
-    for (int f = 0; f < kFields; ++f)
-      if (lane == f) shared[warp * kFields + f] = total[f];
-    __syncthreads();
-    if (threadIdx.x >= kFields) return;
+  if (!out.elbo.mu) return;
+  __syncthreads();
+  const int count = int(min(int64_t(kFinishRows), s.queries - first));
+  if (out.elbo.reduction == Reduction::none) {
+    for (int e = threadIdx.x; e < count * kFields; e += kThreads) store_field(out.elbo, e % kFields, problem * s.queries + first + e / kFields, fields[e]);
+  } else if (threadIdx.x < kFields) {
     double sum = 0;
-    for (int w = 0; w < warps; ++w) sum += shared[w * kFields + threadIdx.x];
-    if (elbo.partial) {
-      elbo.partial[blockIdx.x * int64_t(kFields) + threadIdx.x] = sum;
-    } else {
-      store_field(elbo, int(threadIdx.x), problem, s.queries, sum);
-    }
+    for (int r = 0; r < count; ++r) sum += fields[r * kFields + threadIdx.x];
+    out.elbo.partial[blockIdx.x * int64_t(kFields) + threadIdx.x] = sum;
   }
 }
 
@@ -306,28 +417,31 @@ __global__ void reduce_fields(ElboOutput<T> elbo, int64_t blocks, int64_t querie
   double sum = 0;
   for (int64_t b = lane; b < blocks; b += kWarp) sum += elbo.partial[(problem * blocks + b) * kFields + f];
   sum = warp_sum(sum);
-  if (lane == 0) store_field(elbo, f, problem, queries, sum);
+  if (lane == 0) store_reduced(elbo, f, problem, queries, sum);
 }
 
 // Launching ---------------------------------------------------------------------------------------------------------
 
+// With `finished`, the only split is the last word and no sums are left behind.
 template <typename T, int D, bool kJoint>
-void launch_sweep(const MixtureStack<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, cudaStream_t stream) {
+void launch_sweep(const MixtureStack<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, const DensityOutput<T>& finished, cudaStream_t stream) {
   const int dim_runs = kJoint ? 1 : int(ceil_div(s.D, D));
   const int64_t blocks = s.problems * plan.splits * ceil_div(s.queries, plan.queries_per_block()) * dim_runs;
-  const int threads = plan.lanes * plan.groups;
-  const size_t tile = kTile * kComponentRow<D>, merge = size_t(threads) * kSweepQueries * (D + 2);
-  DX_LAUNCH((sweep<T, D, kJoint>), unsigned(blocks), threads, std::max(tile, merge) * sizeof(T), stream, s, plan, dim_runs, sums);
+  const int threads = plan.lanes() * plan.groups;
+  const size_t tile = kTile * kComponentRow<D> * sizeof(T), merge = size_t(threads) * kSweepQueries * (D + 2) * sizeof(T);
+  const size_t fields = finished.elbo.mu ? plan.queries_per_block() * kFields * sizeof(double) : 0;
+  DX_LAUNCH((sweep<T, D, kJoint>), unsigned(blocks), threads, std::max(tile, merge + fields), stream, s, plan, dim_runs, sums, finished);
 }
 
-template <typename T, bool kElbo>
-void launch_finish(const MixtureStack<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, T* log_qz, T* marginals, const ElboOutput<T>& elbo,
-                   cudaStream_t stream) {
-  const bool reduced = kElbo && elbo.reduction != Reduction::none;
-  const int64_t blocks = finish_blocks(s.queries, reduced);
-  DX_LAUNCH((finish<T, kElbo>), unsigned(s.problems * blocks), reduced ? kFinishThreads : kThreads, 0, stream, s, plan.splits, blocks, sums, log_qz, marginals,
-            elbo);
-  if (reduced && elbo.partial) DX_LAUNCH((reduce_fields<T>), unsigned(s.problems), kWarp * kFields, 0, stream, elbo, blocks, s.queries);
+template <typename T>
+void launch_finish(const MixtureStack<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, const DensityOutput<T>& out, cudaStream_t stream) {
+  const int64_t blocks = s.problems * ceil_div(s.queries, kFinishRows);
+  DX_LAUNCH((finish<T>), unsigned(blocks), kThreads, 0, stream, s, plan.splits, sums, out);
+}
+
+template <typename T>
+void launch_reduce(const MixtureStack<T>& s, const DensityOutput<T>& out, int64_t blocks, cudaStream_t stream) {
+  DX_LAUNCH((reduce_fields<T>), unsigned(s.problems), kWarp * kFields, 0, stream, out.elbo, blocks, s.queries);
 }
 
 }  // namespace

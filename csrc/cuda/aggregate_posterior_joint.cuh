@@ -27,7 +27,7 @@ struct PairTile {
       const int q = e / kPairDims, k = e % kPairDims, d = first_dim + k;
       const int64_t at = (first_row + q) * s.D + d;
       T v = 0;
-      if (q < queries && d < s.D && !(in && in->marginals[at] == -kInfinity<T>)) v = s.z[at];
+      if (q < queries && d < s.D && !(in && in->marginals[at] == -kInfinity<T>)) v = s.z[at];  // see load_dim
       z[k * kPairQueries + q] = v;
     }
     for (int e = threadIdx.x; e < kPairDims * kPairComponents; e += kThreads) {
@@ -136,29 +136,31 @@ __device__ __forceinline__ void add_query_sums(const PairTile<T>& tile, const T*
 // Sums over the queries of a tile: four dimensions of one component a thread.
 template <typename T>
 __device__ __forceinline__ void add_component_sums(const PairTile<T>& tile, const T* gp, const MixtureStack<T>& s, int64_t first_component, int components,
-                                                   int first_dim, bool start, T* slice) {
+                                                   int first_dim, int width, bool start, T* slice) {
+  constexpr T kLargest = sizeof(T) == sizeof(float) ? T(1e37) : T(1e300);  // a zero times an infinite distance is zero
   const int j = threadIdx.x % kPairComponents;
   for (int k = threadIdx.x / kPairComponents; k < kPairDims; k += kThreads / kPairComponents) {
     if (j >= components || first_dim + k >= s.D) continue;
+    const T scale = tile.scale[k * kPairComponents + j];
     T mu_sum = 0, logvar_sum = 0;
     for (int q = 0; q < kPairQueries; ++q) {
-      const T t = (tile.z[k * kPairQueries + q] - tile.mu[k * kPairComponents + j]) * tile.scale[k * kPairComponents + j];
-      const T at = gp[q * kPairRow + j] * t;
-      mu_sum += at, logvar_sum += at * t;
+      const T t = (tile.z[k * kPairQueries + q] - tile.mu[k * kPairComponents + j]) * scale, p = gp[q * kPairRow + j];
+      mu_sum += p * t, logvar_sum += p * (min(t * t, kLargest) - T(kHalfNat));
     }
-    T* out = slice + (first_component + j) * (3 * s.D + 1) + first_dim + k;
+    mu_sum *= scale;
+    T* out = slice + (first_component + j) * width + first_dim + k;
     out[0] = start ? mu_sum : out[0] + mu_sum, out[s.D] = start ? logvar_sum : out[s.D] + logvar_sum;
-    if (start) out[2 * s.D] = 0;
+    if (start && width > 2 * s.D) out[2 * s.D] = 0;
   }
 }
 
 template <typename T>
-__device__ __forceinline__ void add_joint_sums(const T* gp, const MixtureStack<T>& s, int64_t first_component, int components, bool start, T* slice) {
+__device__ __forceinline__ void add_joint_sums(const T* gp, const MixtureStack<T>& s, int64_t first_component, int components, int width, bool start, T* slice) {
   const int j = threadIdx.x;
-  if (j >= components) return;
+  if (j >= components || width == 2 * s.D) return;
   T sum = 0;
   for (int q = 0; q < kPairQueries; ++q) sum += gp[q * kPairRow + j];
-  T* out = slice + (first_component + j) * (3 * s.D + 1) + 3 * s.D;
+  T* out = slice + (first_component + j) * width + 3 * s.D;
   *out = start ? sum : *out + sum;
 }
 
@@ -175,7 +177,7 @@ __device__ __forceinline__ bool load_responsibilities(const PairTile<T>& tile, T
     if (i < queries) {
       const int64_t row = problem * s.queries + first_query + i;
       if (in.log_qz[row] != -kInfinity<T>) shift = shift_of(s.weights.ordinary, in.log_qz[row]), g = joint_gradient(in, row, s.queries);
-      if (far_joint(shift)) far = true, shift = -kInfinity<T>;
+      if (kFolded<T> && far_joint(shift)) far = true, shift = -kInfinity<T>;
     }
     for (int c = 0; c < 4; ++c) gp[i * kPairRow + Pairs<T>::component(c)] = shift == -kInfinity<T> ? T(0) : g * exp2(pairs.bits[q][c] + shift);
   }
@@ -183,14 +185,15 @@ __device__ __forceinline__ bool load_responsibilities(const PairTile<T>& tile, T
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) joint_gradient_sweep(MixtureStack<T> s, GradientPlan plan, IncomingGradients<T> in, GradientSlices<T> out) {
+__global__ void __launch_bounds__(kThreads) joint_gradient_sweep(MixtureStack<T> s, GradientPlan plan, int width, IncomingGradients<T> in,
+                                                                   GradientSlices<T> out) {
   DX_DYNAMIC_SHARED(T, shared);
   const PairTile<T> tile(shared);
   T* gp = shared + PairTile<T>::kSize;
   __shared__ GradientBlock block;
   find_work(block, s, plan, 1);
   T* query_slice = out.query + block.component_range * s.rows() * s.D;
-  T* component_slice = out.component + block.query_range * s.problems * s.components * (3 * s.D + 1);
+  T* component_slice = out.component + block.query_range * s.problems * s.components * width;
   bool far = false;
   for (int64_t first = block.first_component; first < block.last_component; first += kPairComponents) {
     const int components = int(min(int64_t(kPairComponents), block.last_component - first));
@@ -202,15 +205,16 @@ __global__ void __launch_bounds__(kThreads) joint_gradient_sweep(MixtureStack<T>
       for (int first_dim = 0; first_dim < s.D; first_dim += kPairDims) {
         tile.load(s, &in, row, queries, base, components, first_dim);
         add_query_sums(tile, gp, s, row, queries, first_dim, first == block.first_component, query_slice);
-        add_component_sums(tile, gp, s, base, components, first_dim, query == block.first_query, component_slice);
+        add_component_sums(tile, gp, s, base, components, first_dim, width, query == block.first_query, component_slice);
       }
-      add_joint_sums(gp, s, base, components, query == block.first_query, component_slice);
+      add_joint_sums(gp, s, base, components, width, query == block.first_query, component_slice);
     }
   }
   if constexpr (kFolded<T>)
     if (__syncthreads_or(far))
-      finish_far_queries(reinterpret_cast<unsigned char*>(shared), FarWork<T>{s, in, block, block.first_component, block.last_component, 0, 0, true, T(0),
-                                                                              component_slice, query_slice});
+      finish_far_queries(reinterpret_cast<unsigned char*>(shared),
+                         FarWork<T>{s, in, block, block.first_component, block.last_component, 0, 0, FarRule<T>{T(0), false}, true, width, component_slice,
+                                    query_slice});
 }
 
 template <typename T>
@@ -220,11 +224,11 @@ void launch_joint_sweep(const MixtureStack<T>& s, const SweepPlan& plan, T* out,
 }
 
 template <typename T>
-void launch_joint_gradient(const MixtureStack<T>& s, const GradientPlan& plan, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
+void launch_joint_gradient(const MixtureStack<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
                            cudaStream_t stream) {
   const size_t shared = PairTile<T>::kSize + kPairQueries * kPairRow;
-  const int64_t blocks = s.problems * plan.component_ranges * plan.query_ranges;
-  DX_LAUNCH((joint_gradient_sweep<T>), unsigned(blocks), kThreads, shared * sizeof(T), stream, s, plan, in, slices);
+  const int64_t blocks = s.problems * layout.joint.component_ranges * layout.joint.query_ranges;
+  DX_LAUNCH((joint_gradient_sweep<T>), unsigned(blocks), kThreads, shared * sizeof(T), stream, s, layout.joint, layout.width(s.D), in, slices);
 }
 
 }  // namespace

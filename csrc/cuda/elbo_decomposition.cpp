@@ -32,7 +32,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tenso
     AT_DISPATCH_FLOATING_TYPES(a.z.scalar_type(), "elbo_decomposition", [&] {
       ElboOutput<scalar_t> elbo{pointer<scalar_t>(a.mu), pointer<scalar_t>(a.logvar), {}, nullptr, a.reduction};
       for (int f = 0; f < kFields; ++f) elbo.fields[f] = fields[f].mutable_data_ptr<scalar_t>();
-      run_forward(stack_of<scalar_t>(a), log_qz, marginals, &elbo);
+      run_forward(stack_of<scalar_t>(a), log_qz, marginals, elbo);
     });
   }
   auto& [mi, tc, dimwise, own, qz, product, prior] = fields;

@@ -21,9 +21,48 @@ DX_INLINE T scale_of(T logvar) {
   return T(0.84932180028801904272) * exp(T(-0.5) * logvar);  // sqrt(log2(e) / 2)
 }
 
+// The square of it.
+template <typename T>
+DX_INLINE T precision_of(T logvar) {
+  return T(0.5 * kLog2e) * exp(-logvar);
+}
+
 template <typename T>
 DX_INLINE T peak_of(T logvar) {
   return T(-0.5 * kLog2e) * (T(kLog2Pi) + logvar);
+}
+
+// N consecutive values from shared memory, 16 bytes at a time.
+template <int N>
+__device__ __forceinline__ void load_row(float (&out)[N], const float* row) {
+  static_assert(N % 4 == 0);
+  DX_UNROLL
+  for (int i = 0; i < N; i += 4) {
+    const float4 v = *reinterpret_cast<const float4*>(row + i);
+    out[i] = v.x, out[i + 1] = v.y, out[i + 2] = v.z, out[i + 3] = v.w;
+  }
+}
+
+template <int N>
+__device__ __forceinline__ void load_row(double (&out)[N], const double* row) {
+  DX_UNROLL
+  for (int i = 0; i < N; ++i) out[i] = row[i];
+}
+
+// The sum of values that lie `stride` apart in memory, eight loads under way at a time.
+template <typename T>
+__device__ __forceinline__ T strided_sum(const T* at, int64_t count, int64_t stride) {
+  T sum = 0;
+  int64_t k = 0;
+  for (; k + 8 <= count; k += 8) {
+    T v[8];
+    DX_UNROLL
+    for (int i = 0; i < 8; ++i) v[i] = at[(k + i) * stride];
+    DX_UNROLL
+    for (int i = 0; i < 8; ++i) sum += v[i];
+  }
+  for (; k < count; ++k) sum += at[k * stride];
+  return sum;
 }
 
 // Log-weights in bits, relative to the ordinary one; a weight given for the component is no exception.

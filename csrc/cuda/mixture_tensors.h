@@ -12,27 +12,25 @@
 
 namespace disentangle_ext::cuda {
 
-// Logarithms of the densities of s, [rows] and [rows, D], and the fields of `elbo` unless it is nullptr.
+// Logarithms of the densities of s, [rows] and [rows, D], and the fields of `elbo`, which may be empty.
 template <typename T>
-void run_forward(const MixtureStack<T>& s, const at::Tensor& log_qz, const at::Tensor& marginals, ElboOutput<T>* elbo) {
+void run_forward(const MixtureStack<T>& s, const at::Tensor& log_qz, const at::Tensor& marginals, ElboOutput<T> elbo) {
   const Launch launch(log_qz);
   const SweepPlan plan = sweep_plan(s.problems, s.queries, s.components);
   const at::Tensor scratch = at::empty({plan.splits * s.rows() * (s.D + 2)}, log_qz.options());
   T* memory = scratch.mutable_data_ptr<T>();
   const SweepSums<T> sums{memory, memory + plan.splits * s.rows() * s.D};
-  at::Tensor partial;
-  if (elbo && elbo->reduction != Reduction::none && finish_blocks(s.queries, true) > 1) {
-    partial = at::empty({s.problems * finish_blocks(s.queries, true) * kFields}, log_qz.options().dtype(at::kDouble));
-    elbo->partial = partial.mutable_data_ptr<double>();
-  }
-  mixture_forward(s, plan, sums, log_qz.mutable_data_ptr<T>(), marginals.mutable_data_ptr<T>(), elbo, launch.stream);
+  const bool reduced = elbo.mu && elbo.reduction != Reduction::none;
+  const at::Tensor partial = at::empty({reduced ? s.problems * partial_sums(s.queries) * kFields : 0}, log_qz.options().dtype(at::kDouble));
+  elbo.partial = partial.mutable_data_ptr<double>();
+  mixture_forward(s, plan, sums, DensityOutput<T>{log_qz.mutable_data_ptr<T>(), marginals.mutable_data_ptr<T>(), elbo}, launch.stream);
 }
 
 template <typename T>
 void run_backward(const MixtureStack<T>& s, const IncomingGradients<T>& in, const OutgoingGradients<T>& out, const at::Tensor& like) {
   const Launch launch(like);
-  const GradientLayout<T> layout = gradient_layout<T>(s.problems, s.queries, s.components, s.D);
-  const int64_t query = layout.query_slices * s.rows() * s.D, component = layout.component_slices * s.problems * s.components * (3 * s.D + 1);
+  const GradientLayout<T> layout = gradient_layout<T>(s.problems, s.queries, s.components, s.D, out.log_weight != nullptr);
+  const int64_t query = layout.query_slices * s.rows() * s.D, component = layout.component_slices * s.problems * s.components * layout.width(s.D);
   const at::Tensor scratch = at::empty({query + component}, like.options());
   T* memory = scratch.mutable_data_ptr<T>();
   mixture_backward(s, layout, in, GradientSlices<T>{memory, memory + query}, out, launch.stream);

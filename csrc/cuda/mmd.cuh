@@ -15,9 +15,9 @@ namespace {
 constexpr int kMmdWarps = 4, kMmdThreads = 32 * kMmdWarps;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
-// Rows in a lane's registers, and how many of them are evaluated together: two, for their latencies to overlap.
-template <typename T, int D>
-constexpr int kMmdLaneRows = sizeof(T) == 4 ? (D <= 10 ? 4 : 2) : (D <= 10 ? 2 : 1);
+// Rows in a lane's registers, which the logarithm of rq needs too. Two are evaluated together, for their latencies to overlap.
+template <typename T, MmdKernel kernel, int D>
+constexpr int kMmdLaneRows = sizeof(T) == 4 ? (D <= 10 && kernel != MmdKernel::rq ? 4 : 2) : (D <= 10 ? 2 : 1);
 
 // Blocks that the registers of a multiprocessor have to hold: 12 or 20 warps in float32, whose instructions hide each other.
 template <typename T, bool grad>
@@ -34,7 +34,7 @@ struct MmdTile {
   T* pulls;       // where that row keeps what it gathers from the other tile
   int count;
 
-  static __device__ MmdTile of(const MmdArguments<T>& a, const MmdPlan& plan, int64_t problem, int64_t tile, int64_t other) {
+  static __device__ __forceinline__ MmdTile of(const MmdArguments<T>& a, const MmdPlan& plan, int64_t problem, int64_t tile, int64_t other) {
     const bool of_y = tile >= plan.x_tiles;
     const int64_t first = (of_y ? tile - plan.x_tiles : tile) * plan.rows, all = of_y ? a.N : a.M;
     const int64_t pooled = of_y ? a.M + first : first;
@@ -79,14 +79,13 @@ __device__ __forceinline__ void add_scales(const KernelScale<T>* scales, int K, 
   }
 }
 
-// The sum over a block's threads, in thread 0.
-__device__ double mmd_block_sum(double value, double* shared) {
-  shared[threadIdx.x] = value;
+// The sum over a block's threads of `shared`, in thread 0; the others get nothing.
+__device__ double mmd_block_sum(double* shared) {
   for (unsigned half = blockDim.x / 2; half; half /= 2) {
     __syncthreads();
     if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
   }
-  return shared[0];
+  return threadIdx.x == 0 ? shared[0] : 0.0;
 }
 
 // ---- D up to 16 ----------------------------------------------------------------------------------------------------------
@@ -101,10 +100,9 @@ struct MmdMask {
 
 template <typename T, MmdKernel kernel, int D, bool grad>
 struct MmdWarp {
-  static constexpr int kRows = kMmdLaneRows<T, D>, kTogether = kRows < 2 ? kRows : 2, kStride = kMmdStride<D>;
+  static constexpr int kRows = kMmdLaneRows<T, kernel, D>, kTogether = kRows < 2 ? kRows : 2, kStride = kMmdStride<D>;
 
   T row[kRows][D], row_pull[kRows][D], column_pull[D];
-  KernelScale<T> first;
   const KernelScale<T>* scales;
   T* columns;  // [32, kStride]: this warp's shared memory
   int lane, K;
@@ -132,7 +130,7 @@ struct MmdWarp {
 
   // kTogether rows with column j.
   template <bool plain>
-  __device__ __forceinline__ T meet(int q0, int j, const T (&y)[D], const MmdMask& mask) {
+  __device__ __forceinline__ T meet(int q0, int j, const T (&y)[D], const KernelScale<T>& first, const MmdMask& mask) {
     T apart[kTogether][D], d2[kTogether], k[kTogether], slope[kTogether], sum = 0;
     DX_UNROLL
     for (int t = 0; t < kTogether; ++t) {
@@ -163,6 +161,7 @@ struct MmdWarp {
   // Without a gradient nothing has to wander, and all lanes read the same column.
   template <bool plain>
   __device__ __forceinline__ T ring(const MmdMask& mask) {
+    const KernelScale<T> first = scales[0];
     T sum = 0;
     DX_UNROLL_NOT
     for (int step = 0; step < 32; ++step) {
@@ -172,7 +171,7 @@ struct MmdWarp {
       for (int d = 0; d < D; ++d) y[d] = columns[j * kStride + d];
       DX_UNROLL
       for (int q = 0; q < kRows; q += kTogether)
-        if (plain || 32 * q < mask.rows) sum += meet<plain>(q, j, y, mask);
+        if (plain || 32 * q < mask.rows) sum += meet<plain>(q, j, y, first, mask);
       DX_UNROLL
       for (int d = 0; d < D && grad; ++d) column_pull[d] = __shfl_sync(kAllLanes, column_pull[d], lane + 1);
     }
@@ -212,8 +211,8 @@ template <typename T, MmdKernel kernel, int D, bool grad>
 __global__ void __launch_bounds__(kMmdThreads, (kMmdBlocks<T, grad>)) mmd_pairs(const MmdArguments<T> a, const MmdPlan plan) {
   using Warp = MmdWarp<T, kernel, D, grad>;
   __shared__ __align__(16) T columns[kMmdWarps * 32 * Warp::kStride];
-  __shared__ MmdTile<T> tiles[2];  // not in registers, which are for rows
-  __shared__ double partial[kMmdThreads];
+  __shared__ MmdTile<T> tiles[2];  // these two are not in registers, which are for rows
+  __shared__ double sums[kMmdThreads];
   DX_DYNAMIC_SHARED(KernelScale<T>, scales);
 
   const MmdItem item(plan, blockIdx.x);
@@ -223,9 +222,9 @@ __global__ void __launch_bounds__(kMmdThreads, (kMmdBlocks<T, grad>)) mmd_pairs(
   const int dims = int(a.D), warp = threadIdx.x / 32;
   make_mmd_scales(a, item.problem, scales);
   Warp w;
-  w.first = scales[0], w.scales = scales, w.K = int(a.K), w.lane = threadIdx.x % 32, w.columns = columns + warp * 32 * Warp::kStride;
+  w.scales = scales, w.K = int(a.K), w.lane = threadIdx.x % 32, w.columns = columns + warp * 32 * Warp::kStride;
 
-  double total = 0;
+  sums[threadIdx.x] = 0;
   for (int r = 0; r < tiles[0].count; r += 32 * Warp::kRows) {
     const int row_count = tiles[0].count - r;
     w.load_rows(tiles[0].data + int64_t(r) * dims, row_count, dims);
@@ -234,14 +233,14 @@ __global__ void __launch_bounds__(kMmdThreads, (kMmdBlocks<T, grad>)) mmd_pairs(
       w.load_columns(tiles[1].data + int64_t(c) * dims, count, dims);
       const MmdMask mask{row_count, count, item.diagonal() ? r - c : 1 << 30};
       const bool plain = a.K == 1 && !item.diagonal() && count == 32 && row_count >= 32 * Warp::kRows;
-      total += double(plain ? w.template ring<true>(mask) : w.template ring<false>(mask));
+      sums[threadIdx.x] += double(plain ? w.template ring<true>(mask) : w.template ring<false>(mask));
       // Where both tiles are one, every row gathers its whole pull itself.
       if (grad && !item.diagonal()) w.put_columns(tiles[1].pulls + int64_t(c) * dims, count, dims, r > 0);
     }
     if (grad) w.put_rows(tiles[0].pulls + int64_t(r) * dims, row_count, dims, columns);
   }
-  total = mmd_block_sum(total, partial);
-  if (threadIdx.x == 0) a.sums[blockIdx.x] = total;
+  const double sum = mmd_block_sum(sums);
+  if (threadIdx.x == 0) a.sums[blockIdx.x] = sum;
 }
 
 // ---- any D -----------------------------------------------------------------------------------------------------------------
@@ -291,8 +290,9 @@ __device__ void wide_distances(MmdWide<T>& s, const MmdTile<T>& rows, int row, c
   }
 }
 
+// Kernels and slopes of this thread's row; column `same` is the row itself.
 template <typename T, MmdKernel kernel>
-__device__ T wide_slopes(MmdWide<T>& s, const KernelScale<T>* scales, int K, int row, int same, int count) {
+__device__ T wide_slopes(MmdWide<T>& s, const KernelScale<T>* scales, int K, int same, int count) {
   const KernelScale<T> first = scales[0];
   T sum = 0;
   for (int j = 0; j < count; ++j) {
@@ -329,14 +329,15 @@ __device__ void wide_pulls(MmdWide<T>& s, const MmdTile<T>& rows, int row, const
 
 // The sum over this thread's pairs.
 template <typename T, MmdKernel kernel>
-__device__ double sweep_wide(MmdWide<T>& s, const KernelScale<T>* scales, const MmdTile<T>& rows, const MmdTile<T>& other, int dims, int K) {
+__device__ double sweep_wide(MmdWide<T>& s, const KernelScale<T>* scales, const MmdTile<T>& rows, const MmdTile<T>& other, bool same, int dims,
+                             int K) {
   double total = 0;
   for (int r = 0; r < rows.count; r += kMmdThreads) {
     const int row = r + int(threadIdx.x);
     for (int c = 0; c < other.count; c += MmdWide<T>::kColumns) {
       const int count = other.count - c < MmdWide<T>::kColumns ? other.count - c : MmdWide<T>::kColumns;
       wide_distances(s, rows, row, other, c, count, dims);
-      const T sum = wide_slopes<T, kernel>(s, scales, K, row, rows.data == other.data ? row - c : -1, count);
+      const T sum = wide_slopes<T, kernel>(s, scales, K, same ? row - c : -1, count);
       if (row < rows.count) total += double(sum);
       if (rows.pulls) wide_pulls(s, rows, row, other, c, count, dims);
     }
@@ -347,21 +348,20 @@ __device__ double sweep_wide(MmdWide<T>& s, const KernelScale<T>* scales, const 
 template <typename T, MmdKernel kernel>
 __global__ void __launch_bounds__(kMmdThreads, 4) mmd_pairs_wide(const MmdArguments<T> a, const MmdPlan plan) {
   __shared__ __align__(16) MmdWide<T> shared;
-  __shared__ double partial[kMmdThreads];
+  __shared__ double sums[kMmdThreads];
   DX_DYNAMIC_SHARED(KernelScale<T>, scales);
 
   const MmdItem item(plan, blockIdx.x);
   make_mmd_scales(a, item.problem, scales);
-  double total = 0;
   // Without a gradient, or where both tiles are one, the first direction is all there is.
   for (int turn = 0; turn < (a.pulls && !item.diagonal() ? 2 : 1); ++turn) {
     const int64_t from = turn ? item.column_tile : item.row_tile, to = turn ? item.row_tile : item.column_tile;
     const MmdTile<T> rows = MmdTile<T>::of(a, plan, item.problem, from, to), other = MmdTile<T>::of(a, plan, item.problem, to, from);
-    const double sum = sweep_wide<T, kernel>(shared, scales, rows, other, int(a.D), int(a.K));
-    if (turn == 0) total = sum;
+    const double swept = sweep_wide<T, kernel>(shared, scales, rows, other, item.diagonal(), int(a.D), int(a.K));
+    if (turn == 0) sums[threadIdx.x] = swept;
   }
-  total = mmd_block_sum(total, partial);
-  if (threadIdx.x == 0) a.sums[blockIdx.x] = total;
+  const double sum = mmd_block_sum(sums);
+  if (threadIdx.x == 0) a.sums[blockIdx.x] = sum;
 }
 
 // ---- the second kernel -------------------------------------------------------------------------------------------------
@@ -375,16 +375,16 @@ __device__ double item_weight(const MmdWeights& w, const MmdPlan& plan, const Mm
 
 // The first block of a problem makes the value, the others the gradient, an element a thread.
 template <typename T>
-__global__ void __launch_bounds__(kMmdMergeThreads, 4) mmd_merge(const MmdArguments<T> a, const MmdPlan plan, int64_t blocks_each) {
-  __shared__ double partial[kMmdMergeThreads];
+__global__ void __launch_bounds__(kMmdMergeThreads, 2) mmd_merge(const MmdArguments<T> a, const MmdPlan plan, int64_t blocks_each) {
+  __shared__ double sums[kMmdMergeThreads];
   const int64_t problem = blockIdx.x / blocks_each, block = blockIdx.x % blocks_each;
   const MmdWeights w = MmdWeights::make(double(a.M), double(a.N), a.biased, a.kernel == MmdKernel::energy ? 0.0 : double(a.K));
   if (block == 0) {
-    double value = 0;
+    sums[threadIdx.x] = 0;
     for (unsigned i = threadIdx.x; i < plan.items(); i += kMmdMergeThreads)
-      value += item_weight(w, plan, MmdItem(plan, i)) * a.sums[problem * plan.items() + i];
-    value = mmd_block_sum(value, partial);
-    if (threadIdx.x == 0) a.value[problem] = T(value + w.diagonal);
+      sums[threadIdx.x] += item_weight(w, plan, MmdItem(plan, i)) * a.sums[problem * plan.items() + i];
+    const double value = mmd_block_sum(sums) + w.diagonal;
+    if (threadIdx.x == 0) a.value[problem] = T(value);
     return;
   }
   const int64_t each = (a.M + a.N) * a.D, e = (block - 1) * kMmdMergeThreads + threadIdx.x;
@@ -412,9 +412,22 @@ void launch_mmd_pairs(const MmdArguments<T>& a, const MmdPlan& plan, cudaStream_
     DX_LAUNCH((mmd_pairs<T, kernel, D, false>), grid, kMmdThreads, bytes, stream, a, plan);
 }
 
+template <typename T, MmdKernel kernel>
+void launch_mmd_wide(const MmdArguments<T>& a, const MmdPlan& plan, cudaStream_t stream) {
+  const dim3 grid(unsigned(a.problems * plan.items()));
+  DX_LAUNCH((mmd_pairs_wide<T, kernel>), grid, kMmdThreads, size_t(a.K) * sizeof(KernelScale<T>), stream, a, plan);
+}
+
+template <typename T>
+void launch_mmd_merge(const MmdArguments<T>& a, const MmdPlan& plan, cudaStream_t stream) {
+  const int64_t blocks = mmd_merge_blocks(a);
+  DX_LAUNCH(mmd_merge<T>, dim3(unsigned(blocks)), kMmdMergeThreads, 0, stream, a, plan, blocks / a.problems);
+}
+
 // float64 is for checks, not for speed: fewer widths.
 template <typename T, MmdKernel kernel>
 void launch_mmd_width(const MmdArguments<T>& a, const MmdPlan& plan, cudaStream_t stream) {
+  if (plan.items() == 0) return;
   if constexpr (sizeof(T) == 4) {
     if (a.D <= 2) return launch_mmd_pairs<T, kernel, 2>(a, plan, stream);
     if (a.D > 4 && a.D <= 8) return launch_mmd_pairs<T, kernel, 8>(a, plan, stream);
@@ -422,23 +435,21 @@ void launch_mmd_width(const MmdArguments<T>& a, const MmdPlan& plan, cudaStream_
   if (a.D <= 4) return launch_mmd_pairs<T, kernel, 4>(a, plan, stream);
   if (a.D <= 10) return launch_mmd_pairs<T, kernel, 10>(a, plan, stream);
   if (a.D <= 16) return launch_mmd_pairs<T, kernel, 16>(a, plan, stream);
-  const dim3 grid(unsigned(a.problems * plan.items()));
-  DX_LAUNCH((mmd_pairs_wide<T, kernel>), grid, kMmdThreads, size_t(a.K) * sizeof(KernelScale<T>), stream, a, plan);
+  launch_mmd_wide<T, kernel>(a, plan, stream);
 }
 
 }  // namespace
 
 template <typename T>
 void launch_mmd(const MmdArguments<T>& a, const MmdPlan& plan, cudaStream_t stream) {
-  if (plan.items() > 0) switch (a.kernel) {
-      case MmdKernel::rbf: launch_mmd_width<T, MmdKernel::rbf>(a, plan, stream); break;
-      case MmdKernel::rq: launch_mmd_width<T, MmdKernel::rq>(a, plan, stream); break;
-      case MmdKernel::imq: launch_mmd_width<T, MmdKernel::imq>(a, plan, stream); break;
-      case MmdKernel::laplacian: launch_mmd_width<T, MmdKernel::laplacian>(a, plan, stream); break;
-      case MmdKernel::energy: launch_mmd_width<T, MmdKernel::energy>(a, plan, stream); break;
-    }
-  const int64_t blocks = mmd_merge_blocks(a);
-  DX_LAUNCH(mmd_merge<T>, dim3(unsigned(blocks)), kMmdMergeThreads, 0, stream, a, plan, blocks / a.problems);
+  switch (a.kernel) {
+    case MmdKernel::rbf: launch_mmd_width<T, MmdKernel::rbf>(a, plan, stream); break;
+    case MmdKernel::rq: launch_mmd_width<T, MmdKernel::rq>(a, plan, stream); break;
+    case MmdKernel::imq: launch_mmd_width<T, MmdKernel::imq>(a, plan, stream); break;
+    case MmdKernel::laplacian: launch_mmd_width<T, MmdKernel::laplacian>(a, plan, stream); break;
+    case MmdKernel::energy: launch_mmd_width<T, MmdKernel::energy>(a, plan, stream); break;
+  }
+  launch_mmd_merge(a, plan, stream);
 }
 
 }  // namespace disentangle_ext::cuda

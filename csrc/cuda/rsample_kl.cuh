@@ -84,11 +84,11 @@ DX_INLINE void sample_group_backward(PhiloxKey key, uint64_t counter, const T (&
 // `count` elements of a problem, from element start + head on. Groups are counted from `start`, the multiple of their size.
 struct Tile {
   int64_t problem, row, start;
-  int count, head;
+  int rows, count, head;
 
-  DX_INLINE static Tile of(int64_t problem, int64_t row, uint64_t begin, int64_t count, uint32_t group) {
+  DX_INLINE static Tile of(int64_t problem, int64_t row, int rows, uint64_t begin, int64_t count, uint32_t group) {
     const uint32_t head = uint32_t(begin) % group;
-    return {problem, row, int64_t(begin - head), int(count), int(head)};
+    return {problem, row, int64_t(begin - head), rows, int(count), int(head)};
   }
 
   template <typename A>
@@ -96,12 +96,13 @@ struct Tile {
     const uint32_t tiles = uint32_t(plan.tiles), problem = block / tiles, tile = block - problem * tiles;
     if (plan.chunk) return chunk(problem, tile / uint32_t(plan.chunks), tile % uint32_t(plan.chunks), a.D, plan, group);
     const int64_t row = int64_t(tile) * plan.rows, rest = a.rows - row;
-    return of(problem, row, uint64_t(row) * uint64_t(a.D), (rest < plan.rows ? rest : plan.rows) * a.D, group);
+    const int rows = rest < plan.rows ? int(rest) : plan.rows;
+    return of(problem, row, rows, uint64_t(row) * uint64_t(a.D), rows * a.D, group);
   }
 
   DX_INLINE static Tile chunk(int64_t problem, int64_t row, int64_t index, int64_t D, const RsamplePlan& plan, int group) {
     const int64_t first = index * plan.chunk, rest = D - first;
-    return of(problem, row, uint64_t(row * D + first), rest < plan.chunk ? rest : plan.chunk, group);
+    return of(problem, row, 1, uint64_t(row * D + first), rest < plan.chunk ? rest : plan.chunk, group);
   }
 };
 
@@ -200,15 +201,15 @@ __device__ __forceinline__ T sum_lanes(T x, int lanes) {
   return x;
 }
 
-// out[r] = the sum of row r of terms[rows, D].
+// out[r] = the sum of row r of terms[rows, D], 2^lane_bits threads a row.
 template <typename T>
-__device__ __forceinline__ void sum_rows(const T* terms, int rows, int D, int lanes, T* out) {
-  const int lane = int(threadIdx.x) % lanes, slot = int(threadIdx.x) / lanes, slots = int(blockDim.x) / lanes;
+__device__ __forceinline__ void sum_rows(const T* terms, int rows, int D, int lane_bits, T* out) {
+  const int lanes = 1 << lane_bits, lane = int(threadIdx.x) & (lanes - 1);
+  const int slot = int(threadIdx.x) >> lane_bits, slots = int(blockDim.x) >> lane_bits;
   for (int first = 0; first < rows; first += slots) {  // all threads go round together: they shuffle
-    const int row = first + slot;
+    const int row = first + slot, end = row < rows ? D : 0;
     T sum = 0;
-    if (row < rows)
-      for (int d = lane; d < D; d += lanes) sum += terms[row * D + d];
+    for (int d = lane; d < end; d += lanes) sum += terms[row * D + d];
     sum = sum_lanes(sum, lanes);
     if (row < rows && lane == 0) out[row] = sum;
   }
@@ -238,7 +239,7 @@ __global__ void __launch_bounds__(kRsampleThreads) sample_and_sum(const RsampleK
   sample_tile(a, key_of(a.key, tile.problem), tile, aligned(a.mu, a.logvar, a.z),
               [&](const Group<N>& group, const T(&kl)[N]) { store_vector(terms + group.at, kl); });
   __syncthreads();
-  sum_rows(terms + tile.head, tile.count / int(a.D), int(a.D), plan.lanes, a.kl);
+  sum_rows(terms + tile.head, tile.rows, int(a.D), plan.lane_bits, a.kl);
 }
 
 // A block for a row that is larger than a tile.

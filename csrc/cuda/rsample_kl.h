@@ -46,12 +46,12 @@ struct RsamplePlan {
   int chunk;       // elements of a tile where it is part of a row, else 0
   int64_t tiles;   // of a problem
   int64_t chunks;  // of a row
-  int lanes;       // threads that sum a row
+  int lane_bits;   // 2^lane_bits threads sum a row
 
   // `size`: elements of a tile, at most; more than `group`.
   static RsamplePlan of(int64_t rows, int64_t D, int group, int size) {
     const int warps = (size / group + 31) / 32;
-    RsamplePlan plan{std::min(kRsampleThreads, 32 * std::max(warps, 1)), 1, 0, 0, 1, 1};
+    RsamplePlan plan{std::min(kRsampleThreads, 32 * std::max(warps, 1)), 1, 0, 0, 1, lane_bits_of(D)};
     const int64_t unit = group / std::gcd<int64_t>(group, D);  // of every `unit` rows, one begins with a group
     if (const int64_t whole = size / D / unit * unit; whole > 0) {
       plan.rows = int(whole);
@@ -62,15 +62,23 @@ struct RsamplePlan {
       plan.chunks = (D + plan.chunk - 1) / plan.chunk;
     }
     plan.tiles = (rows + plan.rows - 1) / plan.rows * plan.chunks;
-    while (plan.lanes < 32 && plan.lanes * 8 <= D) plan.lanes *= 2;  // rows of a power of two would all lie in the same banks
     return plan;
+  }
+
+  // Enough to keep a block busy with the rows of a full tile, and with rows of a power of two, which would all begin in the
+  // same banks of shared memory, so many that at most four threads want one.
+  static int lane_bits_of(int64_t D) {
+    int bits = 0;
+    while (bits < 5 && ((4 << bits) < std::gcd<int64_t>(D, 32) || (16 << bits) < D)) ++bits;
+    return bits;
   }
 };
 
-// Small inputs get small tiles, so that there is one for every multiprocessor.
+// Small inputs get small tiles, so that there is one for every multiprocessor, but none smaller than a row that fits into
+// the largest: how a row is summed depends on D alone.
 inline RsamplePlan rsample_plan(int64_t problems, int64_t rows, int64_t D, int group) {
   constexpr int64_t kBlocks = 128;
-  const int64_t wanted = std::max({D, int64_t(32 * group), std::min(rows * D, problems * rows * D / kBlocks)});
+  const int64_t wanted = std::max({D + group, int64_t(32 * group), std::min(rows * D, problems * rows * D / kBlocks)});
   return RsamplePlan::of(rows, D, group, int(std::min<int64_t>(wanted, kRsampleTile)));
 }
 

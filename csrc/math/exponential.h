@@ -159,7 +159,7 @@ DX_INLINE void split(T x, T& m, T& e) {
   using F = FloatFormat<T>;
   using Bits = typename F::Bits;
   const Bits one = bit_cast<Bits>(T(1)), shift = one - bit_cast<Bits>(T(0.70710678118654752440));
-  const Bits exponent = ((bit_cast<Bits>(x) + shift) >> F::mantissa) - (one >> F::mantissa);
+  const Bits exponent = (Bits(std::make_unsigned_t<Bits>(bit_cast<Bits>(x)) + shift) >> F::mantissa) - (one >> F::mantissa);
   m = bit_cast<T>(Bits(bit_cast<Bits>(x) - (exponent << F::mantissa)));
   e = T(exponent);
 }

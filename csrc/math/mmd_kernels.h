@@ -70,9 +70,13 @@ DX_INLINE void evaluate(const KernelScale<T>& c, T d2, T& k, T& slope) {
     k = exp2(-c.a * d2);
     slope = c.b * k;
   } else if constexpr (kernel == MmdKernel::rq) {
-    const T u = c.a * d2;  // tiny for a large exponent, whose kernel tends to rbf
-    k = exp(c.exponent * log1p(u));
-    slope = c.b * k * reciprocal(T(1) + u);
+    // log(1 + u), where u is tiny for a large exponent, whose kernel tends to rbf: the logarithm of the rounded sum, and what
+    // the rounding left out. The logarithm takes no infinity. A NaN stays one.
+    constexpr T most = T(sizeof(T) == sizeof(float) ? 1e38 : 1e308);
+    const T ratio = c.a * d2, u = ratio > most ? most : ratio;
+    const T sum = T(1) + u, inverse = reciprocal(sum);
+    k = exp(c.exponent * (log(sum) + (u - (sum - T(1))) * inverse));
+    slope = c.b * k * inverse;
   } else if constexpr (kernel == MmdKernel::imq) {
     k = reciprocal(T(1) + c.a * d2);
     slope = c.b * k * k;

@@ -28,6 +28,15 @@ DX_INLINE To bit_cast(From from) {
   return to;
 }
 
+// a b + c, rounded once where that is one instruction. A device compiler left to itself may share the product instead.
+template <typename T>
+DX_INLINE T multiply_add(T a, T b, T c) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (sizeof(T) == sizeof(float)) return fmaf(a, b, c);
+#endif
+  return a * b + c;
+}
+
 template <typename T>
 inline constexpr T kInfinity = std::numeric_limits<T>::infinity();
 template <typename T>

@@ -110,8 +110,9 @@ __attribute__((noinline, no_sanitize("thread"))) T atomicCAS(T* address, std::ty
 
 // ---- loads and bits ----
 
+// Inlined, so that reports name the line of the kernel.
 template <class T>
-inline T __ldg(const T* address) {
+__forceinline__ T __ldg(const T* address) {
   return *address;
 }
 

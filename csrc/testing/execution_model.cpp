@@ -27,11 +27,7 @@ namespace {
 
 // ---- switching between the scheduler and the fibers ----
 
-#if defined(__SANITIZE_ADDRESS__)
-constexpr size_t kStackBytes = 256 * 1024;  // red zones
-#else
-constexpr size_t kStackBytes = 64 * 1024;
-#endif
+constexpr size_t kStackBytes = 256 * 1024;
 
 struct Scheduler {
   void* stack_pointer = nullptr;

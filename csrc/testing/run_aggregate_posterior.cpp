@@ -23,24 +23,24 @@ struct Problem {
 };
 
 SweepPlan forced(SweepPlan plan, int64_t components, int64_t lanes, int64_t groups, int64_t split_size) {
-  if (lanes) plan.lanes = int(lanes), plan.groups = int(groups);
+  for (plan.lane_bits = lanes ? 0 : plan.lane_bits; plan.lanes() < lanes;) ++plan.lane_bits;
+  if (lanes) plan.groups = int(groups);
   if (split_size) plan.split_size = split_size, plan.splits = ceil_div(components, split_size);
   return plan;
 }
 
 template <typename T>
-void forward(const Problem& p, int64_t lanes, int64_t groups, int64_t split_size, T* log_qz, T* marginals, ElboOutput<T>* elbo) {
+void forward(const Problem& p, int64_t lanes, int64_t groups, int64_t split_size, T* log_qz, T* marginals, ElboOutput<T> elbo) {
   const MixtureStack<T> s = p.stack<T>();
   const SweepPlan plan = forced(sweep_plan(p.problems, p.queries, p.components), p.components, lanes, groups, split_size);
   const Workspace<T> marginal(plan.splits * s.rows() * p.D), joint(plan.splits * s.rows() * 2);
-  const Workspace<double> partial(p.problems * finish_blocks(p.queries, true) * kFields);
-  if (elbo && elbo->reduction != Reduction::none && finish_blocks(p.queries, true) > 1) elbo->partial = partial.get();
-  mixture_forward(s, plan, SweepSums<T>{marginal.get(), joint.get()}, log_qz, marginals, elbo, nullptr);
+  const Workspace<double> partial(p.problems * partial_sums(p.queries) * kFields);
+  elbo.partial = partial.get();
+  mixture_forward(s, plan, SweepSums<T>{marginal.get(), joint.get()}, DensityOutput<T>{log_qz, marginals, elbo}, nullptr);
 }
 
-// A range of components is a multiple of what the block holds: with one warp to a group of queries, 64.
+// A range of components is a multiple of what the block holds: of 64 with one warp to a group of queries (128 where D <= 4).
 void force(GradientPlan& plan, int64_t queries, int64_t components, int64_t component_range, int64_t query_range) {
-  if (component_range && plan.component_warps < 8) plan.component_warps = 1;
   if (component_range) plan.component_range = component_range, plan.component_ranges = ceil_div(components, component_range);
   if (query_range) plan.query_range = query_range, plan.query_ranges = ceil_div(queries, query_range);
 }
@@ -48,15 +48,15 @@ void force(GradientPlan& plan, int64_t queries, int64_t components, int64_t comp
 template <typename T>
 void backward(const Problem& p, int64_t component_range, int64_t query_range, const IncomingGradients<T>& in, const OutgoingGradients<T>& out) {
   const MixtureStack<T> s = p.stack<T>();
-  GradientLayout<T> layout = gradient_layout<T>(p.problems, p.queries, p.components, int(p.D));
-  const bool joint = layout.query_slices > layout.marginal.component_ranges;
+  GradientLayout<T> layout = gradient_layout<T>(p.problems, p.queries, p.components, int(p.D), out.log_weight != nullptr);
+  if (component_range) layout.marginal.component_warps = 1;
   force(layout.marginal, p.queries, p.components, component_range, query_range);
-  layout.query_slices = layout.marginal.component_ranges, layout.component_slices = layout.marginal.component_slices();
-  if (joint) {
+  layout.query_slices = layout.marginal.component_ranges, layout.component_slices = layout.marginal.query_ranges;
+  if (!layout.in_registers) {
     force(layout.joint, p.queries, p.components, component_range, query_range);
-    layout.query_slices += layout.joint.component_ranges, layout.component_slices += layout.joint.component_slices();
+    layout.query_slices += layout.joint.component_ranges, layout.component_slices += layout.joint.query_ranges;
   }
-  const Workspace<T> query(layout.query_slices * s.rows() * p.D), component(layout.component_slices * p.problems * p.components * (3 * p.D + 1));
+  const Workspace<T> query(layout.query_slices * s.rows() * p.D), component(layout.component_slices * p.problems * p.components * layout.width(int(p.D)));
   mixture_backward(s, layout, in, GradientSlices<T>{query.get(), component.get()}, out, nullptr);
 }
 
@@ -75,7 +75,7 @@ DX_ENTRY(aggregate_forward, const void* z, const void* mu, const void* logvar, c
   const Problem p{z, mu, logvar, log_weight, problems, queries, components, D, estimator, dataset_size, offset};
   dispatch(dtype, [&](auto type) {
     using T = decltype(type);
-    forward<T>(p, lanes, groups, split_size, static_cast<T*>(log_qz), static_cast<T*>(marginals), nullptr);
+    forward<T>(p, lanes, groups, split_size, static_cast<T*>(log_qz), static_cast<T*>(marginals), {});
   });
 }
 
@@ -95,7 +95,7 @@ DX_ENTRY(aggregate_backward, const void* z, const void* mu, const void* logvar, 
 // `fields` is [7, rows] or [7, problems]; the components are `component_mu` and so on, or the posteriors where that is null.
 DX_ENTRY(elbo_forward, const void* z, const void* mu, const void* logvar, const void* component_mu, const void* component_logvar, int64_t problems,
          int64_t queries, int64_t components, int64_t D, int64_t dtype, int64_t estimator, int64_t dataset_size, int64_t offset, int64_t reduction,
-         void* log_qz, void* marginals, void* fields) {
+         int64_t split_size, void* log_qz, void* marginals, void* fields) {
   const Problem p{z, component_mu ? component_mu : mu, component_mu ? component_logvar : logvar, nullptr, problems, queries, components, D, estimator,
                   dataset_size, offset};
   dispatch(dtype, [&](auto type) {
@@ -103,7 +103,7 @@ DX_ENTRY(elbo_forward, const void* z, const void* mu, const void* logvar, const 
     ElboOutput<T> elbo{static_cast<const T*>(mu), static_cast<const T*>(logvar), {}, nullptr, Reduction(reduction)};
     const int64_t size = Reduction(reduction) == Reduction::none ? problems * queries : problems;
     for (int f = 0; f < kFields; ++f) elbo.fields[f] = static_cast<T*>(fields) + f * size;
-    forward<T>(p, 0, 0, 0, static_cast<T*>(log_qz), static_cast<T*>(marginals), &elbo);
+    forward<T>(p, 0, 0, split_size, static_cast<T*>(log_qz), static_cast<T*>(marginals), elbo);
   });
 }
 

@@ -6,22 +6,31 @@ namespace {
 using namespace disentangle_ext;
 using testing::Type;
 
-template <typename T>
-void forward(cuda::MmdArguments<T> a, const void* x, const void* y, void* value, void* grad_x, void* grad_y, int64_t rows) {
-  const cuda::MmdPlan plan = rows ? cuda::MmdPlan::of(a.M, a.N, rows) : cuda::mmd_plan(a.M, a.N);
-  a.x = static_cast<const T*>(x), a.y = static_cast<const T*>(y), a.value = static_cast<T*>(value);
-  a.grad_x = static_cast<T*>(grad_x), a.grad_y = static_cast<T*>(grad_y);
-  const testing::Workspace<double> sums(a.problems * plan.items());
-  const testing::Workspace<T> pulls(grad_x ? a.problems * plan.tiles() * (a.M + a.N) * a.D : 0);
-  a.sums = sums.get();
-  a.pulls = grad_x ? pulls.get() : nullptr;
-  cuda::launch_mmd(a, plan, nullptr);
+// rbf in all widths, the other kernels in one of them and without: all of them would take a minute to build.
+template <typename T, MmdKernel kernel>
+void launch(const cuda::MmdArguments<T>& a, const cuda::MmdPlan& plan) {
+  if constexpr (kernel == MmdKernel::rbf)
+    cuda::launch_mmd_width<T, kernel>(a, plan, nullptr);
+  else if (a.D <= 10)
+    cuda::launch_mmd_pairs<T, kernel, 10>(a, plan, nullptr);
+  else
+    cuda::launch_mmd_wide<T, kernel>(a, plan, nullptr);
 }
 
 template <typename T>
-cuda::MmdArguments<T> arguments(int64_t problems, int64_t M, int64_t N, int64_t D, const double* bandwidth, int64_t K, int64_t problems_each,
-                                int64_t kernel, double exponent, bool biased) {
-  return {nullptr, nullptr, problems, M, N, D, bandwidth, K, problems_each, MmdKernel(kernel), exponent, biased, nullptr, nullptr, nullptr, nullptr, nullptr};
+void forward(cuda::MmdArguments<T> a, const cuda::MmdPlan& plan) {
+  const testing::Workspace<double> sums(a.problems * plan.items());
+  const testing::Workspace<T> pulls(a.grad_x ? a.problems * plan.tiles() * (a.M + a.N) * a.D : 0);
+  a.sums = sums.get();
+  a.pulls = a.grad_x ? pulls.get() : nullptr;
+  switch (a.kernel) {
+    case MmdKernel::rbf: launch<T, MmdKernel::rbf>(a, plan); break;
+    case MmdKernel::rq: launch<T, MmdKernel::rq>(a, plan); break;
+    case MmdKernel::imq: launch<T, MmdKernel::imq>(a, plan); break;
+    case MmdKernel::laplacian: launch<T, MmdKernel::laplacian>(a, plan); break;
+    case MmdKernel::energy: launch<T, MmdKernel::energy>(a, plan); break;
+  }
+  cuda::launch_mmd_merge(a, plan, nullptr);
 }
 
 }  // namespace
@@ -29,10 +38,16 @@ cuda::MmdArguments<T> arguments(int64_t problems, int64_t M, int64_t N, int64_t 
 // Tiles of `rows` rows; 0 takes the plan of the op.
 DX_ENTRY(mmd_forward, const void* x, const void* y, const double* bandwidth, void* value, void* grad_x, void* grad_y, int64_t type, int64_t problems,
          int64_t M, int64_t N, int64_t D, int64_t K, int64_t problems_each, int64_t kernel, double exponent, int64_t biased, int64_t rows) {
-  if (Type(type) == Type::float32)
-    forward(arguments<float>(problems, M, N, D, bandwidth, K, problems_each, kernel, exponent, biased != 0), x, y, value, grad_x, grad_y, rows);
-  else
-    forward(arguments<double>(problems, M, N, D, bandwidth, K, problems_each, kernel, exponent, biased != 0), x, y, value, grad_x, grad_y, rows);
+  const cuda::MmdPlan plan = rows ? cuda::MmdPlan::of(M, N, rows) : cuda::mmd_plan(M, N);
+  const auto run = [&]<typename T>(T) {
+    cuda::MmdArguments<T> a{};
+    a.x = static_cast<const T*>(x), a.y = static_cast<const T*>(y), a.bandwidth = bandwidth, a.value = static_cast<T*>(value);
+    a.grad_x = static_cast<T*>(grad_x), a.grad_y = static_cast<T*>(grad_y);
+    a.problems = problems, a.M = M, a.N = N, a.D = D, a.K = K, a.problems_each = problems_each;
+    a.kernel = MmdKernel(kernel), a.exponent = exponent, a.biased = biased != 0;
+    forward(a, plan);
+  };
+  Type(type) == Type::float32 ? run(0.0f) : run(0.0);
 }
 
 DX_ENTRY(mmd_plan, int64_t M, int64_t N, int64_t* out) {

@@ -14,6 +14,7 @@ import pytest
 import disentangle_ext
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT), str(ROOT / "build_support")]  # at the end: an installed copy of the package comes first
 BUILT = shutil.ignore_patterns("__pycache__", "*.so", "_build_config.json")
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -59,7 +60,8 @@ def run(tmp_path: Path) -> Run:
     ) -> subprocess.CompletedProcess[str]:
         empty = tmp_path / "elsewhere"
         empty.mkdir(exist_ok=True)
-        unset: dict[str, str | None] = {"DISENTANGLE_EXT_BUILD": None, "CXX": None, "PYTHONPATH": None}
+        cuda = ("DISENTANGLE_EXT_CUDA", "FORCE_CUDA", "TORCH_CUDA_ARCH_LIST", "CUDA_HOME", "CUDA_PATH")
+        unset: dict[str, str | None] = dict.fromkeys(("DISENTANGLE_EXT_BUILD", "CXX", "PYTHONPATH", *cuda))
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **unset, **variables}
         return subprocess.run(
             [str(python), *map(str, arguments)],

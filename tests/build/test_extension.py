@@ -128,6 +128,13 @@ def test_build_info_describes_this_installation():
         assert info["openmp"] == sys.platform.startswith("linux")
 
 
+@pytest.mark.parametrize(("cuda", "devices"), [("", ("cpu",)), ("13.0", ("cpu", "cuda"))])
+def test_the_devices_are_those_that_the_module_names(cuda, devices):
+    module = SimpleNamespace(build_info=lambda: {"cuda": cuda})
+    assert _extension._devices(module) == devices
+    assert _extension._devices(None) == ()
+
+
 def test_the_version_is_that_of_the_metadata(root):
     assert f'version = "{disentangle_ext.__version__}"' in (root / "pyproject.toml").read_text()
 

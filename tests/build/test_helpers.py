@@ -7,6 +7,7 @@ import re
 import sys
 
 import pytest
+import torch
 
 from disentangle_ext import _extension, _extras, _names, doctor
 from disentangle_ext.ops import reference
@@ -84,11 +85,42 @@ def test_the_doctor_says_how_to_get_what_is_missing(capsys, monkeypatch):
 
 @pytest.mark.skipif(not _extension.available("cpu"), reason="nothing is compiled")
 def test_the_doctor_finds_kernels_that_compute_something_else(capsys, monkeypatch):
-    assert report(capsys)["self-test"] == "the kernels agree with the reference"
+    assert report(capsys)["self-test"].endswith("kernels agree with the reference")
     correct = reference.aggregate_posterior
     monkeypatch.setattr(reference, "aggregate_posterior", lambda *inputs: [x + 1e-3 for x in correct(*inputs)])
     assert doctor.main([]) == 1
-    assert "problem: the kernels are off by 1.0e-03" in capsys.readouterr().out
+    assert "problem: the CPU kernels are off by 1.0e-03" in capsys.readouterr().out
+
+
+def test_the_doctor_tries_every_device_that_has_kernels(capsys, monkeypatch):
+    """Stands in for a machine with a GPU: the second device is the CPU under another name."""
+    monkeypatch.setattr(doctor, "tested_devices", lambda: ["cpu", "cuda"])
+    monkeypatch.setattr(_extension, "available", lambda device: True)
+    tried = []
+    monkeypatch.setattr(doctor, "problem_on", lambda device: tried.append(device) or "")
+    assert report(capsys)["self-test"] == "the CPU and the CUDA kernels agree with the reference"
+    assert tried == ["cpu", "cuda"]
+    monkeypatch.setattr(doctor, "problem_on", lambda device: "the kernels are off" if device == "cuda" else "")
+    assert doctor.main([]) == 1
+    assert "problem: the kernels are off" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("built_for", "visible", "expected"),
+    [
+        (None, False, "is a build without CUDA"),
+        ("13.0", False, "the driver shows no device"),
+        ("13.0", True, "(sm_90)"),
+    ],
+)
+def test_the_doctor_says_which_devices_torch_sees(capsys, monkeypatch, built_for, visible, expected):
+    monkeypatch.setattr(torch.version, "cuda", built_for)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: visible)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+    monkeypatch.setattr(doctor, "problem_on", lambda device: "")
+    assert report(capsys)["CUDA devices"].endswith(expected)
 
 
 def test_the_doctor_explains_itself(run, here):

@@ -57,17 +57,17 @@ def commands(tree: Path, tmp_path: Path, run) -> list[list[str]]:
     compiler, log = tmp_path / "g++", tmp_path / "log"
     compiler.write_text(RECORDING_COMPILER.format(log=log))
     compiler.chmod(0o755)
-    result = run("setup.py", "build_ext", "--inplace", cwd=tree, CXX=str(compiler))
+    result = run("setup.py", "build_ext", "--inplace", cwd=tree, CXX=str(compiler), DISENTANGLE_EXT_CUDA="0")
     assert result.returncode == 0, result.stderr
     lines = [line for line in result.stdout.splitlines() if line.startswith("disentangle_ext: ")]
     assert len(lines) == ONE_SENTENCE
-    assert f"C++ files with {compiler} for torch {torch.__version__}; no CUDA: " in lines[0]
+    assert f"C++ files with {compiler} for torch {torch.__version__}; no CUDA: built with " in lines[0]
     return [line.split() for line in log.read_text().splitlines()]
 
 
 def test_the_compile_commands(tree, commands):
     *compiled, linked = commands
-    sources = {str(path.relative_to(tree)) for path in (tree / "csrc").rglob("*.cpp")}
+    sources = {str(path.relative_to(tree)) for glob in ("*.cpp", "cpu/*.cpp") for path in (tree / "csrc").glob(glob)}
     assert {str(Path(c[c.index("-c") + 2 - (c.count("-c") < 2)]).relative_to(tree)) for c in compiled} == sources
     for command in compiled:
         assert {"-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"} <= set(command)
@@ -84,5 +84,61 @@ def test_the_build_records_what_it_built_for(tree, commands):
     assert config["build"] == "compiled"
     assert config["torch"] == torch.__version__
     assert config["reason"] == ""
-    assert "CUDA" in config["cuda_reason"]
+    assert config["cuda_reason"] == "built with DISENTANGLE_EXT_CUDA=0"
     assert list((tree / "disentangle_ext").glob("_C*.so"))
+
+
+# A toolkit that compiles nothing, and setup.py under a torch that says it was built with CUDA.
+RECORDING_NVCC = """#!/bin/sh
+case "$*" in
+  --version) echo "Cuda compilation tools, release 13.0, V13.0.88"; exit ;;
+  --list-gpu-arch) printf 'compute_80\\ncompute_90\\n'; exit ;;
+  *--dryrun*) printf '#$ TOP={home}/bin/..\\n#$ INCLUDES="-I{home}/include"\\n#$ LIBRARIES="-L{home}/lib"\\n'; exit ;;
+esac
+echo "nvcc $@" >> {log}
+while [ $# -gt 0 ]; do [ "$1" = -o ] && : > "$2"; shift; done
+"""
+SETUP_WITH_CUDA = """
+import sys, torch
+torch.version.cuda, torch.cuda._is_compiled, torch.cuda.is_available = "13.0", lambda: True, lambda: False
+sys.argv = ["setup.py", "build_ext", "--inplace"]
+exec(compile(open("setup.py").read(), "setup.py", "exec"))
+"""
+
+
+@pytest.fixture
+def cuda_commands(tree: Path, tmp_path: Path, run) -> list[str]:
+    compiler, log, home = tmp_path / "g++", tmp_path / "log", tmp_path / "cuda"
+    for folder in ("bin", "include", "lib"):
+        (home / folder).mkdir(parents=True)
+    for path, text in ((compiler, RECORDING_COMPILER), (home / "bin" / "nvcc", RECORDING_NVCC)):
+        path.write_text(text.format(log=log, home=home))
+        path.chmod(0o755)
+    result = run("-c", SETUP_WITH_CUDA, cwd=tree, CXX=str(compiler), CUDA_HOME=str(home), DISENTANGLE_EXT_CUDA="1")
+    assert result.returncode == 0, result.stderr
+    assert "; CUDA kernels with nvcc 13.0 for sm_80 sm_90 compute_90\n" in result.stdout
+    return log.read_text().splitlines()
+
+
+def test_the_compile_commands_with_cuda(tree, tmp_path, cuda_commands):
+    kernels = [line.split() for line in cuda_commands if line.startswith("nvcc ")]
+    *host, linked = [line.split() for line in cuda_commands if not line.startswith("nvcc ")]
+    compiled = {Path(word).name for command in (*kernels, *host) for word in command if word.startswith(str(tree))}
+    sources = [*(tree / "csrc" / "cuda").glob("*.cpp"), *(tree / "csrc" / "cuda").glob("*.cu")]
+    assert sources
+    assert {path.name for path in sources} <= compiled
+    assert len(kernels) == len(list((tree / "csrc" / "cuda").glob("*.cu")))
+    for command in kernels:
+        assert "-gencode=arch=compute_90,code=sm_90" in command
+        assert sum("arch" in word for word in command) == 3  # ours alone, none of torch's
+        assert sum(word.startswith("-std=") for word in command) == 1
+        assert "--use_fast_math" not in command
+    for command in host:
+        assert '-DDISENTANGLE_EXT_CUDA="13.0"' in command
+        assert f"-I{tmp_path}/cuda/include" in command
+    assert {"-lc10_cuda", "-ltorch_cuda", "-lcudart", f"-L{tmp_path}/cuda/lib"} <= set(linked)
+
+
+def test_a_build_with_cuda_gives_no_reason_against_it(tree, cuda_commands):
+    config = json.loads((tree / "disentangle_ext" / "_build_config.json").read_text())
+    assert (config["build"], config["cuda_reason"]) == ("compiled", "")

@@ -45,7 +45,7 @@ CASES = (
     Case(1, 2, 10),
     Case(3, 5, 2, problems=3),
     Case(33, 70, 10, lanes=4, groups=8, split=64, component_range=64, query_range=20),
-    Case(70, 130, 4, lanes=32, groups=2, split=64, component_range=64, query_range=33),
+    Case(70, 260, 4, lanes=32, groups=2, split=64, component_range=128, query_range=33),
     Case(20, 150, 8, problems=2, split=64, component_range=64, query_range=16),
     Case(17, 40, 16, estimator="mws"),
     Case(37, 37, 10, estimator="mss", lanes=4, groups=4, query_range=13),
@@ -80,20 +80,24 @@ def plain(case: Case, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
     return reference.aggregate_posterior(*tensors, case.estimator, N, case.offset)
 
 
-def tolerance(case: Case, expected: Tensor, eager: Tensor) -> float:
-    """Twice what plain PyTorch is off by, and 16 ulp of the largest value."""
-    eps = torch.finfo(case.dtype).eps
-    finite = expected.isfinite()
-    eager_error = float((eager.double() - expected)[finite].abs().max()) if bool(finite.any()) else 0.0
-    return 2 * eager_error + 16 * eps * max(1.0, float(expected[finite].abs().max()) if bool(finite.any()) else 1.0)
+def assert_close(case: Case, name: str, ours: Tensor, expected: Tensor, eager: Tensor, exponent: float = 1.0) -> None:
+    """Allows twice what plain PyTorch is off by, and 16 ulp of the largest value.
 
-
-def assert_close(case: Case, name: str, ours: Tensor, expected: Tensor, eager: Tensor) -> None:
+    An exponential with a large exponent has a relative error of its ulps: 2 more of them, for gradients.
+    """
     difference = (ours.double() - expected).abs()
     difference[ours.double() == expected] = 0  # equal infinities
-    allowed = tolerance(case, expected, eager)
+    finite = expected.isfinite()
+    largest = max(1.0, float(expected[finite].abs().max()) if bool(finite.any()) else 1.0)
+    eager_error = float((eager.double() - expected)[finite].abs().max()) if bool(finite.any()) else 0.0
+    allowed = 2 * eager_error + (14 + 2 * exponent) * torch.finfo(case.dtype).eps * largest
     worst = float(difference.nan_to_num(math.inf).max())
     assert worst <= allowed, f"{name}: off by {worst:.3g}, allowed {allowed:.3g}"
+
+
+def bits(log_qz: Tensor) -> float:
+    """The largest exponent of a responsibility that float32 is trusted with."""
+    return min(256.0, max(1.0, float(log_qz[log_qz.isfinite()].abs().max()) / math.log(2)))
 
 
 def derivatives(case: Case, tensors: list[Tensor | None], grads: tuple[Tensor, Tensor]) -> list[Tensor]:
@@ -122,14 +126,12 @@ def test_aggregate_posterior(case: Case, mode: str, order: str) -> None:
         out.append(torch.full_like(weight, math.nan))
     ranges = (case.component_range, case.query_range)
     missing = [None] if weight is None else []
-    run.call(
-        "aggregate_backward", *tensors, *shape, case.offset, *ranges, log_qz, marginals, *grads, *out, *missing
-    )
+    run.call("aggregate_backward", *tensors, *shape, case.offset, *ranges, log_qz, marginals, *grads, *out, *missing)
     expected_gradients = derivatives(case, wide, tuple(g.double() for g in grads))
     eager_gradients = derivatives(case, tensors, grads)
     names = ("z", "mu", "logvar", "log_weight")
     for name, ours, right, eagers in zip(names, out, expected_gradients, eager_gradients, strict=False):
-        assert_close(case, f"gradient of {name}", ours, right, eagers)
+        assert_close(case, f"gradient of {name}", ours, right, eagers, exponent=bits(log_qz))
 
 
 ELBO_CASES: tuple[tuple[Case, str], ...] = (
@@ -137,7 +139,8 @@ ELBO_CASES: tuple[tuple[Case, str], ...] = (
     (Case(37, 37, 10, problems=2, estimator="mss"), "mean"),
     (Case(37, 37, 10, estimator="mws"), "none"),
     (Case(12, 20, 10, problems=2, estimator="mss", offset=5), "sum"),
-    (Case(300, 300, 2, estimator="mss"), "mean"),
+    (Case(150, 150, 2, estimator="mss", split=128), "mean"),
+    (Case(20, 70, 10, split=64), "none"),
     (Case(9, 9, 18, estimator="mss"), "mean"),
     (Case(5, 5, 4, estimator="mss", dtype=torch.float64), "sum"),
 )
@@ -157,7 +160,7 @@ def test_elbo_decomposition(case: Case, reduction: str, mode: str, order: str) -
     rows = [torch.full_like(z[..., 0], math.nan).contiguous(), torch.full_like(z, math.nan)]
     fields = torch.full((7, *(z.shape[:-1] if reduction == "none" else z.shape[:-2])), math.nan, dtype=case.dtype)
     absent: list[Any] = [] if components else [None, None]
-    run.call("elbo_forward", *own, *components, *absent, *shape, *settings, *rows, fields)
+    run.call("elbo_forward", *own, *components, *absent, *shape, *settings, case.split, *rows, fields)
 
     def decomposition(*tensors: Tensor) -> tuple[Tensor, ...]:
         given = tensors if len(tensors) == 5 else (*tensors, None, None)
@@ -181,4 +184,4 @@ def test_elbo_decomposition(case: Case, reduction: str, mode: str, order: str) -
     )
     ours = [out[0], *mine, *out[1:]] if components else out
     for i, (got, right, eagers) in enumerate(zip(ours, expected_gradients, eager_gradients, strict=True)):
-        assert_close(case, f"gradient {i}", got, right, eagers)
+        assert_close(case, f"gradient {i}", got, right, eagers, exponent=bits(rows[0]))

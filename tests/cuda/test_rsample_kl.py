@@ -27,7 +27,6 @@ SHAPES = (
     (1, 2, 1500, 600),
 )
 
-shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 per_dimension = pytest.mark.parametrize("per_dimension", [False, True], ids=["summed", "per_dimension"])
 
 
@@ -47,7 +46,10 @@ class Op(torch.autograd.Function):
     def forward(ctx, mu, logvar, library, key, tile, per_dimension, skip):
         ctx.options = mu.dtype, *mu.shape, tile, per_dimension, key
         ctx.library, ctx.skip = library, skip
-        z, kl = nans(*mu.shape, dtype=mu.dtype, skip=skip), nans(*mu.shape[: 2 + per_dimension], dtype=compute_dtype(mu.dtype))
+        z, kl = (
+            nans(*mu.shape, dtype=mu.dtype, skip=skip),
+            nans(*mu.shape[: 2 + per_dimension], dtype=compute_dtype(mu.dtype)),
+        )
         library.call("rsample_kl", *ctx.options, mu, logvar, z, kl)
         ctx.save_for_backward(mu, logvar)
         ctx.set_materialize_grads(False)
@@ -98,8 +100,8 @@ def test_addresses_that_are_not_aligned(dtype, per_dimension, mode):
 
 @dtypes(torch.float16, torch.float32)
 def test_the_natural_plan_of_larger_inputs(dtype):
-    """Full tiles and the last one, a row of several chunks, many small problems: too slow for the check."""
-    for shape in ((1, 3500, 10, 0), (1, 2, 5001, 0), (40, 7, 3, 0)):
+    """Several tiles, rows of several chunks, many small problems."""
+    for shape in ((1, 900, 10, 0), (1, 2, 5001, 0), (40, 7, 3, 0)):
         agree("plain", shape, dtype, False)
 
 
@@ -108,7 +110,7 @@ def test_the_tile_decides_nothing_but_the_speed(dtype):
     """Of the order of a row's sum, which its length gives."""
     mu, logvar, key = normal(2, 40, 10).to(dtype), normal(2, 40, 10).to(dtype), keys(2)
     library = harness.library("rsample_kl", "plain")
-    results = [Op.apply(mu, logvar, library, key, tile, False, 0) for tile in (0, 16, 40, 96, 4096)]
+    results = [Op.apply(mu, logvar, library, key, tile, False, 0) for tile in (0, 24, 40, 96, 4096)]
     for z, kl in results[1:]:
         assert torch.equal(z, results[0][0])
         assert torch.equal(kl, results[0][1])
@@ -139,9 +141,9 @@ def test_noise_to_a_few_ulp():
 
 
 def test_scale_over_the_whole_range():
-    """exp(logvar / 2) from the noise: relative to the float64 result, where that is normal; infinite and zero beyond."""
+    """exp(logvar / 2) times the noise: to a few ulp where it is a normal number, infinite and zero beyond."""
     key = keys(1)[0]
-    logvar = torch.cat([torch.linspace(-174, 177, 4001), torch.tensor([-math.inf, -1e30, 1e30, 500.0, -500.0])])[None]
+    logvar = torch.cat([torch.linspace(-174, 170, 4001), torch.tensor([-math.inf, -1e30, 1e30, 500.0, -500.0])])[None]
     z = sample(torch.zeros_like(logvar), logvar, key)[0].flatten()
     noise = reference.standard_normal(key, logvar.numel(), torch.float64)
     expected = torch.exp(0.5 * logvar.double().flatten()) * noise

@@ -53,6 +53,22 @@ def test_all_shapes(shape, estimator, kernel, device):
     agree(samples(shape, device), device, kernel, estimator=estimator)
 
 
+@pytest.mark.usefixtures("compiled")
+@kernels
+@pytest.mark.parametrize("D", [10, 40])
+@dtypes(torch.float32, torch.float64)
+def test_runs_are_bitwise_equal(dtype, D, kernel, device):
+    leaves = [t.to(dtype).requires_grad_() for t in samples(Shape((), 300, D), device)]
+
+    def run() -> list[Tensor]:
+        value = ops.mmd(*leaves, kernel=kernel)
+        return [value.detach(), *torch.autograd.grad(value, leaves)]
+
+    first = run()
+    for _ in range(3):
+        assert all(torch.equal(a, b) for a, b in zip(first, run()))
+
+
 @pytest.mark.parametrize(
     ("D", "kernel", "estimator"), [(33, "imq", "unbiased"), (128, "rbf", "biased"), (128, "laplacian", "unbiased")]
 )
@@ -190,10 +206,12 @@ def test_the_same_sample_twice(kernel, device):
     assert float(ops.mmd(x, x, kernel=kernel, estimator="biased")) == pytest.approx(0, abs=1e-14)
 
 
-@pytest.mark.parametrize("kernel", ["rbf", "laplacian"])
-def test_far_samples_do_not_overflow(kernel, device):
+@pytest.mark.parametrize("kernel", KERNELS[:4])
+@pytest.mark.parametrize("far", [1e6, 1e25])
+def test_far_samples_do_not_overflow(far, kernel, device):
+    """The squared distance itself does, at 1e25."""
     x = normal(20, 3, device=device).float().requires_grad_()
-    y = normal(20, 3, device=device).float() + 1e6
+    y = normal(20, 3, device=device).float() + far
     out = ops.mmd(x, y, kernel=kernel)
     alone = reference.kernel_of(
         reference.squared_distance(x.double(), x.double()), kernel, bandwidths(1.0, device=device), 1.0
@@ -224,6 +242,20 @@ def test_several_bandwidths_add_their_kernels(estimator, kernel, device):
         torch.testing.assert_close(
             ops.mmd(x, y, kernel=kernel, bandwidth=given, estimator=estimator), expected, rtol=1e-12, atol=1e-14
         )
+
+
+@pytest.mark.usefixtures("compiled")
+def test_very_many_bandwidths(device):
+    """On CUDA they have to fit into shared memory."""
+    x, y = samples(Shape((), 9, 3), device)
+    h = torch.rand(257, dtype=torch.float64).to(device) + 0.5
+    expected = reference.mmd(x, y, h[:256])
+    torch.testing.assert_close(ops.mmd(x, y, bandwidth=h[:256]), expected, rtol=1e-12, atol=1e-12)
+    if device.type == "cuda":
+        with pytest.raises(RuntimeError, match="mmd: on CUDA at most 256 bandwidths, got 257"):
+            ops.mmd(x, y, bandwidth=h)
+    else:
+        torch.testing.assert_close(ops.mmd(x, y, bandwidth=h), reference.mmd(x, y, h), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("kernel", KERNELS[:4])
@@ -268,7 +300,7 @@ def test_median_bandwidth(dtype, kernel, device):
 def test_median_bandwidth_of_many_rows(device):
     """Over 1,000 evenly spaced rows of x and y together."""
     x, y = samples(Shape((), 1500, 2), device)
-    chosen = torch.linspace(0, 3002, 1000).round().long().to(device)
+    chosen = torch.linspace(0, 3002, 1000, device=device).round().long()  # devices may round it differently
     assert len(chosen.unique()) == 1000
     d2 = torch.nn.functional.pdist(torch.cat([x, y])[chosen]).square()
     expected = ops.mmd(x, y, bandwidth=float((d2.median() / 2).sqrt()))
@@ -449,6 +481,10 @@ def test_a_bandwidth_that_cannot_be_read_gives_nan(device):
 
 
 def test_a_tensor_of_bandwidths_compiles(device):
-    x, y, h = torch.randn(8, 3, device=device), torch.randn(9, 3, device=device), torch.tensor([1.0, 2.0], device=device)
+    x, y, h = (
+        torch.randn(8, 3, device=device),
+        torch.randn(9, 3, device=device),
+        torch.tensor([1.0, 2.0], device=device),
+    )
     compiled = torch.compile(lambda x, y, h: ops.mmd(x, y, bandwidth=h), fullgraph=True, backend="aot_eager")
     assert compiled(x, y, h) == ops.mmd(x, y, bandwidth=[1.0, 2.0])

@@ -1,0 +1,1 @@
+#include "cuda/permute_dims.cuh"
