@@ -86,25 +86,26 @@ inline int64_t partial_sums(int64_t queries) { return ceil_div(queries, 8); }
 template <typename T>
 void mixture_forward(const MixtureStack<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, const DensityOutput<T>& out, cudaStream_t stream);
 
-// Backward: a block has kGradientWarps warps, of which component_warps hold different components (`per_warp` each) and see
+// Backward: a block has kGradientWarps warps, of which component_warps() hold different components (`per_warp` each) and see
 // the same queries. Each block covers a range of components and a range of queries and writes its share of the gradients
 // into slices, which a second kernel adds up in order.
 inline constexpr int kGradientWarps = 4;
 
 struct GradientPlan {
-  int component_warps;
+  int warp_bits;
   int64_t component_ranges, component_range, query_ranges, query_range;
 
-  DX_INLINE int query_groups() const { return kGradientWarps / component_warps; }
+  DX_INLINE int component_warps() const { return 1 << warp_bits; }
+  DX_INLINE int query_groups() const { return kGradientWarps >> warp_bits; }
 };
 
 // `width` is what a component has in a slice. Slices are as many as give a large GPU enough blocks, but few where they are
 // large.
 inline GradientPlan gradient_plan(int64_t problems, int64_t queries, int64_t components, int per_warp, int64_t width, int64_t dim_runs = 1) {
   constexpr int64_t kBlocks = 396, kMostRanges = 16, kMostElements = 1 << 22;
-  GradientPlan plan{1, 1, 0, 1, 0};
-  while (plan.component_warps < kGradientWarps && plan.component_warps * per_warp < components) plan.component_warps *= 2;
-  const int64_t chunk = plan.component_warps * per_warp, chunks = ceil_div(components, chunk);
+  GradientPlan plan{0, 1, 0, 1, 0};
+  while (plan.component_warps() < kGradientWarps && plan.component_warps() * per_warp < components) ++plan.warp_bits;
+  const int64_t chunk = plan.component_warps() * per_warp, chunks = ceil_div(components, chunk);
   plan.component_range = ceil_div(chunks, std::min(chunks, kMostRanges)) * chunk;
   plan.component_ranges = ceil_div(components, plan.component_range);
   const int64_t least = plan.query_groups() * (queries <= 512 ? 2 : 16);  // queries worth a block

@@ -14,8 +14,10 @@
 namespace disentangle_ext::cuda {
 namespace {
 
-constexpr int kQueryTile = 16;
+constexpr int kQueryTile = 32;
 constexpr int kGradientThreads = kGradientWarps * kWarp;
+constexpr int kGradientWarpBits = 2;
+static_assert(1 << kGradientWarpBits == kGradientWarps);
 constexpr double kHalfNat = 0.5 * kLog2e;  // 1 / (2 ln 2)
 
 // Components of a lane: as many as registers hold, to share the cost of the sums over lanes.
@@ -57,28 +59,29 @@ __device__ __forceinline__ int scatter_slot(int lane) {
   return valid > 0 ? slot : -1;
 }
 
-// Gradients of log q(z_i) and of the marginals of row i; those of elbo_decomposition are linear in its fields'.
+// Gradients of log q(z_i) and of the marginals of a row; those of elbo_decomposition are linear in its fields'.
 template <typename T>
-DX_INLINE T field_gradient(const IncomingGradients<T>& in, int f, int64_t row, int64_t queries) {
-  return in.fields[f] ? in.scale * in.fields[f][in.reduced ? row / queries : row] : T(0);
+DX_INLINE T field_gradient(const IncomingGradients<T>& in, int f, int64_t problem, int64_t row) {
+  return in.fields[f] ? in.scale * in.fields[f][in.reduced ? problem : row] : T(0);
 }
 
 template <typename T>
-DX_INLINE T joint_gradient(const IncomingGradients<T>& in, int64_t row, int64_t queries) {
+DX_INLINE T joint_gradient(const IncomingGradients<T>& in, int64_t problem, int64_t row) {
   if (!in.elbo) return in.g ? in.g[row] : T(0);
-  return field_gradient(in, 1, row, queries) - field_gradient(in, 0, row, queries) + field_gradient(in, 4, row, queries);
+  return field_gradient(in, 1, problem, row) - field_gradient(in, 0, problem, row) + field_gradient(in, 4, problem, row);
 }
 
 template <typename T>
-DX_INLINE T marginal_gradient(const IncomingGradients<T>& in, int64_t row, int d, int D, int64_t queries) {
+DX_INLINE T marginal_gradient(const IncomingGradients<T>& in, int64_t problem, int64_t row, int d, int D) {
   if (!in.elbo) return in.h ? in.h[row * D + d] : T(0);
-  return field_gradient(in, 2, row, queries) - field_gradient(in, 1, row, queries) + field_gradient(in, 5, row, queries);
+  return field_gradient(in, 2, problem, row) - field_gradient(in, 1, problem, row) + field_gradient(in, 5, problem, row);
 }
 
-// Minus a saved logarithm, in bits, relative to the ordinary weight. Where the density is zero it has no gradient.
+// Minus a saved logarithm, in bits, relative to the ordinary weight. Where the density is zero it has no gradient, and its
+// exponentials shall be zero too.
 template <typename T>
 DX_INLINE T shift_of(T ordinary, T log_density) {
-  return T(kLog2e) * (ordinary - log_density);
+  return log_density == -kInfinity<T> ? -kInfinity<T> : T(kLog2e) * (ordinary - log_density);
 }
 
 // In float32 the exponential of a shift of b bits is off by 2^-25 b: beyond kFarJoint, the query is left to float64. The
@@ -93,12 +96,12 @@ constexpr T kFarMarginal = sizeof(T) == sizeof(float) ? T(60) : kInfinity<T>;
 
 template <typename T>
 DX_INLINE bool far_joint(T shift) {
-  return (shift > kFarJoint<T> || shift < -kFarJoint<T>) && shift != kInfinity<T>;
+  return shift > kFarJoint<T> || shift < -kFarJoint<T>;
 }
 
 template <typename T>
 DX_INLINE bool far_marginal(T shift, T reference) {
-  return shift + reference > kFarMarginal<T> && shift != kInfinity<T>;
+  return shift + reference > kFarMarginal<T>;
 }
 
 // Squared distances must not overflow, since a responsibility of zero times infinity is not zero. In float32 larger
@@ -114,25 +117,14 @@ DX_INLINE bool too_large(T place) {
 }
 
 // What decides whether a query's density is left to float64: `reference` is the highest peak of the block's components,
-// `all` says that these are out of bounds themselves.
+// `all` says that a number of the block is too large.
 template <typename T>
 struct FarRule {
   T reference;
   bool all;
 
-  DX_INLINE bool marginal(const MixtureStack<T>& s, const IncomingGradients<T>& in, int64_t row, int d) const {
-    const T log_density = in.marginals[row * s.D + d];
-    if (!kFolded<T> || log_density == -kInfinity<T>) return false;
-    return all || too_large(s.z[row * s.D + d]) || far_marginal(shift_of(s.weights.ordinary, log_density), reference);
-  }
-
-  DX_INLINE bool joint(const MixtureStack<T>& s, const IncomingGradients<T>& in, int64_t row) const {
-    const T log_density = in.log_qz[row];
-    if (!kFolded<T> || log_density == -kInfinity<T>) return false;
-    bool far = all || far_joint(shift_of(s.weights.ordinary, log_density));
-    for (int d = 0; d < s.D; ++d) far |= too_large(s.z[row * s.D + d]);
-    return far;
-  }
+  DX_INLINE bool marginal(T shift) const { return kFolded<T> && shift != -kInfinity<T> && (all || far_marginal(shift, reference)); }
+  DX_INLINE bool joint(T shift) const { return kFolded<T> && shift != -kInfinity<T> && (all || far_joint(shift)); }
 };
 
 // A query in shared memory: z, gradient and, in float64, shift of D dimensions; shift and gradient of the joint density.
@@ -149,48 +141,54 @@ struct QueryTile {
       : rows(memory), bits(rows + kQueryTile * kRow), exception(reinterpret_cast<int64_t*>(bits + 2 * kQueryTile)) {}
 };
 
-// One dimension of a query. One whose density is zero may be infinite: it is moved to zero, so that zero times its distance
-// is zero. So is one that is left to float64, which is what this returns.
+// One dimension of a query; returns whether it is left to float64. Where it is, or where its density is zero, it may be
+// infinite: it is moved to zero, so that zero times its distance is zero. The loads do not wait for each other.
 template <typename T, int D>
-__device__ __forceinline__ bool load_dim(T* row, const MixtureStack<T>& s, const IncomingGradients<T>& in, int64_t at_row, int d, int k,
+__device__ __forceinline__ bool load_dim(T* row, const MixtureStack<T>& s, const IncomingGradients<T>& in, int64_t problem, int64_t at_row, int d, int k,
                                          const FarRule<T>& rule) {
-  T z = 0, shift = -kInfinity<T>, h = 0;
-  bool far = false;
-  if (d < s.D && in.marginals[at_row * s.D + d] != -kInfinity<T>) {
-    far = rule.marginal(s, in, at_row, d);
-    if (!far) shift = shift_of(s.weights.ordinary, in.marginals[at_row * s.D + d]), h = marginal_gradient(in, at_row, d, s.D, s.queries);
-    z = too_large(s.z[at_row * s.D + d]) ? T(0) : s.z[at_row * s.D + d];
-  }
-  row[k] = z, row[D + k] = kFolded<T> ? h * exp2(shift + rule.reference) : h;
+  const bool used = d < s.D;
+  const int64_t at = at_row * s.D + (used ? d : 0);
+  const T z = s.z[at], log_density = in.marginals[at], h = marginal_gradient(in, problem, at_row, used ? d : 0, s.D);
+  T shift = used ? shift_of(s.weights.ordinary, log_density) : -kInfinity<T>;
+  const bool far = rule.marginal(shift);
+  if (far) shift = -kInfinity<T>;
+  const bool none = shift == -kInfinity<T>;
+  row[k] = used && !too_large(z) ? z : T(0);
+  row[D + k] = none ? T(0) : kFolded<T> ? h * exp2(shift + rule.reference) : h;
   if (!kFolded<T>) row[QueryTile<T, D>::kShift + k] = shift;
   return far;
 }
 
 template <typename T, int D>
-__device__ __forceinline__ bool load_joint(T* row, const MixtureStack<T>& s, const IncomingGradients<T>& in, int64_t at_row, const FarRule<T>& rule) {
-  const bool far = rule.joint(s, in, at_row), none = far || in.log_qz[at_row] == -kInfinity<T>;
-  row[QueryTile<T, D>::kJoint] = none ? -kInfinity<T> : shift_of(s.weights.ordinary, in.log_qz[at_row]);
-  row[QueryTile<T, D>::kJoint + 1] = none ? T(0) : joint_gradient(in, at_row, s.queries);
+__device__ __forceinline__ bool load_joint(T* row, const MixtureStack<T>& s, const IncomingGradients<T>& in, int64_t problem, int64_t at_row,
+                                           const FarRule<T>& rule) {
+  const T log_density = in.log_qz[at_row], g = joint_gradient(in, problem, at_row);
+  T shift = shift_of(s.weights.ordinary, log_density);
+  const bool far = rule.joint(shift);
+  if (far) shift = -kInfinity<T>;
+  row[QueryTile<T, D>::kJoint] = shift;
+  row[QueryTile<T, D>::kJoint + 1] = shift == -kInfinity<T> ? T(0) : g;
   return far;
 }
 
 // Queries first .. first + count of a problem. Returns whether something of them is left to float64.
 template <typename T, int D, bool kJoint>
-__device__ __forceinline__ bool load_queries(const QueryTile<T, D>& tile, const MixtureStack<T>& s, const IncomingGradients<T>& in, int64_t first_row,
-                                             int count, int first_dim, const FarRule<T>& rule, int thread, int threads) {
+__device__ __forceinline__ bool load_queries(const QueryTile<T, D>& tile, const MixtureStack<T>& s, const IncomingGradients<T>& in, int64_t problem,
+                                             int64_t first, int count, int first_dim, const FarRule<T>& rule, int thread, int threads) {
   bool far = false;
+  const int64_t first_row = problem * s.queries + first;
   for (int e = thread; e < count * D; e += threads) {
     const int q = e / D, k = e % D;
-    far |= load_dim<T, D>(tile.rows + q * QueryTile<T, D>::kRow, s, in, first_row + q, first_dim + k, k, rule);
+    far |= load_dim<T, D>(tile.rows + q * QueryTile<T, D>::kRow, s, in, problem, first_row + q, first_dim + k, k, rule);
   }
   for (int q = thread; q < count; q += threads) {
     T* row = tile.rows + q * QueryTile<T, D>::kRow;
-    if (kJoint) far |= load_joint<T, D>(row, s, in, first_row + q, rule);
+    if (kJoint) far |= load_joint<T, D>(row, s, in, problem, first_row + q, rule);
     for (int k = QueryTile<T, D>::kJoint + (kJoint ? 2 : 0); k < QueryTile<T, D>::kRow; ++k) row[k] = 0;
     if (s.log_weight || !s.weights.stratified()) continue;
     int64_t at[2];
     T weight[2];
-    s.weights.exceptions((first_row + q) % s.queries, at, weight);
+    s.weights.exceptions(first + q, at, weight);
     for (int e = 0; e < 2; ++e) tile.exception[2 * q + e] = at[e], tile.bits[2 * q + e] = T(kLog2e) * (weight[e] - s.weights.ordinary);
   }
   return far;
@@ -201,24 +199,54 @@ template <typename T, int D, bool kJoint, bool kLearned>
 struct Components {
   static constexpr int C = kLaneComponents<T, D>, kLearnedDims = kLearned ? D : 0;
   T mu[C][D], precision[C][D], peak[C][D], joint_peak[C];
-  T mu_sum[C][D] = {}, logvar_sum[C][D] = {}, weight_sum[C][kLearned ? D : 1] = {};
+  T mu_sum[C][D], logvar_sum[C][D], weight_sum[C][kLearned ? D : 1];
 
-  // Component c of the lane is first + 32 c + lane. Places past the last, and dimensions, hold densities of zero.
-  __device__ __forceinline__ void load(const MixtureStack<T>& s, int64_t problem, int64_t first, int lane, int first_dim) {
+  static constexpr int kSums = (kLearned ? 3 : 2) * D;  // of a component
+
+  // Component c of lane l is 32 c + l of the warp's. They come through shared memory, [32 C, 2 D] for mu and logvar, where
+  // neighbouring threads read neighbouring words. Places past the last, and dimensions, hold densities of zero.
+  __device__ __forceinline__ void load(T* staged, const MixtureStack<T>& s, int64_t problem, int64_t first, int lane, int first_dim) {
+    const int count = int(max(int64_t(0), min(int64_t(C * kWarp), s.components - first))), dims = min(D, s.D - first_dim);
+    const int64_t base = problem * s.components + first;
+    DX_UNROLL_NOT
+    for (int e = lane; e < count * dims; e += kWarp) {
+      const int j = e / dims, d = e % dims;
+      const int64_t at = (base + j) * s.D + first_dim + d;
+      staged[j * 2 * D + d] = s.mu[at], staged[j * 2 * D + D + d] = s.logvar[at];
+    }
+    __syncwarp();
     DX_UNROLL
     for (int c = 0; c < C; ++c) {
-      const int64_t j = first + c * kWarp + lane, at = problem * s.components + j;
-      const bool used = j < s.components;
-      const T weight = used && s.log_weight ? T(kLog2e) * s.log_weight[at] : T(0);
+      const int j = c * kWarp + lane;
+      const bool used = j < count;
+      const T weight = used && s.log_weight ? T(kLog2e) * s.log_weight[base + j] : T(0);
       joint_peak[c] = used ? weight - T(D * kHalfNat) : -kInfinity<T>;
       DX_UNROLL
       for (int d = 0; d < D; ++d) {
-        mu[c][d] = 0, precision[c][d] = 0, peak[c][d] = -kInfinity<T>;
-        if (!used || first_dim + d >= s.D) continue;
-        const T logvar = s.logvar[at * s.D + first_dim + d], own = peak_of(logvar);
-        mu[c][d] = s.mu[at * s.D + first_dim + d], precision[c][d] = precision_of(logvar), peak[c][d] = own + weight - T(kHalfNat);
-        if (kJoint) joint_peak[c] += own;
+        const bool filled = used && d < dims;
+        const T logvar = filled ? staged[j * 2 * D + D + d] : T(0), own = peak_of(logvar);
+        mu[c][d] = filled ? staged[j * 2 * D + d] : T(0), precision[c][d] = filled ? precision_of(logvar) : T(0);
+        peak[c][d] = filled ? own + weight - T(kHalfNat) : -kInfinity<T>;
+        if (kJoint && filled) joint_peak[c] += own;
       }
+    }
+  }
+
+  __device__ __forceinline__ void clear() {
+    DX_UNROLL
+    for (int c = 0; c < C; ++c) {
+      DX_UNROLL
+      for (int d = 0; d < D; ++d) mu_sum[c][d] = 0, logvar_sum[c][d] = 0, weight_sum[c][d < kLearnedDims ? d : 0] = 0;
+    }
+  }
+
+  // Leaves nothing of the components: they are left to float64.
+  __device__ __forceinline__ void silence() {
+    DX_UNROLL
+    for (int c = 0; c < C; ++c) {
+      joint_peak[c] = -kInfinity<T>;
+      DX_UNROLL
+      for (int d = 0; d < D; ++d) mu[c][d] = 0, precision[c][d] = 0, peak[c][d] = -kInfinity<T>;
     }
   }
 
@@ -273,42 +301,16 @@ struct Components {
     }
   }
 
-  // Calls f with every sum of component c and its place in a slice.
-  template <typename F>
-  __device__ __forceinline__ void each_sum(int c, const F& f) {
-    DX_UNROLL
-    for (int d = 0; d < D; ++d) f(mu_sum[c][d], 0, d), f(logvar_sum[c][d], 1, d);
-    DX_UNROLL
-    for (int d = 0; d < kLearnedDims; ++d) f(weight_sum[c][d < kLearnedDims ? d : 0], 2, d);
-  }
-
-  // Adds what the groups of a block have, in order, in the first of them.
-  __device__ __forceinline__ void merge_groups(T* shared, int groups, int members) {
-    constexpr int kSums = (kLearned ? 3 : 2) * D;
-    const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  // Puts the sums where store_components finds them: [32 C, kSums], a word apart from each other's banks.
+  __device__ __forceinline__ void put(T* sums, int lane) const {
     DX_UNROLL
     for (int c = 0; c < C; ++c) {
-      __syncthreads();
-      each_sum(c, [&](T& sum, int kind, int d) { shared[(warp * kSums + kind * D + d) * kWarp + lane] = sum; });
-      __syncthreads();
-      if (warp >= members) continue;
-      each_sum(c, [&](T& sum, int kind, int d) {
-        for (int g = 1; g < groups; ++g) sum += shared[((g * members + warp) * kSums + kind * D + d) * kWarp + lane];
-      });
-    }
-  }
-
-  // No gradient here has its last factors yet, which are those of `gather`.
-  __device__ __forceinline__ void store(T* slice, int width, const MixtureStack<T>& s, int64_t problem, int64_t first, int lane, int first_dim) {
-    DX_UNROLL
-    for (int c = 0; c < C; ++c) {
-      const int64_t j = first + c * kWarp + lane;
-      if (j >= s.components) continue;
-      T* out = slice + (problem * s.components + j) * width + first_dim;
-      each_sum(c, [&](T& sum, int kind, int d) {
-        if (first_dim + d < s.D) out[kind * s.D + d] = sum;
-      });
-      if (kLearned && first_dim == 0) out[3 * s.D] = 0;  // the joint density's share comes from its own kernel
+      T* row = sums + (c * kWarp + lane) * (kSums + 1);
+      DX_UNROLL
+      for (int d = 0; d < D; ++d) {
+        row[d] = mu_sum[c][d], row[D + d] = logvar_sum[c][d];
+        if (kLearned) row[2 * D + d] = weight_sum[c][d < kLearnedDims ? d : 0];
+      }
     }
   }
 };
@@ -437,12 +439,15 @@ __device__ __forceinline__ void add_wide(const FarWork<T>& work, int64_t i, int 
 
 template <typename T>
 __device__ DX_NOINLINE void add_far_queries(const FarWork<T>& work, double* shared) {
+  const int64_t problem = work.block.problem;
+  const T ordinary = work.s.weights.ordinary;
   for (int64_t i = work.block.first_query; i < work.block.last_query; ++i) {
-    const int64_t row = work.block.problem * work.s.queries + i;
-    if (work.joint && work.rule.joint(work.s, work.in, row)) add_wide(work, i, -1, double(joint_gradient(work.in, row, work.s.queries)), shared);
+    const int64_t row = problem * work.s.queries + i;
+    if (work.joint && work.rule.joint(shift_of(ordinary, work.in.log_qz[row])))
+      add_wide(work, i, -1, double(joint_gradient(work.in, problem, row)), shared);
     for (int d = int(work.first_dim); d < int(work.last_dim); ++d)
-      if (work.rule.marginal(work.s, work.in, row, d))
-        add_wide(work, i, d, double(marginal_gradient(work.in, row, d, work.s.D, work.s.queries)), shared);
+      if (work.rule.marginal(shift_of(ordinary, work.in.marginals[row * work.s.D + d])))
+        add_wide(work, i, d, double(marginal_gradient(work.in, problem, row, d, work.s.D)), shared);
   }
 }
 
@@ -458,6 +463,26 @@ __device__ __forceinline__ void finish_far_queries(unsigned char* shared, const 
 
 // The sweep -----------------------------------------------------------------------------------------------------------
 
+// Adds what the groups of a block have for its components, in order, and stores it. No gradient here has its last factors
+// yet, which are those of `gather`.
+template <typename T, int D, bool kLearned, int kPerWarp>
+__device__ __forceinline__ void store_components(const T* sums, T* slice, int width, const MixtureStack<T>& s, int64_t problem, int64_t first, int groups,
+                                                 int members, int first_dim) {
+  constexpr int kSums = (kLearned ? 3 : 2) * D, kRow = kSums + 1;
+  const int count = int(min(int64_t(members) * kPerWarp, s.components - first)), dims = min(D, s.D - first_dim);
+  DX_UNROLL_NOT
+  for (int e = threadIdx.x; e < count * kSums; e += kGradientThreads) {
+    const int j = e / kSums, kind = e % kSums / D, d = e % D;
+    if (d >= dims) continue;
+    T sum = 0;
+    for (int g = 0; g < groups; ++g) sum += sums[(g * members * kPerWarp + j) * kRow + kind * D + d];
+    slice[(problem * s.components + first + j) * width + kind * s.D + first_dim + d] = sum;
+  }
+  if (!kLearned || first_dim > 0) return;
+  for (int j = threadIdx.x; j < count; j += kGradientThreads)
+    slice[(problem * s.components + first + j) * width + 3 * s.D] = 0;  // the joint density's share comes from its own kernel
+}
+
 // Adds the shares of a group's warps to the query slice; the first components of a block's range start it.
 template <typename T, int D>
 __device__ __forceinline__ void flush_queries(T* slice, const T* shares, const MixtureStack<T>& s, int64_t first_row, int count, int first_dim, int warps,
@@ -472,83 +497,92 @@ __device__ __forceinline__ void flush_queries(T* slice, const T* shares, const M
   }
 }
 
-// All queries of a group against the components that its warps hold. The sums over lanes of a query, a chain of shuffles,
-// are made while the next query is worked on.
+// All queries of a group against the components that its warps hold.
 template <bool kUneven, typename T, int D, bool kJoint, bool kLearned>
 __device__ __forceinline__ void tile_step(Components<T, D, kJoint, kLearned>& mine, const QueryTile<T, D>& tile, int count, int64_t first_component,
                                           T* shares) {
   constexpr int C = Components<T, D, kJoint, kLearned>::C;
   const int lane = threadIdx.x % kWarp, slot = scatter_slot<D>(lane);
-  T last[D] = {};
   DX_UNROLL_NOT
   for (int q = 0; q < count; ++q) {
+    T bits[C] = {};
+    if constexpr (kUneven) {
+      const int64_t own = tile.exception[2 * q] - first_component, next = tile.exception[2 * q + 1] - first_component;
+      DX_UNROLL
+      for (int c = 0; c < C; ++c) bits[c] = own == c * kWarp + lane ? tile.bits[2 * q] : next == c * kWarp + lane ? tile.bits[2 * q + 1] : T(0);
+    }
     T row[QueryTile<T, D>::kRow], dz[D] = {};
     load_row(row, tile.rows + q * QueryTile<T, D>::kRow);
     DX_UNROLL
-    for (int c = 0; c < C; ++c) {
-      T bits = 0;
-      if (kUneven) {
-        const int64_t j = first_component + c * kWarp + lane;
-        bits = j == tile.exception[2 * q] ? tile.bits[2 * q] : j == tile.exception[2 * q + 1] ? tile.bits[2 * q + 1] : T(0);
-      }
-      mine.template add<kUneven>(row, c, bits, dz);
-    }
-    const T sum = scatter_sum<16>(last, lane);
-    if (slot >= 0 && q > 0) shares[(q - 1) * D + slot] = sum;
-    DX_UNROLL
-    for (int d = 0; d < D; ++d) last[d] = dz[d];
+    for (int c = 0; c < C; ++c) mine.template add<kUneven>(row, c, bits[c], dz);
+    const T sum = scatter_sum<16>(dz, lane);
+    if (slot >= 0) shares[q * D + slot] = sum;
   }
-  const T sum = scatter_sum<16>(last, lane);
-  if (slot >= 0 && count > 0) shares[(count - 1) * D + slot] = sum;
+}
+
+// Whether a query of the block is too large for float32; called by its groups, each for its own.
+template <typename T>
+__device__ __forceinline__ bool any_too_large(const MixtureStack<T>& s, const GradientBlock& block) {
+  bool large = false;
+  const int64_t first = (block.problem * s.queries + block.first_query) * s.D, last = (block.problem * s.queries + block.last_query) * s.D;
+  for (int64_t e = first + threadIdx.x; e < last; e += kGradientThreads) large |= too_large(s.z[e]);
+  return large;
 }
 
 template <typename T, int D, bool kJoint, bool kLearned>
-__global__ void __launch_bounds__(kGradientThreads, sizeof(T) == sizeof(float) ? 2 : 1)
+__global__ void __launch_bounds__(kGradientThreads, sizeof(T) == sizeof(float) ? 3 : 1)
     gradient_sweep(MixtureStack<T> s, GradientPlan plan, int dim_runs, int width, IncomingGradients<T> in, GradientSlices<T> out) {
   DX_DYNAMIC_SHARED(T, shared);
   __shared__ GradientBlock block;
   find_work(block, s, plan, dim_runs);
-  constexpr int C = Components<T, D, kJoint, kLearned>::C;
+  using Mine = Components<T, D, kJoint, kLearned>;
+  constexpr int kPerWarp = Mine::C * kWarp;
   const int first_dim = int(block.dim_run) * D, lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int members = plan.component_warps, group = warp / members, member = warp % members, thread = threadIdx.x % (members * kWarp);
+  const int members = plan.component_warps(), group = warp >> plan.warp_bits, member = warp & (members - 1), thread = threadIdx.x & (members * kWarp - 1);
   const QueryTile<T, D> tile(shared + group * QueryTile<T, D>::kSize);
   T* shares = shared + plan.query_groups() * QueryTile<T, D>::kSize + group * members * kQueryTile * D;
 
-  const int64_t per_group = ceil_div(plan.query_range, plan.query_groups());
-  const int64_t begin = min(block.first_query + group * per_group, block.last_query), end = min(begin + per_group, block.last_query);
-  T* query_slice = out.query + block.component_range * s.rows() * s.D;
-  T* component_slice = out.component + block.query_range * s.problems * s.components * width;
-
-  const int64_t chunk = int64_t(members) * C * kWarp;
-  for (int64_t first = block.first_component; first < block.last_component; first += chunk) {
-    const int64_t own = first + int64_t(member) * C * kWarp;
-    Components<T, D, kJoint, kLearned> mine;
-    mine.load(s, block.problem, own, lane, first_dim);
-    FarRule<T> rule{T(0), false};
-    if (kFolded<T>) rule = {block_max(mine.highest_peak(), shared), __syncthreads_or(mine.out_of_bounds()) != 0};
-    mine.lower_peaks(rule.reference);
+  const int per_group = (int(plan.query_range) + plan.query_groups() - 1) >> (kGradientWarpBits - plan.warp_bits);
+  __shared__ FarRule<T> rule;
+  for (int k = 0; block.first_component + int64_t(k) * members * kPerWarp < block.last_component; ++k) {
+    const int64_t first = block.first_component + int64_t(k) * members * kPerWarp, own = first + int64_t(member) * kPerWarp;
+    Mine mine;
+    mine.load(shared + warp * kPerWarp * 2 * D, s, block.problem, own, lane, first_dim);
+    if constexpr (kFolded<T>) {
+      const bool all = __syncthreads_or(mine.out_of_bounds() || any_too_large(s, block)) != 0;
+      if (all) mine.silence();
+      const T reference = block_max(mine.highest_peak(), shared);
+      mine.lower_peaks(reference);
+      if (threadIdx.x == 0) rule = {reference, all};
+    }
+    mine.clear();
     bool far = false;
-    for (int64_t step = 0; step < per_group; step += kQueryTile) {
-      const int64_t query = min(begin + step, end), row = block.problem * s.queries + query;
-      const int count = int(min(int64_t(kQueryTile), end - query));
+    for (int step = 0; step < per_group; step += kQueryTile) {
+      const int64_t query = min(block.first_query + group * per_group + step, block.last_query);
+      const int count = min(min(kQueryTile, per_group - step), int(block.last_query - query));
       __syncthreads();
-      far |= load_queries<T, D, kJoint>(tile, s, in, row, count, first_dim, rule, thread, members * kWarp);
-      __syncthreads();
-      const bool uneven = Weights<T>(s.weights, s.log_weight != nullptr, query, query + count - 1).any(own, C * kWarp);
-      if (uneven) {
+      const bool left = load_queries<T, D, kJoint>(tile, s, in, block.problem, query, count, first_dim, rule, thread, members * kWarp);
+      far |= __syncthreads_or(left) != 0;
+      if (Weights<T>(s.weights, s.log_weight != nullptr, query, query + count - 1).any(own, kPerWarp)) {
         tile_step<true>(mine, tile, count, own, shares + member * kQueryTile * D);
       } else {
         tile_step<false>(mine, tile, count, own, shares + member * kQueryTile * D);
       }
       __syncthreads();
-      flush_queries<T, D>(query_slice, shares, s, row, count, first_dim, members, first == block.first_component, thread);
+      T* query_slice = out.query + block.component_range * s.rows() * s.D;
+      flush_queries<T, D>(query_slice, shares, s, block.problem * s.queries + query, count, first_dim, members, k == 0, thread);
     }
-    if (plan.query_groups() > 1) mine.merge_groups(shared, plan.query_groups(), members);
-    if (group == 0) mine.store(component_slice, width, s, block.problem, own, lane, first_dim);
+    __syncthreads();
+    mine.put(shared + warp * kPerWarp * (Mine::kSums + 1), lane);
+    __syncthreads();
+    T* component_slice = out.component + block.query_range * s.problems * s.components * width;
+    store_components<T, D, kLearned, kPerWarp>(shared, component_slice, width, s, block.problem, first, plan.query_groups(), members, first_dim);
+    __syncthreads();
     if constexpr (kFolded<T>)
-      if (__syncthreads_or(far))
-        finish_far_queries(reinterpret_cast<unsigned char*>(shared), FarWork<T>{s, in, block, first, min(first + chunk, block.last_component), first_dim,
-                                                                                min(first_dim + D, s.D), rule, kJoint, width, component_slice, query_slice});
+      if (far)
+        finish_far_queries(reinterpret_cast<unsigned char*>(shared),
+                           FarWork<T>{s, in, block, first, min(first + members * kPerWarp, block.last_component), first_dim, min(first_dim + D, s.D), rule,
+                                      kJoint, width, component_slice, out.query + block.component_range * s.rows() * s.D});
   }
 }
 
@@ -560,9 +594,9 @@ struct OwnGradient {
   T z = 0, mu = 0, logvar = 0;
 
   DX_INLINE OwnGradient(const MixtureStack<T>& s, const IncomingGradients<T>& in, const OutgoingGradients<T>& out, int64_t at) {
-    const int64_t row = at / s.D;
-    const T own = field_gradient(in, 0, row, s.queries) + field_gradient(in, 3, row, s.queries);
-    const T prior = field_gradient(in, 6, row, s.queries) - field_gradient(in, 2, row, s.queries);
+    const int64_t row = at / s.D, problem = row / s.queries;
+    const T own = field_gradient(in, 0, problem, row) + field_gradient(in, 3, problem, row);
+    const T prior = field_gradient(in, 6, problem, row) - field_gradient(in, 2, problem, row);
     if (own == T(0) && prior == T(0)) return;  // as where only the total correlation is trained
     const T inverse = exp(T(-0.5) * out.posterior_logvar[at]), t = (s.z[at] - out.posterior_mu[at]) * inverse;
     mu = own * t * inverse, z = -mu - prior * s.z[at], logvar = T(0.5) * own * (t * t - T(1));
@@ -621,9 +655,10 @@ void launch_gradient(const MixtureStack<T>& s, const GradientLayout<T>& layout, 
   const GradientPlan& plan = layout.marginal;
   const int dim_runs = kJoint ? 1 : int(ceil_div(s.D, D));
   const int64_t blocks = s.problems * plan.component_ranges * plan.query_ranges * dim_runs;
+  constexpr int kPerWarp = kLaneComponents<T, D> * kWarp;
   const size_t tiles = size_t(plan.query_groups()) * QueryTile<T, D>::kSize + size_t(kGradientWarps) * kQueryTile * D;
-  const size_t merge = size_t(kGradientWarps) * (kLearned ? 3 : 2) * D * kWarp;
-  const size_t bytes = std::max({tiles * sizeof(T), plan.query_groups() > 1 ? merge * sizeof(T) : 0, kWarp * sizeof(double) + sizeof(FarWork<T>)});
+  const size_t sums = size_t(kGradientWarps) * kPerWarp * ((kLearned ? 3 : 2) * D + 1);
+  const size_t bytes = std::max(std::max(tiles, sums) * sizeof(T), kWarp * sizeof(double) + sizeof(FarWork<T>));
   DX_LAUNCH((gradient_sweep<T, D, kJoint, kLearned>), unsigned(blocks), kGradientThreads, bytes, stream, s, plan, dim_runs, layout.width(s.D), in, slices);
 }
 

@@ -176,8 +176,8 @@ __device__ __forceinline__ bool load_responsibilities(const PairTile<T>& tile, T
     T shift = -kInfinity<T>, g = 0;
     if (i < queries) {
       const int64_t row = problem * s.queries + first_query + i;
-      if (in.log_qz[row] != -kInfinity<T>) shift = shift_of(s.weights.ordinary, in.log_qz[row]), g = joint_gradient(in, row, s.queries);
-      if (kFolded<T> && far_joint(shift)) far = true, shift = -kInfinity<T>;
+      if (in.log_qz[row] != -kInfinity<T>) shift = shift_of(s.weights.ordinary, in.log_qz[row]), g = joint_gradient(in, problem, row);
+      if (kFolded<T> && shift != -kInfinity<T> && far_joint(shift)) far = true, shift = -kInfinity<T>;
     }
     for (int c = 0; c < 4; ++c) gp[i * kPairRow + Pairs<T>::component(c)] = shift == -kInfinity<T> ? T(0) : g * exp2(pairs.bits[q][c] + shift);
   }

@@ -89,6 +89,7 @@ std::vector<char> fenced;      // threads that executed a fence
 std::vector<char> published;   // blocks that then did an atomic
 unsigned acquiring_block = ~0u;
 Findings findings;
+bool uninitialised_is_bad = true;
 Range image;  // constants and statics of this library
 
 // While the checker works, nothing that it calls may report back to it.
@@ -175,13 +176,15 @@ void check_race(const Word& word, uintptr_t address, const Access& now, bool sha
     if (races(read, now, shared)) return report("data race", address, now, &read);
 }
 
-void check_initialised(Word& word, uintptr_t address, const Access& now) {
+// Marks the bytes as initialised from here on, and returns which of them were.
+uint8_t initialise(Word& word, const Access& now) {
   if (word.initialised_launch != grid.launch_number || word.initialised_block != grid.block_number) {
     word.initialised_launch = grid.launch_number, word.initialised_block = grid.block_number;
     word.initialised = 0;
   }
-  if (now.kind != Kind::write && (now.bytes & ~word.initialised)) report("uninitialised value", address, now);
+  const auto before = static_cast<uint8_t>(word.initialised & now.bytes);
   word.initialised |= now.bytes;
+  return before;
 }
 
 void remember(Word& word, const Access& now, bool shared) {
@@ -222,15 +225,22 @@ void access(void* address, size_t bytes, Kind kind, void* caller, bool must_be_a
     report(inside ? "misaligned access" : "out of bounds", begin, now);
     fail("the kernel was stopped before a bad access");
   }
+  bool some_missing = false, some_there = false;
   for (uintptr_t at = begin; at < begin + bytes;) {
     const unsigned offset = at % 4, count = static_cast<unsigned>(std::min<uintptr_t>(4 - offset, begin + bytes - at));
     now.bytes = static_cast<uint8_t>(((1u << count) - 1) << offset);
     Word& word = memory.word(at);
     check_race(word, at, now, shared);
-    if (shared) check_initialised(word, at, now);
+    if (shared) {
+      const uint8_t initialised = initialise(word, now);
+      some_missing |= initialised != now.bytes;
+      some_there |= initialised != 0;
+    }
     remember(word, now, shared);
     at += count;
   }
+  const bool padded_vector = bytes > sizeof(double) && some_there;  // one load of elements and of the padding behind them
+  if (uninitialised_is_bad && kind != Kind::write && some_missing && !padded_vector) report("uninitialised value", begin, now);
 }
 
 Range find_image() {
@@ -297,6 +307,8 @@ void checker_fence() {
 void watch(const void* begin, size_t bytes, const std::string& name) { watched.push_back({{static_cast<const char*>(begin), bytes}, name}); }
 
 void forget_watched() { watched.clear(); }
+
+void report_uninitialised(bool on) { uninitialised_is_bad = on; }
 
 }  // namespace disentangle_ext::testing
 

@@ -50,3 +50,5 @@ using disentangle_ext::testing::Argument;
 extern "C" __attribute__((visibility("default"))) const char* dx_call(const char* name, const Argument* arguments, int64_t count) {
   return disentangle_ext::testing::call(name, arguments, count);
 }
+
+extern "C" __attribute__((visibility("default"))) void dx_report_uninitialised(int on) { disentangle_ext::testing::report_uninitialised(on != 0); }

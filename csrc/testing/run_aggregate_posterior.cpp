@@ -49,7 +49,7 @@ template <typename T>
 void backward(const Problem& p, int64_t component_range, int64_t query_range, const IncomingGradients<T>& in, const OutgoingGradients<T>& out) {
   const MixtureStack<T> s = p.stack<T>();
   GradientLayout<T> layout = gradient_layout<T>(p.problems, p.queries, p.components, int(p.D), out.log_weight != nullptr);
-  if (component_range) layout.marginal.component_warps = 1;
+  if (component_range) layout.marginal.warp_bits = 0;
   force(layout.marginal, p.queries, p.components, component_range, query_range);
   layout.query_slices = layout.marginal.component_ranges, layout.component_slices = layout.marginal.query_ranges;
   if (!layout.in_registers) {

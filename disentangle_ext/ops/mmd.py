@@ -215,9 +215,10 @@ def _bandwidth(op: str, value: Any, kernel: str, x: Tensor, y: Tensor) -> Tensor
     values = [value] if isinstance(value, (int, float)) else [float(v) for v in value]
     if not values or not all(0 < v < math.inf for v in values):
         raise ValueError(f"{op}: bandwidth must be positive, got {value!r}")
-    if len(values) == 1:
-        return torch.full((1,), float(values[0]), dtype=torch.float64, device=x.device)
-    return torch.tensor(values, dtype=torch.float64).to(x.device, non_blocking=True)
+    if x.device.type == "cpu":
+        return torch.tensor(values, dtype=torch.float64)
+    # Made on the device: a CUDA graph cannot capture a copy from the host.
+    return torch.cat([torch.full((1,), float(v), dtype=torch.float64, device=x.device) for v in values])
 
 
 def _checked_tensor(op: str, value: Tensor, x: Tensor) -> Tensor:
