@@ -151,11 +151,11 @@ PLANTS = [
         "__shfl_xor_sync(0x0000FFFFu, x, offset);\n  return x;",
     ),
     Plant(
-        "ranks that ignore the bucket's others",
+        "last of a bucket not counted",
         "permute_dims",
         "cuda/permute_dims.cuh",
-        "rank += words[i] < word;",
-        "rank += words[i] < word - begin;",
+        "buckets.start(bucket + 1) : rows;",
+        "buckets.start(bucket + 1) - 1 : rows;",
     ),
     Plant(
         "equal keys of merged runs on one place",
@@ -311,8 +311,8 @@ PLANTS = [
         "no barrier before queries are overwritten",
         "aggregate_posterior",
         "cuda/aggregate_posterior_backward.cuh",
-        "__syncthreads();\n      far |= load_queries",
-        "far |= load_queries",
+        "__syncthreads();\n      const bool left = load_queries",
+        "const bool left = load_queries",
         RACE,
     ),
     Plant(
@@ -362,6 +362,11 @@ class Copies:
         self._folder: Path | None = None
         self._copies: dict[Plant, Path] = {}
 
+    def folder(self) -> Path:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="planted-"))
+        return self._folder
+
     def of(self, plant: Plant) -> Path:
         if plant not in self._copies:
             self._copies[plant] = self.make(plant.file, plant.source())
@@ -369,9 +374,7 @@ class Copies:
 
     def make(self, file: str, text: str) -> Path:
         """A copy of csrc whose `file` has this text."""
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="planted-"))
-        csrc = Path(tempfile.mkdtemp(dir=self._folder)) / "csrc"
+        csrc = Path(tempfile.mkdtemp(dir=self.folder())) / "csrc"
         for part in ("cuda", "math", "testing"):
             shutil.copytree(harness.ROOT / "csrc" / part, csrc / part)
         (csrc / file).write_text(text, encoding="utf-8")
@@ -438,7 +441,7 @@ def outcome(op: str, mode: str, csrc: Path) -> Outcome:
     """Runs the tests of the op on the planted kernels in this mode."""
     context = _preload()
     receiver, sender = context.Pipe(duplex=False)
-    output = csrc.parent / f"{mode}.txt"
+    output = copies.folder() / f"{op}-{mode}.txt"
     process = context.Process(target=_run_tests, args=(sender, op, mode, str(csrc), str(output)))
     process.start()
     sender.close()
