@@ -87,8 +87,8 @@ build() {
 # Only the cases on the GPU: those on the CPU, and the memory of the process, are tested wherever this is developed.
 tests() {
   local workers=()
-  "$PYTHON" -c "import xdist" 2>/dev/null && workers=(-n 4)
-  run test 240 "$PYTHON" -m pytest tests/ops -k cuda --ignore tests/ops/test_memory.py -q --maxfail=30 --durations=8 \
+  "$PYTHON" -c "import xdist" 2>/dev/null && workers=(-n $(($(nproc) > 12 ? 12 : $(nproc))))
+  OMP_NUM_THREADS=2 run test 240 "$PYTHON" -m pytest tests/ops -k cuda --ignore tests/ops/test_memory.py -q --maxfail=30 --durations=8 \
     -p no:cacheprovider "${workers[@]}"
 }
 

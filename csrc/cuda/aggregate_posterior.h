@@ -44,15 +44,16 @@ struct SweepPlan {
 
 inline constexpr int64_t kEnoughBlocks = 528;  // four for each multiprocessor of a large GPU
 
+inline constexpr int kSweepTile = 128;         // components in shared memory at a time
+
 inline SweepPlan sweep_plan(int64_t problems, int64_t queries, int64_t components) {
-  constexpr int64_t kTile = 64;
   const bool small = queries * components <= (1 << 17);
   SweepPlan plan{small ? 2 : 5, 8, 1, 0};
   if (small)
     for (plan.groups = 8; plan.groups < 64 && plan.groups * 4 < components;) plan.groups *= 2;
   const int64_t blocks = problems * ceil_div(queries, plan.queries_per_block());
-  const int64_t wanted = small ? 1 : std::clamp<int64_t>(kEnoughBlocks / std::max<int64_t>(blocks, 1), 1, ceil_div(components, kTile));
-  plan.split_size = ceil_div(ceil_div(components, wanted), kTile) * kTile;
+  const int64_t wanted = small ? 1 : std::clamp<int64_t>(kEnoughBlocks / std::max<int64_t>(blocks, 1), 1, ceil_div(components, kSweepTile));
+  plan.split_size = ceil_div(ceil_div(components, wanted), kSweepTile) * kSweepTile;
   plan.splits = ceil_div(components, plan.split_size);
   return plan;
 }

@@ -177,10 +177,12 @@ __device__ __forceinline__ bool load_queries(const QueryTile<T, D>& tile, const 
                                              int64_t first, int count, int first_dim, const FarRule<T>& rule, int thread, int threads) {
   bool far = false;
   const int64_t first_row = problem * s.queries + first;
+  DX_UNROLL_NOT
   for (int e = thread; e < count * D; e += threads) {
     const int q = e / D, k = e % D;
     far |= load_dim<T, D>(tile.rows + q * QueryTile<T, D>::kRow, s, in, problem, first_row + q, first_dim + k, k, rule);
   }
+  DX_UNROLL_NOT
   for (int q = thread; q < count; q += threads) {
     T* row = tile.rows + q * QueryTile<T, D>::kRow;
     if (kJoint) far |= load_joint<T, D>(row, s, in, problem, first_row + q, rule);
@@ -204,29 +206,42 @@ struct Components {
   static constexpr int kSums = (kLearned ? 3 : 2) * D;  // of a component
 
   // Component c of lane l is 32 c + l of the warp's. They come through shared memory, [32 C, 2 D] for mu and logvar, where
-  // neighbouring threads read neighbouring words. Places past the last, and dimensions, hold densities of zero.
-  __device__ __forceinline__ void load(T* staged, const MixtureStack<T>& s, int64_t problem, int64_t first, int lane, int first_dim) {
-    const int count = int(max(int64_t(0), min(int64_t(C * kWarp), s.components - first))), dims = min(D, s.D - first_dim);
+  // neighbouring threads read neighbouring words. Finds the highest peak, and whether a number is too large for float32.
+  static __device__ __forceinline__ void stage(T* staged, const MixtureStack<T>& s, int64_t problem, int64_t first, int lane, int first_dim, T& top,
+                                               bool& large) {
+    const int count = used(s, first), dims = min(D, s.D - first_dim);
     const int64_t base = problem * s.components + first;
     DX_UNROLL_NOT
     for (int e = lane; e < count * dims; e += kWarp) {
       const int j = e / dims, d = e % dims;
       const int64_t at = (base + j) * s.D + first_dim + d;
-      staged[j * 2 * D + d] = s.mu[at], staged[j * 2 * D + D + d] = s.logvar[at];
+      const T mu = s.mu[at], logvar = s.logvar[at], weight = s.log_weight ? T(kLog2e) * s.log_weight[base + j] : T(0);
+      staged[j * 2 * D + d] = mu, staged[j * 2 * D + D + d] = logvar;
+      top = max(top, peak_of(logvar) + weight);
+      large |= too_large(mu) || !(precision_of(logvar) <= kLargestPrecision<T>);
     }
-    __syncwarp();
+  }
+
+  static __device__ __forceinline__ int used(const MixtureStack<T>& s, int64_t first) {
+    return int(max(int64_t(0), min(int64_t(C * kWarp), s.components - first)));
+  }
+
+  // From shared memory to registers. Places past the last, and dimensions, hold densities of zero; so does everything where
+  // `rule.all` leaves it to float64.
+  __device__ __forceinline__ void fill(const T* staged, const MixtureStack<T>& s, int64_t problem, int64_t first, int lane, int first_dim,
+                                       const FarRule<T>& rule) {
+    const int count = rule.all ? 0 : used(s, first), dims = min(D, s.D - first_dim);
     DX_UNROLL
     for (int c = 0; c < C; ++c) {
       const int j = c * kWarp + lane;
-      const bool used = j < count;
-      const T weight = used && s.log_weight ? T(kLog2e) * s.log_weight[base + j] : T(0);
-      joint_peak[c] = used ? weight - T(D * kHalfNat) : -kInfinity<T>;
+      const T weight = j < count && s.log_weight ? T(kLog2e) * s.log_weight[problem * s.components + first + j] : T(0);
+      joint_peak[c] = j < count ? weight - T(D * kHalfNat) : -kInfinity<T>;
       DX_UNROLL
       for (int d = 0; d < D; ++d) {
-        const bool filled = used && d < dims;
+        const bool filled = j < count && d < dims;
         const T logvar = filled ? staged[j * 2 * D + D + d] : T(0), own = peak_of(logvar);
         mu[c][d] = filled ? staged[j * 2 * D + d] : T(0), precision[c][d] = filled ? precision_of(logvar) : T(0);
-        peak[c][d] = filled ? own + weight - T(kHalfNat) : -kInfinity<T>;
+        peak[c][d] = filled ? own + weight - T(kHalfNat) - rule.reference : -kInfinity<T>;
         if (kJoint && filled) joint_peak[c] += own;
       }
     }
@@ -240,49 +255,14 @@ struct Components {
     }
   }
 
-  // Leaves nothing of the components: they are left to float64.
-  __device__ __forceinline__ void silence() {
-    DX_UNROLL
-    for (int c = 0; c < C; ++c) {
-      joint_peak[c] = -kInfinity<T>;
-      DX_UNROLL
-      for (int d = 0; d < D; ++d) mu[c][d] = 0, precision[c][d] = 0, peak[c][d] = -kInfinity<T>;
-    }
-  }
-
-  __device__ __forceinline__ T highest_peak() const {
-    T top = kLowest<T>;
-    DX_UNROLL
-    for (int c = 0; c < C; ++c)
-      DX_UNROLL
-      for (int d = 0; d < D; ++d) top = max(top, peak[c][d]);
-    return top;
-  }
-
-  __device__ __forceinline__ bool out_of_bounds() const {
-    bool out = false;
-    DX_UNROLL
-    for (int c = 0; c < C; ++c)
-      DX_UNROLL
-      for (int d = 0; d < D; ++d) out |= too_large(mu[c][d]) || !(precision[c][d] <= kLargestPrecision<T>);
-    return out;
-  }
-
-  __device__ __forceinline__ void lower_peaks(T reference) {
-    DX_UNROLL
-    for (int c = 0; c < C; ++c)
-      DX_UNROLL
-      for (int d = 0; d < D; ++d) peak[c][d] -= reference;
-  }
-
   // Component c against one query; adds its share of dz / (-2 ln 2) to `dz`.
   template <bool kUneven>
-  __device__ __forceinline__ void add(const T (&row)[QueryTile<T, D>::kRow], int c, T bits, T (&dz)[D]) {
+  __device__ __forceinline__ void add(const T (&z)[D], const T* row, int c, T bits, T (&dz)[D]) {
     using Tile = QueryTile<T, D>;
     T w[D], x[D], exponent = kUneven ? joint_peak[c] + bits : joint_peak[c];
     DX_UNROLL
     for (int d = 0; d < D; ++d) {
-      const T u = row[d] - mu[c][d];
+      const T u = z[d] - mu[c][d];
       w[d] = u * precision[c][d];
       x[d] = multiply_add(u, w[d], T(-kHalfNat));
       if (!kFolded<T>) x[d] = min(x[d], T(1e300));
@@ -487,6 +467,7 @@ __device__ __forceinline__ void store_components(const T* sums, T* slice, int wi
 template <typename T, int D>
 __device__ __forceinline__ void flush_queries(T* slice, const T* shares, const MixtureStack<T>& s, int64_t first_row, int count, int first_dim, int warps,
                                               bool start, int thread) {
+  DX_UNROLL_NOT
   for (int e = thread; e < count * D; e += warps * kWarp) {
     const int d = first_dim + e % D;
     if (d >= s.D) continue;
@@ -511,10 +492,12 @@ __device__ __forceinline__ void tile_step(Components<T, D, kJoint, kLearned>& mi
       DX_UNROLL
       for (int c = 0; c < C; ++c) bits[c] = own == c * kWarp + lane ? tile.bits[2 * q] : next == c * kWarp + lane ? tile.bits[2 * q + 1] : T(0);
     }
-    T row[QueryTile<T, D>::kRow], dz[D] = {};
-    load_row(row, tile.rows + q * QueryTile<T, D>::kRow);
+    const T* row = tile.rows + q * QueryTile<T, D>::kRow;
+    T z[D], dz[D] = {};
     DX_UNROLL
-    for (int c = 0; c < C; ++c) mine.template add<kUneven>(row, c, bits[c], dz);
+    for (int d = 0; d < D; ++d) z[d] = row[d];
+    DX_UNROLL
+    for (int c = 0; c < C; ++c) mine.template add<kUneven>(z, row, c, bits[c], dz);  // each reads the gradients when it needs them
     const T sum = scatter_sum<16>(dz, lane);
     if (slot >= 0) shares[q * D + slot] = sum;
   }
@@ -544,17 +527,22 @@ __global__ void __launch_bounds__(kGradientThreads, sizeof(T) == sizeof(float) ?
 
   const int per_group = (int(plan.query_range) + plan.query_groups() - 1) >> (kGradientWarpBits - plan.warp_bits);
   __shared__ FarRule<T> rule;
+  __shared__ T highest[kGradientWarps];
   for (int k = 0; block.first_component + int64_t(k) * members * kPerWarp < block.last_component; ++k) {
     const int64_t first = block.first_component + int64_t(k) * members * kPerWarp, own = first + int64_t(member) * kPerWarp;
     Mine mine;
-    mine.load(shared + warp * kPerWarp * 2 * D, s, block.problem, own, lane, first_dim);
+    T* staged = shared + warp * kPerWarp * 2 * D;
+    T top = kLowest<T>;
+    bool large = false;
+    Mine::stage(staged, s, block.problem, own, lane, first_dim, top, large);
+    if (threadIdx.x == 0) rule = {T(0), false};
     if constexpr (kFolded<T>) {
-      const bool all = __syncthreads_or(mine.out_of_bounds() || any_too_large(s, block)) != 0;
-      if (all) mine.silence();
-      const T reference = block_max(mine.highest_peak(), shared);
-      mine.lower_peaks(reference);
-      if (threadIdx.x == 0) rule = {reference, all};
+      const bool all = __syncthreads_or(large || any_too_large(s, block)) != 0;
+      top = block_max(top, highest);
+      if (threadIdx.x == 0) rule = {top - T(kHalfNat), all};
     }
+    __syncthreads();
+    mine.fill(staged, s, block.problem, own, lane, first_dim, rule);
     mine.clear();
     bool far = false;
     for (int step = 0; step < per_group; step += kQueryTile) {

@@ -9,7 +9,7 @@ namespace {
 
 constexpr int kSweepQueries = 2;  // of a thread, to share the loads of a component
 constexpr int kQuad = 4;          // components whose joint densities are added around one maximum
-constexpr int kTile = 64;
+constexpr int kTile = kSweepTile;
 constexpr int kFinishRows = kThreads / kWarp;
 
 // A component in shared memory: mu, scale and peak of D dimensions, two dimensions at a time so that they are at hand when
@@ -48,8 +48,9 @@ __device__ __forceinline__ void load_joint_peaks(T* tile, const MixtureStack<T>&
   for (int j = threadIdx.x; j < kTile; j += blockDim.x) {
     T peak = j < count ? T(0) : -kInfinity<T>;
     if (j < count) {
-      DX_UNROLL_NOT
-      for (int d = 0; d < s.D; ++d) peak += peak_of(s.logvar[(base + j) * s.D + d]);
+      DX_UNROLL
+      for (int d = 0; d < D; ++d)
+        if (d < s.D) peak += peak_of(s.logvar[(base + j) * s.D + d]);
       if (s.log_weight) peak += T(kLog2e) * s.log_weight[base + j];
     }
     tile[j * kComponentRow<D> + 3 * D] = peak;
