@@ -81,11 +81,15 @@ __device__ __forceinline__ void add_scales(const KernelScale<T>* scales, int K, 
 
 // The sum over a block's threads of `shared`, in thread 0; the others get nothing.
 __device__ double mmd_block_sum(double* shared) {
-  for (unsigned half = blockDim.x / 2; half; half /= 2) {
-    __syncthreads();
-    if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
-  }
-  return threadIdx.x == 0 ? shared[0] : 0.0;
+  double sum = shared[threadIdx.x];
+  DX_UNROLL
+  for (int mask = 16; mask; mask >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, mask);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = sum;
+  __syncthreads();
+  double total = 0;
+  for (unsigned w = 0; threadIdx.x == 0 && w < blockDim.x / 32; ++w) total += shared[w];
+  return total;
 }
 
 // ---- D up to 16 ----------------------------------------------------------------------------------------------------------

@@ -455,7 +455,9 @@ def test_autocast_outside_of_the_compiled_function(op, device):
     expected = values_and_gradients(op.function, [t.float() for t in inputs])
     with torch.autocast(device.type, torch.bfloat16):
         values = as_tuple(torch.compile(op.function, fullgraph=True, backend="aot_eager")(*inputs))
-    assert_equal(values, tuple(expected[: len(values)]))
+    # On a GPU, mmd without gradients adds up in another order than with them.
+    same = assert_close_as_computed if op.raw == "mmd" and device.type == "cuda" else assert_equal
+    same(values, tuple(expected[: len(values)]))
 
 
 def test_autocast_leaves_values_that_are_only_moved(device):
