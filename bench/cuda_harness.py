@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -78,13 +77,18 @@ def prepare(case: CudaCase, function: Function, inputs: Tensors, upstream: Tenso
     return step
 
 
-def in_graph(make_step: Callable[[], Step]) -> Step:
+def new_leaves(inputs: Tensors) -> Tensors:
+    """Leaves that no stream but the current one has seen: their gradients are added up where they were first used."""
+    return tuple(t.detach().clone().requires_grad_(t.requires_grad) for t in inputs)
+
+
+def in_graph(case: CudaCase, inputs: Tensors, upstream: Tensors) -> Step:
     """The step captured once and replayed. Everything before is done on the stream of the capture, as backward runs on
     the stream of its forward pass."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        step = make_step()
+        step = prepare(case, case.ours, new_leaves(inputs), upstream)
         for _ in range(2):
             step()
     torch.cuda.synchronize()
@@ -160,8 +164,8 @@ def steps(case: CudaCase, sets: list[Tensors], upstream: Tensors) -> dict[str, l
         expected = expected or results
         compare(case, name, results, expected)
         ready[name] = made
-    if sets[0][0].is_cuda and case.passes != BACKWARD:  # a backward pass alone depends on work outside of the capture
-        captured = [in_graph(partial(prepare, case, case.ours, inputs, upstream)) for inputs in sets]
+    if sets[0][0].is_cuda and case.passes != BACKWARD:  # which alone depends on work outside of the capture
+        captured = [in_graph(case, leaves, upstream) for leaves in sets]
         compare(case, GRAPHED, results_of(case, captured[0]), expected)
         ready[GRAPHED] = captured
     return ready
