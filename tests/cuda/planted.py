@@ -194,8 +194,8 @@ PLANTS = [
         "no barrier in the block's sum",
         "mmd",
         "cuda/mmd.cuh",
-        "half /= 2) {\n    __syncthreads();",
-        "half /= 2) {",
+        "/ 32] = sum;\n  __syncthreads();",
+        "/ 32] = sum;",
         RACE,
     ),
     Plant(
