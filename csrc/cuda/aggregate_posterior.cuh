@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/aggregate_posterior_backward.cuh"
+#include "cuda/aggregate_posterior_far.cuh"
 #include "cuda/aggregate_posterior_forward.cuh"
 #include "cuda/aggregate_posterior_joint.cuh"
 
@@ -33,12 +34,11 @@ void mixture_forward(const MixtureStack<T>& s, const SweepPlan& plan, const Swee
 
 template <typename T>
 GradientLayout<T> gradient_layout(int64_t problems, int64_t queries, int64_t components, int D, bool learned) {
-  GradientLayout<T> layout{{}, {}, in_registers<T>(D) && !learned, learned, 0, 0};
-  int per_warp = kWarp * kLaneComponents<T, kDimRun>;
+  GradientLayout<T> layout{{}, {}, in_registers<T>(D) && !learned, learned, kWarp * kLaneComponents<T, kDimRun>, 0, 0};
   if constexpr (sizeof(T) == sizeof(float)) {
-    if (layout.in_registers) dispatch_dims(D, [&](auto dims) { per_warp = kWarp * kLaneComponents<T, decltype(dims)::value>; });
+    if (layout.in_registers) dispatch_dims(D, [&](auto dims) { layout.per_warp = kWarp * kLaneComponents<T, decltype(dims)::value>; });
   }
-  layout.marginal = gradient_plan(problems, queries, components, per_warp, layout.width(D), layout.in_registers ? 1 : ceil_div(D, kDimRun));
+  layout.marginal = gradient_plan(problems, queries, components, layout.per_warp, layout.width(D), layout.in_registers ? 1 : ceil_div(D, kDimRun));
   layout.query_slices = layout.marginal.component_ranges, layout.component_slices = layout.marginal.query_ranges;
   if (layout.in_registers) return layout;
   layout.joint = gradient_plan(problems, queries, components, kPairComponents / kGradientWarps, layout.width(D));
@@ -50,10 +50,14 @@ GradientLayout<T> gradient_layout(int64_t problems, int64_t queries, int64_t com
 template <typename T, bool kLearned>
 void launch_gradients(const MixtureStack<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
                       cudaStream_t stream) {
+  const int dim_runs = int(ceil_div(s.D, kDimRun));
   launch_gradient<T, kDimRun, false, kLearned>(s, layout, in, slices, stream);
+  launch_far(s, layout, layout.marginal, dim_runs, kDimRun, false, layout.marginal.component_warps() * layout.per_warp, in, slices, stream);
   const GradientSlices<T> joint{slices.query + layout.marginal.component_ranges * s.rows() * s.D,
-                                slices.component + layout.marginal.query_ranges * s.problems * s.components * layout.width(s.D)};
+                                slices.component + layout.marginal.query_ranges * s.problems * s.components * layout.width(s.D),
+                                slices.left};
   launch_joint_gradient(s, layout, in, joint, stream);
+  launch_far(s, layout, layout.joint, 1, 0, true, layout.joint.component_range, in, joint, stream);
 }
 
 template <typename T>
@@ -65,6 +69,7 @@ void mixture_backward(const MixtureStack<T>& s, const GradientLayout<T>& layout,
     launch_gradients<T, false>(s, layout, in, slices, stream);
   } else if constexpr (sizeof(T) == sizeof(float)) {
     dispatch_dims(s.D, [&](auto D) { launch_gradient<T, decltype(D)::value, true, false>(s, layout, in, slices, stream); });
+    launch_far(s, layout, layout.marginal, 1, s.D, true, layout.marginal.component_warps() * layout.per_warp, in, slices, stream);
   }
   launch_gather(s, layout, in, slices, out, stream);
 }

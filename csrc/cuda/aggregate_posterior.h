@@ -98,6 +98,7 @@ struct GradientPlan {
 
   DX_INLINE int component_warps() const { return 1 << warp_bits; }
   DX_INLINE int query_groups() const { return kGradientWarps >> warp_bits; }
+  DX_INLINE int chunks(int per_warp) const { return int(ceil_div(component_range, int64_t(component_warps()) * per_warp)); }
 };
 
 // `width` is what a component has in a slice. Slices are as many as give a large GPU enough blocks, but few where they are
@@ -132,6 +133,16 @@ template <typename T>
 struct GradientSlices {
   T* query;      // [slices, problems, queries, D]
   T* component;  // [slices, problems, components, width]: D each for mu and logvar and, with learned weights, D + 1 for these
+  T* left;       // [blocks, chunks of their components, 2]: whether something is left to float64, and by which rule
+
+  DX_INLINE void put_left(int64_t block, int chunk, int chunks, bool any, T reference) const {
+    left[2 * (block * chunks + chunk)] = any ? T(1) : T(0), left[2 * (block * chunks + chunk) + 1] = reference;
+  }
+
+  DX_INLINE bool get_left(int64_t block, int chunk, int chunks, T& reference) const {
+    reference = left[2 * (block * chunks + chunk) + 1];
+    return left[2 * (block * chunks + chunk)] != T(0);
+  }
 };
 
 // How backward is cut, and how many slices it leaves. The joint density has a plan where it has a kernel of its own.
@@ -139,9 +150,18 @@ template <typename T>
 struct GradientLayout {
   GradientPlan marginal, joint;
   bool in_registers, learned;
+  int per_warp;  // components
   int64_t query_slices, component_slices;
 
   DX_INLINE int width(int D) const { return learned ? 3 * D + 1 : 2 * D; }
+
+  // Elements of scratch memory: slices of both kinds, and what blocks leave to float64.
+  int64_t query_elements(int64_t rows, int D) const { return query_slices * rows * D; }
+  int64_t component_elements(int64_t components, int D) const { return component_slices * components * width(D); }
+  int64_t left_elements(int64_t problems, int D) const {
+    const int64_t runs = in_registers ? 1 : ceil_div(D, kDimRun);
+    return 2 * problems * std::max(marginal.component_ranges * marginal.query_ranges * runs * marginal.chunks(per_warp), joint.component_ranges * joint.query_ranges);
+  }
 };
 
 // `learned`: the gradient of the log-weights is wanted.

@@ -24,6 +24,15 @@ constexpr double kHalfNat = 0.5 * kLog2e;  // 1 / (2 ln 2)
 template <typename T, int D>
 constexpr int kLaneComponents = sizeof(T) == sizeof(float) ? (D <= 4 ? 4 : D <= 10 ? 2 : 1) : 1;
 
+// Blocks that share the registers of a multiprocessor. Before sm_90 the compiler does not fit ten dimensions into a third.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+template <typename T, int D>
+constexpr int kGradientBlocks = sizeof(T) == sizeof(float) ? (D == 10 ? 2 : 3) : 1;
+#else
+template <typename T, int D>
+constexpr int kGradientBlocks = sizeof(T) == sizeof(float) ? 3 : 1;
+#endif
+
 // Sums over the 32 lanes of N values a lane: half of the values go to the other half of the lanes, and so on. Lane l is
 // left with the sum of value scatter_slot<N>(l), if that is not negative.
 template <int mask, int N, typename T>
@@ -81,7 +90,7 @@ DX_INLINE T marginal_gradient(const IncomingGradients<T>& in, int64_t problem, i
 // exponentials shall be zero too.
 template <typename T>
 DX_INLINE T shift_of(T ordinary, T log_density) {
-  return log_density == -kInfinity<T> ? -kInfinity<T> : T(kLog2e) * (ordinary - log_density);
+  return log_density == -kInfinity<T> ? -kInfinity<T> : rounded_product(T(kLog2e), ordinary - log_density);
 }
 
 // In float32 the exponential of a shift of b bits is off by 2^-25 b: beyond kFarJoint, the query is left to float64. The
@@ -116,15 +125,15 @@ DX_INLINE bool too_large(T place) {
   return !(place <= kLargestPlace<T> && place >= -kLargestPlace<T>);
 }
 
-// What decides whether a query's density is left to float64: `reference` is the highest peak of the block's components,
-// `all` says that a number of the block is too large.
+// What decides whether a query's density is left to float64: the highest peak of the block's components, or infinity where a
+// number of the block is too large.
 template <typename T>
 struct FarRule {
   T reference;
-  bool all;
 
-  DX_INLINE bool marginal(T shift) const { return kFolded<T> && shift != -kInfinity<T> && (all || far_marginal(shift, reference)); }
-  DX_INLINE bool joint(T shift) const { return kFolded<T> && shift != -kInfinity<T> && (all || far_joint(shift)); }
+  DX_INLINE bool all() const { return reference == kInfinity<T>; }
+  DX_INLINE bool marginal(T shift) const { return kFolded<T> && shift != -kInfinity<T> && far_marginal(shift, reference); }
+  DX_INLINE bool joint(T shift) const { return kFolded<T> && shift != -kInfinity<T> && (all() || far_joint(shift)); }
 };
 
 // A query in shared memory: z, gradient and, in float64, shift of D dimensions; shift and gradient of the joint density.
@@ -227,10 +236,10 @@ struct Components {
   }
 
   // From shared memory to registers. Places past the last, and dimensions, hold densities of zero; so does everything where
-  // `rule.all` leaves it to float64.
+  // the rule leaves it to float64.
   __device__ __forceinline__ void fill(const T* staged, const MixtureStack<T>& s, int64_t problem, int64_t first, int lane, int first_dim,
                                        const FarRule<T>& rule) {
-    const int count = rule.all ? 0 : used(s, first), dims = min(D, s.D - first_dim);
+    const int count = rule.all() ? 0 : used(s, first), dims = min(D, s.D - first_dim);
     DX_UNROLL
     for (int c = 0; c < C; ++c) {
       const int j = c * kWarp + lane;
@@ -329,118 +338,6 @@ __device__ __forceinline__ T block_max(T v, T* shared) {
   return top;
 }
 
-// Float64 for the few ------------------------------------------------------------------------------------------------
-
-template <typename T>
-DX_INLINE double wide_distance(const MixtureStack<T>& s, int64_t component, int64_t row, int d) {
-  return double(s.z[row * s.D + d]) - double(s.mu[component * s.D + d]);
-}
-
-template <typename T>
-DX_INLINE double wide_precision(const MixtureStack<T>& s, int64_t component, int d) {
-  return precision_of(double(s.logvar[component * s.D + d]));
-}
-
-// One query's term in one density, joint (d < 0) or marginal: in bits, the ordinary weight left out.
-template <typename T>
-DX_INLINE double wide_bits(const MixtureStack<T>& s, const Weights<T>& weights, int64_t problem, int64_t i, int64_t j, int d) {
-  const int64_t component = problem * s.components + j, row = problem * s.queries + i;
-  double x = s.log_weight ? kLog2e * double(s.log_weight[component]) : weights.any(j, 1) ? double(weights(i, j)) : 0.0;
-  for (int k = d < 0 ? 0 : d; k < (d < 0 ? s.D : d + 1); ++k) {
-    const double u = wide_distance(s, component, row, k);
-    x += peak_of(double(s.logvar[component * s.D + k])) - u * u * wide_precision(s, component, k);
-  }
-  return x;
-}
-
-// log2 of that density, by the block.
-template <typename T>
-__device__ __forceinline__ double wide_density(const MixtureStack<T>& s, const Weights<T>& weights, int64_t problem, int64_t i, int d, double* shared) {
-  OnlineSum<double> total;
-  for (int64_t j = threadIdx.x; j < s.components; j += blockDim.x) total.add(wide_bits(s, weights, problem, i, j, d));
-  total = warp_sum(total);
-  __syncthreads();
-  if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp * 2] = total.sum, shared[threadIdx.x / kWarp * 2 + 1] = total.max;
-  __syncthreads();
-  OnlineSum<double> all;
-  for (int w = 0; w < int(blockDim.x) / kWarp; ++w) {
-    OnlineSum<double> part;
-    part.sum = shared[2 * w], part.max = shared[2 * w + 1];
-    all.add(part);
-  }
-  return all.log2();
-}
-
-// What load_queries left out, of dimensions [first_dim, last_dim) and, with `joint`, of the joint density. The work order
-// lies in shared memory: as arguments, its structs would be copied to every thread's stack.
-template <typename T>
-struct FarWork {
-  MixtureStack<T> s;
-  IncomingGradients<T> in;
-  GradientBlock block;
-  int64_t first, last;  // components
-  int64_t first_dim, last_dim;
-  FarRule<T> rule;
-  bool joint;
-  int width;
-  T *component_slice, *query_slice;
-};
-
-// Adds the gradient of one density of one query to the slices of the block: a thread a component, then a warp a dimension
-// for what is summed over components.
-template <typename T>
-__device__ __forceinline__ void add_wide(const FarWork<T>& work, int64_t i, int d, double gradient, double* shared) {
-  const MixtureStack<T>& s = work.s;
-  const Weights<T> weights(s.weights, s.log_weight != nullptr, i, i);
-  const int64_t problem = work.block.problem, row = problem * s.queries + i;
-  const int begin = d < 0 ? 0 : d, end = d < 0 ? s.D : d + 1, lane = threadIdx.x % kWarp;
-  const double total = wide_density(s, weights, problem, i, d, shared);
-  for (int64_t j = work.first + threadIdx.x; j < work.last; j += blockDim.x) {
-    const int64_t component = problem * s.components + j;
-    const double a = gradient * exp2(wide_bits(s, weights, problem, i, j, d) - total);
-    T* out = work.component_slice + component * work.width;
-    for (int k = begin; k < end; ++k) {
-      const double u = wide_distance(s, component, row, k), w = u * wide_precision(s, component, k);
-      out[k] += T(a * w), out[s.D + k] += T(a * (u * w - kHalfNat));
-    }
-    if (work.width > 2 * s.D) out[d < 0 ? 3 * s.D : 2 * s.D + d] += T(a);
-  }
-  for (int k = begin + threadIdx.x / kWarp; k < end; k += blockDim.x / kWarp) {
-    double sum = 0;
-    for (int64_t j = work.first + lane; j < work.last; j += kWarp) {
-      const int64_t component = problem * s.components + j;
-      const double a = gradient * exp2(wide_bits(s, weights, problem, i, j, d) - total);
-      sum += a * wide_distance(s, component, row, k) * wide_precision(s, component, k);
-    }
-    sum = warp_sum(sum);
-    if (lane == 0) work.query_slice[row * s.D + k] += T(sum);
-  }
-}
-
-template <typename T>
-__device__ DX_NOINLINE void add_far_queries(const FarWork<T>& work, double* shared) {
-  const int64_t problem = work.block.problem;
-  const T ordinary = work.s.weights.ordinary;
-  for (int64_t i = work.block.first_query; i < work.block.last_query; ++i) {
-    const int64_t row = problem * work.s.queries + i;
-    if (work.joint && work.rule.joint(shift_of(ordinary, work.in.log_qz[row])))
-      add_wide(work, i, -1, double(joint_gradient(work.in, problem, row)), shared);
-    for (int d = int(work.first_dim); d < int(work.last_dim); ++d)
-      if (work.rule.marginal(shift_of(ordinary, work.in.marginals[row * work.s.D + d])))
-        add_wide(work, i, d, double(marginal_gradient(work.in, problem, row, d, work.s.D)), shared);
-  }
-}
-
-// Called by the whole block, whose shared memory is free by then.
-template <typename T>
-__device__ __forceinline__ void finish_far_queries(unsigned char* shared, const FarWork<T>& work) {
-  auto* order = reinterpret_cast<FarWork<T>*>(shared + kWarp * sizeof(double));
-  if (threadIdx.x == 0) *order = work;
-  __syncthreads();
-  add_far_queries(*order, reinterpret_cast<double*>(shared));
-  __syncthreads();
-}
-
 // The sweep -----------------------------------------------------------------------------------------------------------
 
 // Adds what the groups of a block have for its components, in order, and stores it. No gradient here has its last factors
@@ -497,7 +394,10 @@ __device__ __forceinline__ void tile_step(Components<T, D, kJoint, kLearned>& mi
     DX_UNROLL
     for (int d = 0; d < D; ++d) z[d] = row[d];
     DX_UNROLL
-    for (int c = 0; c < C; ++c) mine.template add<kUneven>(z, row, c, bits[c], dz);  // each reads the gradients when it needs them
+    for (int c = 0; c < C; ++c) {
+      mine.template add<kUneven>(z, row, c, bits[c], dz);  // each reads the gradients when it needs them
+      __syncwarp();  // keeps the compiler from interleaving the components, for which registers do not suffice
+    }
     const T sum = scatter_sum<16>(dz, lane);
     if (slot >= 0) shares[q * D + slot] = sum;
   }
@@ -513,7 +413,7 @@ __device__ __forceinline__ bool any_too_large(const MixtureStack<T>& s, const Gr
 }
 
 template <typename T, int D, bool kJoint, bool kLearned>
-__global__ void __launch_bounds__(kGradientThreads, sizeof(T) == sizeof(float) ? 3 : 1)
+__global__ void __launch_bounds__(kGradientThreads, kGradientBlocks<T, D>)
     gradient_sweep(MixtureStack<T> s, GradientPlan plan, int dim_runs, int width, IncomingGradients<T> in, GradientSlices<T> out) {
   DX_DYNAMIC_SHARED(T, shared);
   __shared__ GradientBlock block;
@@ -527,6 +427,7 @@ __global__ void __launch_bounds__(kGradientThreads, sizeof(T) == sizeof(float) ?
 
   const int per_group = (int(plan.query_range) + plan.query_groups() - 1) >> (kGradientWarpBits - plan.warp_bits);
   __shared__ FarRule<T> rule;
+  __shared__ bool left_any;  // read and written by one thread: a register less for the others
   __shared__ T highest[kGradientWarps];
   for (int k = 0; block.first_component + int64_t(k) * members * kPerWarp < block.last_component; ++k) {
     const int64_t first = block.first_component + int64_t(k) * members * kPerWarp, own = first + int64_t(member) * kPerWarp;
@@ -535,22 +436,23 @@ __global__ void __launch_bounds__(kGradientThreads, sizeof(T) == sizeof(float) ?
     T top = kLowest<T>;
     bool large = false;
     Mine::stage(staged, s, block.problem, own, lane, first_dim, top, large);
-    if (threadIdx.x == 0) rule = {T(0), false};
     if constexpr (kFolded<T>) {
       const bool all = __syncthreads_or(large || any_too_large(s, block)) != 0;
       top = block_max(top, highest);
-      if (threadIdx.x == 0) rule = {top - T(kHalfNat), all};
+      if (threadIdx.x == 0) rule = {all ? kInfinity<T> : top - T(kHalfNat)};
+    } else {
+      if (threadIdx.x == 0) rule = {T(0)};
     }
     __syncthreads();
     mine.fill(staged, s, block.problem, own, lane, first_dim, rule);
     mine.clear();
-    bool far = false;
+    if (threadIdx.x == 0) left_any = false;
     for (int step = 0; step < per_group; step += kQueryTile) {
       const int64_t query = min(block.first_query + group * per_group + step, block.last_query);
       const int count = min(min(kQueryTile, per_group - step), int(block.last_query - query));
       __syncthreads();
       const bool left = load_queries<T, D, kJoint>(tile, s, in, block.problem, query, count, first_dim, rule, thread, members * kWarp);
-      far |= __syncthreads_or(left) != 0;
+      if (__syncthreads_or(left) && threadIdx.x == 0) left_any = true;
       if (Weights<T>(s.weights, s.log_weight != nullptr, query, query + count - 1).any(own, kPerWarp)) {
         tile_step<true>(mine, tile, count, own, shares + member * kQueryTile * D);
       } else {
@@ -566,11 +468,7 @@ __global__ void __launch_bounds__(kGradientThreads, sizeof(T) == sizeof(float) ?
     T* component_slice = out.component + block.query_range * s.problems * s.components * width;
     store_components<T, D, kLearned, kPerWarp>(shared, component_slice, width, s, block.problem, first, plan.query_groups(), members, first_dim);
     __syncthreads();
-    if constexpr (kFolded<T>)
-      if (far)
-        finish_far_queries(reinterpret_cast<unsigned char*>(shared),
-                           FarWork<T>{s, in, block, first, min(first + members * kPerWarp, block.last_component), first_dim, min(first_dim + D, s.D), rule,
-                                      kJoint, width, component_slice, out.query + block.component_range * s.rows() * s.D});
+    if (kFolded<T> && threadIdx.x == 0) out.put_left(blockIdx.x, k, plan.chunks(kPerWarp), left_any, rule.reference);
   }
 }
 
@@ -646,8 +544,8 @@ void launch_gradient(const MixtureStack<T>& s, const GradientLayout<T>& layout, 
   constexpr int kPerWarp = kLaneComponents<T, D> * kWarp;
   const size_t tiles = size_t(plan.query_groups()) * QueryTile<T, D>::kSize + size_t(kGradientWarps) * kQueryTile * D;
   const size_t sums = size_t(kGradientWarps) * kPerWarp * ((kLearned ? 3 : 2) * D + 1);
-  const size_t bytes = std::max(std::max(tiles, sums) * sizeof(T), kWarp * sizeof(double) + sizeof(FarWork<T>));
-  DX_LAUNCH((gradient_sweep<T, D, kJoint, kLearned>), unsigned(blocks), kGradientThreads, bytes, stream, s, plan, dim_runs, layout.width(s.D), in, slices);
+  DX_LAUNCH((gradient_sweep<T, D, kJoint, kLearned>), unsigned(blocks), kGradientThreads, std::max(tiles, sums) * sizeof(T), stream, s, plan, dim_runs,
+            layout.width(s.D), in, slices);
 }
 
 template <typename T>

@@ -210,11 +210,8 @@ __global__ void __launch_bounds__(kThreads) joint_gradient_sweep(MixtureStack<T>
       add_joint_sums(gp, s, base, components, width, query == block.first_query, component_slice);
     }
   }
-  if constexpr (kFolded<T>)
-    if (__syncthreads_or(far))
-      finish_far_queries(reinterpret_cast<unsigned char*>(shared),
-                         FarWork<T>{s, in, block, block.first_component, block.last_component, 0, 0, FarRule<T>{T(0), false}, true, width, component_slice,
-                                    query_slice});
+  const bool left = __syncthreads_or(far) != 0;
+  if (kFolded<T> && threadIdx.x == 0) out.put_left(blockIdx.x, 0, 1, left, T(0));
 }
 
 template <typename T>

@@ -30,10 +30,10 @@ template <typename T>
 void run_backward(const MixtureStack<T>& s, const IncomingGradients<T>& in, const OutgoingGradients<T>& out, const at::Tensor& like) {
   const Launch launch(like);
   const GradientLayout<T> layout = gradient_layout<T>(s.problems, s.queries, s.components, s.D, out.log_weight != nullptr);
-  const int64_t query = layout.query_slices * s.rows() * s.D, component = layout.component_slices * s.problems * s.components * layout.width(s.D);
-  const at::Tensor scratch = at::empty({query + component}, like.options());
+  const int64_t query = layout.query_elements(s.rows(), s.D), component = layout.component_elements(s.problems * s.components, s.D);
+  const at::Tensor scratch = at::empty({query + component + layout.left_elements(s.problems, s.D)}, like.options());
   T* memory = scratch.mutable_data_ptr<T>();
-  mixture_backward(s, layout, in, GradientSlices<T>{memory, memory + query}, out, launch.stream);
+  mixture_backward(s, layout, in, GradientSlices<T>{memory, memory + query, memory + query + component}, out, launch.stream);
 }
 
 }  // namespace disentangle_ext::cuda

@@ -37,6 +37,15 @@ DX_INLINE T multiply_add(T a, T b, T c) {
   return a * b + c;
 }
 
+// a b, rounded: never part of a fused operation, so that it is the same number wherever it is computed.
+template <typename T>
+DX_INLINE T rounded_product(T a, T b) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (sizeof(T) == sizeof(float)) return __fmul_rn(a, b);
+#endif
+  return a * b;
+}
+
 template <typename T>
 inline constexpr T kInfinity = std::numeric_limits<T>::infinity();
 template <typename T>

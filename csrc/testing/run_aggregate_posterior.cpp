@@ -56,8 +56,9 @@ void backward(const Problem& p, int64_t component_range, int64_t query_range, co
     force(layout.joint, p.queries, p.components, component_range, query_range);
     layout.query_slices += layout.joint.component_ranges, layout.component_slices += layout.joint.query_ranges;
   }
-  const Workspace<T> query(layout.query_slices * s.rows() * p.D), component(layout.component_slices * p.problems * p.components * layout.width(int(p.D)));
-  mixture_backward(s, layout, in, GradientSlices<T>{query.get(), component.get()}, out, nullptr);
+  const Workspace<T> query(layout.query_elements(s.rows(), s.D)), component(layout.component_elements(p.problems * p.components, s.D));
+  const Workspace<T> left(layout.left_elements(p.problems, s.D));
+  mixture_backward(s, layout, in, GradientSlices<T>{query.get(), component.get(), left.get()}, out, nullptr);
 }
 
 template <typename F>

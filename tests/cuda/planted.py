@@ -346,6 +346,13 @@ PLANTS = [
         RACE,
     ),
     Plant(
+        "what is left to float64 is never done",
+        "aggregate_posterior",
+        "cuda/aggregate_posterior_far.cuh",
+        "if (!out.get_left(",
+        "if (out.get_left(",
+    ),
+    Plant(
         "transposed place off by a component",
         "aggregate_posterior",
         "cuda/aggregate_posterior_joint.cuh",

@@ -34,6 +34,9 @@ class Case(NamedTuple):
     component_range: int = 0
     query_range: int = 0
     far: float = 0.0
+    """How far every second query is from the components."""
+    narrow: float = 0.0
+    """The log-variance of every third component, on which a query lies."""
 
     def __str__(self) -> str:
         given = self._asdict().items()
@@ -47,6 +50,7 @@ CASES = (
     Case(33, 70, 10, lanes=4, groups=8, split=64, component_range=64, query_range=20),
     Case(70, 260, 4, lanes=32, groups=2, split=64, component_range=128, query_range=33),
     Case(20, 150, 8, problems=2, split=64, component_range=64, query_range=16),
+    Case(6, 300, 10, lanes=4, groups=8, split=300),  # several tiles of a split
     Case(17, 40, 16, estimator="mws"),
     Case(37, 37, 10, estimator="mss", lanes=4, groups=4, query_range=13),
     Case(21, 90, 5, estimator="mss", offset=69, component_range=64, query_range=8),
@@ -54,6 +58,8 @@ CASES = (
     Case(30, 66, 10, weighted=True, problems=2, component_range=64, query_range=16),
     Case(9, 70, 10, far=40.0, component_range=64, query_range=4),
     Case(9, 9, 4, estimator="mss", far=500.0, query_range=3),
+    Case(70, 70, 4, narrow=-60.0, query_range=35),
+    Case(40, 40, 18, narrow=-60.0),
     Case(6, 70, 19, component_range=64, query_range=4),
     Case(35, 67, 20, estimator="mss", offset=3, split=64, component_range=64, query_range=32),
     Case(5, 30, 33, far=30.0, weighted=True),
@@ -72,6 +78,9 @@ def inputs(case: Case) -> tuple[list[Tensor | None], Tensor | None]:
     logvar = 0.7 * logvar - 1.5
     z = normal(case.problems, case.queries, case.D)
     z[:, ::2] += case.far
+    if case.narrow:
+        logvar[:, ::3] = case.narrow
+        z[:, ::3] = mu[:, ::3].to(case.dtype).double()
     weight = normal(case.problems, case.components) if case.weighted else None
     return [None if t is None else t.to(case.dtype) for t in (z, mu, logvar, weight)], weight
 
