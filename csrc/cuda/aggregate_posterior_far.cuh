@@ -109,7 +109,7 @@ __device__ __forceinline__ void add_far_queries(const FarWork<T>& work, const Fa
 
 // The grid is that of the sweep whose dimensions and plan these are.
 template <typename T>
-__global__ void __launch_bounds__(kGradientThreads)
+__global__ void __launch_bounds__(kGradientThreads, 1)
     far_queries(MixtureStack<T> s, GradientPlan plan, int dim_runs, int run_size, bool joint, int64_t chunk, int width, IncomingGradients<T> in,
                 GradientSlices<T> out) {
   __shared__ double shared[2 * kGradientWarps];

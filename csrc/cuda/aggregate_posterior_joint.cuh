@@ -185,7 +185,7 @@ __device__ __forceinline__ bool load_responsibilities(const PairTile<T>& tile, T
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) joint_gradient_sweep(MixtureStack<T> s, GradientPlan plan, int width, IncomingGradients<T> in,
+__global__ void __launch_bounds__(kThreads, 1) joint_gradient_sweep(MixtureStack<T> s, GradientPlan plan, int width, IncomingGradients<T> in,
                                                                    GradientSlices<T> out) {
   DX_DYNAMIC_SHARED(T, shared);
   const PairTile<T> tile(shared);

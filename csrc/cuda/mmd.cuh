@@ -20,8 +20,9 @@ template <typename T, MmdKernel kernel, int D>
 constexpr int kMmdLaneRows = sizeof(T) == 4 ? (D <= 10 && kernel != MmdKernel::rq ? 4 : 2) : (D <= 10 ? 2 : 1);
 
 // Blocks that the registers of a multiprocessor have to hold: 12 or 20 warps in float32, whose instructions hide each other.
-template <typename T, bool grad>
-constexpr int kMmdBlocks = sizeof(T) == 4 ? (grad ? 3 : 5) : (grad ? 2 : 4);
+// The logarithm and the exponential of rq need more registers than a third leaves at 16 dimensions.
+template <typename T, MmdKernel kernel, int D, bool grad>
+constexpr int kMmdBlocks = sizeof(T) == 4 ? (!grad ? 5 : kernel == MmdKernel::rq && D > 10 ? 2 : 3) : (grad ? 2 : 4);
 
 // Columns in shared memory: 16-byte loads of lanes in a row meet no bank twice where the stride is an odd multiple of them.
 template <int D>
@@ -212,7 +213,7 @@ struct MmdWarp {
 };
 
 template <typename T, MmdKernel kernel, int D, bool grad>
-__global__ void __launch_bounds__(kMmdThreads, (kMmdBlocks<T, grad>)) mmd_pairs(const MmdArguments<T> a, const MmdPlan plan) {
+__global__ void __launch_bounds__(kMmdThreads, (kMmdBlocks<T, kernel, D, grad>)) mmd_pairs(const MmdArguments<T> a, const MmdPlan plan) {
   using Warp = MmdWarp<T, kernel, D, grad>;
   __shared__ __align__(16) T columns[kMmdWarps * 32 * Warp::kStride];
   __shared__ MmdTile<T> tiles[2];  // these two are not in registers, which are for rows
