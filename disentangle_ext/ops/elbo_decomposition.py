@@ -67,6 +67,10 @@ def elbo_decomposition(
     "ELBO surgery".
     """
     op = "elbo_decomposition"
+    if components is None and offset == 0:
+        fields = _library.eager(op, z, mu, logvar, dataset_size, estimator, reduction)
+        if fields is not None:
+            return ElboDecomposition._make(fields)
     _checks.floating(op, "z", z, 2)
     component_mu, component_logvar = _pair(op, components)
     z, mu, logvar, component_mu, component_logvar = _library.under_autocast(
