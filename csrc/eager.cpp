@@ -145,6 +145,25 @@ int64_t whole_number(py::handle argument) {
   return overflow ? -1 : value;
 }
 
+py::object aggregate_posterior(py::handle z_, py::handle mu_, py::handle logvar_, py::handle estimator_, py::handle dataset_size_) {
+  static const auto call =
+      op<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&, const std::optional<Tensor>&, int64_t, int64_t, int64_t)>(
+          "aggregate_posterior");
+  const Tensor *z = plain(z_), *mu = plain(mu_), *logvar = plain(logvar_);
+  if (!z || !mu || !logvar || !is_float(*z) || z->dim() != 2 || mu->dim() != 2 || observed(*z)) return py::none();
+  if (!same(*mu, *logvar) || z->scalar_type() != mu->scalar_type() || z->device() != mu->device() || z->size(1) != mu->size(1)) return py::none();
+  const int64_t estimator = index_of(estimator_, kEstimators), dataset_size = dataset_size_.is_none() ? 0 : whole_number(dataset_size_);
+  // A stratified estimator places the queries among the components: as in a batch, where they are the same ones.
+  const bool exact = estimator == int64_t(Estimator::uniform) && dataset_size >= 0;
+  if (!exact && (z->size(0) != mu->size(0) || !fits(estimator, mu->size(0), dataset_size))) return py::none();
+  std::array<Tensor, 2> out;
+  {
+    const py::gil_scoped_release released;
+    std::tie(out[0], out[1]) = call.call(*z, *mu, *logvar, std::nullopt, estimator, dataset_size, 0);
+  }
+  return wrap(out.data(), out.size());
+}
+
 py::object elbo_decomposition(py::handle z_, py::handle mu_, py::handle logvar_, py::handle dataset_size_, py::handle estimator_,
                               py::handle reduction_) {
   using MaybeTensor = std::optional<Tensor>;
@@ -191,6 +210,7 @@ py::object mmd(py::handle x_, py::handle y_, py::handle kernel_, py::handle band
 void define_eager(py::module& m) {
   m.def("rsample_kl", torch::wrap_pybind_function(rsample_kl));
   m.def("permute_dims", torch::wrap_pybind_function(permute_dims));
+  m.def("aggregate_posterior", torch::wrap_pybind_function(aggregate_posterior));
   m.def("elbo_decomposition", torch::wrap_pybind_function(elbo_decomposition));
   m.def("mmd", torch::wrap_pybind_function(mmd));
 }

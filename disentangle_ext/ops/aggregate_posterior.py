@@ -56,6 +56,10 @@ def aggregate_posterior(
     Chen et al. 2018, "Isolating sources of disentanglement in variational autoencoders", appendix C.
     """
     op = "aggregate_posterior"
+    if log_weight is None and offset == 0:
+        densities = _library.eager(op, z, mu, logvar, estimator, dataset_size)
+        if densities is not None:
+            return densities
     _checks.floating(op, "z", z, 2)
     z, mu, logvar, log_weight = _library.under_autocast(z, mu, logvar, log_weight)
     _checks.rows_like(op, "mu", mu, "z", z)

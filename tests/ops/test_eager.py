@@ -23,6 +23,8 @@ CALLS: dict[str, Callable[..., Any]] = {
     "rsample_kl": lambda a, b, c: ops.rsample_kl(a, b),
     "rsample_kl_per_dimension": lambda a, b, c: ops.rsample_kl(a, b, per_dimension=True),
     "permute_dims": lambda a, b, c: ops.permute_dims(a),
+    "aggregate_exact": lambda a, b, c: ops.aggregate_posterior(a[:2], b, c),
+    "aggregate_mss": lambda a, b, c: ops.aggregate_posterior(a, b, c, estimator="mss", dataset_size=100),
     "elbo_mss": lambda a, b, c: ops.elbo_decomposition(a, b, c, dataset_size=100),
     "elbo_mws": lambda a, b, c: ops.elbo_decomposition(a, b, c, dataset_size=100, estimator="mws", reduction="none"),
     "elbo_legacy": lambda a, b, c: ops.elbo_decomposition(
