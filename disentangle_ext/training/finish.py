@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -32,9 +33,24 @@ class Scores(NamedTuple):
 
 
 @torch.no_grad()
-def encode_rows(model: VAE, data: GroundTruthData, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Posterior means and log-variances [n, D] of the images ``rows``, a chunk at a time."""
-    parts = [model.encode(data.batch(chunk)) for chunk in rows.split(_CHUNK)]
+def encode_rows(
+    model: VAE, data: GroundTruthData, rows: Tensor, *, progress: Callable[[int, int], object] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Posterior means and log-variances [n, D] of the images ``rows``, a chunk at a time.
+
+    Args:
+        model: the encoder.
+        data: where the images come from.
+        rows: which images.
+        progress: called with the number of images done and their total.
+    """
+    parts: list[tuple[Tensor, Tensor]] = []
+    done = 0
+    for chunk in rows.split(_CHUNK):
+        parts.append(model.encode(data.batch(chunk)))
+        done += len(chunk)
+        if progress is not None:
+            progress(done, len(rows))
     return torch.cat([mu for mu, _ in parts]), torch.cat([logvar for _, logvar in parts])
 
 
