@@ -28,7 +28,8 @@ def aggregate_posterior(
         \log q(z_{id}) = \operatorname{LSE}_j \big( w_{ij} + \ell_{ijd} \big) \qquad
         \ell_{ijd} = \log \mathcal N(z_{id}; \mu_{jd}, e^{\text{logvar}_{jd}})
 
-    Memory is linear in the inputs: no [M, N] tensor is formed, forward or backward.
+    Memory is linear in the inputs: no [M, N] tensor is formed, forward or backward. Queries do not depend on each
+    other: :func:`metrics.exact_elbo` takes them in chunks, and reports its progress, for a whole data set.
 
     Args:
         z: [.., M, D], the queries.

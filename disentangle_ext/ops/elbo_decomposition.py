@@ -44,8 +44,8 @@ def elbo_decomposition(
     backward kernel with memory linear in the batch.
 
     Which estimator: train with ``"mws"`` (the gradient that beta-TCVAE papers use), report ``"mss"``, which is near the
-    exact value while posteriors are broad and saturates as they narrow. For a figure in a paper, evaluate
-    :func:`aggregate_posterior` with the whole data set as components.
+    exact value while posteriors are broad and saturates as they narrow. For a figure in a paper, take
+    :func:`metrics.exact_elbo`, which has the whole data set as components.
 
     Args:
         z: [.., B, D], samples of q(z|x).
