@@ -57,12 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Evaluate a trained model.", allow_abbrev=False)
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a finished run of disentangle_ext.train")
-    group = parser.add_argument_group(
+    group = parser.add_argument_group("the KL term of the ELBO taken apart")
+    group.add_argument(
         "--exact-elbo",
-        "mutual information, total correlation and dimension-wise KL under the exact aggregate posterior of the whole "
-        f"data set, beside the minibatch estimates; printed, and written to RUN/{EXACT_ELBO}",
+        action="store_true",
+        help="mutual information, total correlation and dimension-wise KL under the posteriors of the whole data set, "
+        f"beside the minibatch estimates: printed, and written to RUN/{EXACT_ELBO}",
     )
-    group.add_argument("--exact-elbo", action="store_true")
     group.add_argument("--queries", type=int, default=10_000, help="images to draw a sample for (default: 10000)")
     group.add_argument("--batch-size", type=int, help="images in a minibatch (default: that of the run)")
     group.add_argument("--seed", type=int, default=0, help="decides which images, and the noise (default: 0)")

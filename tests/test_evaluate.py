@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,24 @@ def test_numbers_out_of_range(
 ) -> None:
     assert evaluate.main([str(run), "--exact-elbo", *arguments]) == 2
     assert capsys.readouterr().err == f"{message}\n"
+
+
+def test_an_interrupt_and_a_file_that_cannot_be_written(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("exact_elbo.json"))
+    (tmp_path / "run" / "exact_elbo.json").mkdir()
+    assert evaluate.main([str(tmp_path / "run"), "--exact-elbo"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("evaluate: [Errno ")
+    assert "total correlation" in captured.out
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "exact_elbo", interrupted)
+    assert evaluate.main([str(run), "--exact-elbo"]) == 130
+    assert capsys.readouterr().err == "evaluate: interrupted\n"
 
 
 def test_flags_that_do_not_parse(capsys: pytest.CaptureFixture[str]) -> None:

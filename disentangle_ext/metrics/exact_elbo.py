@@ -77,7 +77,6 @@ class ExactElboResult:
         }
 
 
-@torch.no_grad()
 def exact_elbo(
     mu: Any,
     logvar: Any,
