@@ -49,13 +49,15 @@ def measure_all(jobs: Iterator[tuple[str, Callable[[], list[Row]]]], note: Calla
 
 def measure_cpu(arguments: argparse.Namespace) -> list[str]:
     rates = measure_cpu_rates()
+    single = torch.get_num_threads() == 1  # for what does not depend on their number: memory, and what a call costs
+    memory = single and not arguments.quick
     print(f"{torch.get_num_threads()} threads: {rates}", *harness.missing_providers(), sep="\n", flush=True)
     seconds = arguments.seconds or (QUICK_SECONDS if arguments.quick else 4.0)
 
     def jobs() -> Iterator[tuple[str, Callable[[], list[Row]]]]:
         for case in registry.cases("cpu", arguments.only, arguments.quick):
-            yield str(case), partial(cpu_harness.measure, case, rates, seconds, memory=not arguments.quick)
-        for case in registry.small_cases("cpu", arguments.only):
+            yield str(case), partial(cpu_harness.measure, case, rates, seconds, memory)
+        for case in registry.small_cases("cpu", arguments.only) if single else ():
             yield f"{case.op} {cpu_harness.CALL}", partial(cpu_harness.measure_call, case, seconds)
 
     def note(rows: list[Row]) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -96,22 +97,23 @@ def compiled(function: Function, mode: str) -> Function:
     return torch.compile(function, dynamic=False, mode=None if mode == "default" else mode)
 
 
-def functions(case: Case) -> dict[str, Function]:
-    """Every provider by its name, but for those that are not installed."""
+def providers(case: Case) -> list[str]:
+    """Every one of the case, but for those that are not installed."""
+    others = [name for name in case.others if installed(name)]
+    return [PLAIN, *others, *(name for name, mode in MODES.items() if mode in case.modes), OURS]
 
-    def by_compiler(mode: str) -> Function:
-        if case.to_compile is None:
-            return compiled(case.plain, mode)
-        return case.to_compile(lambda function: compiled(function, mode))
 
-    others = {name: function for name, function in case.others.items() if installed(name)}
-    modes = {name: by_compiler(mode) for name, mode in MODES.items() if mode in case.modes}
-    return {PLAIN: case.plain, **others, **modes, OURS: case.ours}
+def function_of(case: Case, provider: str) -> Function:
+    if provider in MODES:
+        compiler = partial(compiled, mode=MODES[provider])
+        return case.to_compile(compiler) if case.to_compile else compiler(case.plain)
+    return {PLAIN: case.plain, OURS: case.ours, **case.others}[provider]
 
 
 def installed(provider: str) -> bool:
     if provider not in REQUIRES:
         return True
+    os.environ.setdefault("PYKEOPS_VERBOSE", "0")  # it reports every formula, and every process without CUDA
     try:
         importlib.import_module(REQUIRES[provider])
     except ImportError:
@@ -133,8 +135,9 @@ def steps(case: Case, sets: list[Tensors], upstream: Tensors, runs: int) -> dict
     """
     ready: dict[str, list[Step]] = {}
     expected: Tensors = ()
-    for name, function in functions(case).items():
+    for name in providers(case):
         try:
+            function = function_of(case, name)
             made = [prepare(case, function, inputs, upstream) for inputs in sets]
             made = [new_iteration(step) for step in made] if name == REDUCED else made
             results = results_of(case, made[0], runs)
@@ -185,7 +188,8 @@ Sample = Callable[[list[Step], int], float]
 def enough_calls(own: list[Step], sample: Sample, least: float) -> int:
     """So many that a sample takes so many milliseconds, and that every set of inputs has its turn."""
     estimate = sample(own, len(own))
-    estimate = min(estimate, sample(own, len(own)))
+    if estimate < 10 * least:  # else the first one says enough
+        estimate = sample(own, 2 * len(own))
     return max(len(own), min(300, math.ceil(least / estimate)))
 
 

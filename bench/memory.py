@@ -44,7 +44,7 @@ def _measure(sender: Connection, *wanted: str) -> None:
     *identity, provider = wanted
     case = next(c for c in registry.cases("cpu") if [c.op, c.size, c.passes] == identity)
     sets, upstream = harness.all_inputs(case)
-    function = harness.functions(case)[provider]
+    function = harness.function_of(case, provider)
     sender.send(growth(harness.prepare(case, function, sets[0], upstream)) / 2**20)
 
 

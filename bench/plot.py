@@ -47,11 +47,13 @@ def draw(figure: Any, rows: list[Row]) -> Any:
             panel(axes[i][j], shown)
             if i == 0:
                 axes[i][j].set_title(f"{op}\n{passes}", fontsize=9)
-        axes[i][0].set_ylabel(f"times as fast as plain PyTorch\n{count} thread{'s' * (count != '1')}", fontsize=8)
+        axes[i][0].set_ylabel(f"speed, plain PyTorch = 1\n{count} thread{'s' * (count != '1')}", fontsize=8)
     lines: dict[str, Any] = {}
     for axis in made.axes:
         lines.update(dict(zip(*reversed(axis.get_legend_handles_labels()))))
-    made.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=len(lines), fontsize=8, frameon=False)
+    names = [name for name in STYLES if name in lines]
+    handles = [lines[name] for name in names]
+    made.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8, frameon=False)
     return made
 
 
@@ -62,6 +64,9 @@ def panel(axis: Any, rows: list[Row]) -> None:
             axis.plot(*zip(*own), style, color=color, label=provider, markersize=4, linewidth=1.2)
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}x")
+    sizes = sorted({int(row["size"].split()[0]) for row in rows})
+    axis.set_xticks(sizes, [str(size) if size < 1 << 20 else f"{size >> 20}M" for size in sizes])
     axis.set_xlabel("batch", fontsize=8)
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.3, linewidth=0.5)

@@ -146,13 +146,16 @@ def cpu_copy_rate(count: int = 1 << 26) -> float:
 
 
 def cpu_exponential_rate(samples: int = 40) -> float:
-    """Of all threads together: each has at least as many elements as PyTorch gives to one thread."""
+    """Of all threads together, as if each were as fast as one alone: the bound that a parallel loop cannot pass."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     rates = []
-    for log_count in (13, 14, 15, 16, 17):
-        x = torch.empty(torch.get_num_threads() << log_count).uniform_(-20, 0)
+    for count in (1 << 13, 1 << 14, 1 << 15, 1 << 16, 1 << 17):
+        x = torch.empty(count).uniform_(-20, 0)
         out = torch.empty_like(x)
-        rates.append(len(x) / best_seconds(partial(torch.exp2, x, out=out), calls=20, samples=samples))
-    return max(rates)
+        rates.append(count / best_seconds(partial(torch.exp2, x, out=out), calls=20, samples=samples))
+    torch.set_num_threads(threads)
+    return threads * max(rates)
 
 
 def measure_cpu_rates() -> Rates:
