@@ -28,35 +28,41 @@ SAMPLE_MS = 1.0  # beside which reading the clock takes nothing
 CALL, RAW, MUL = "call overhead", "raw ops", "torch.mul"
 
 
-def sample(own: list[Step], calls: int) -> float:
-    """Milliseconds of a call."""
-    start = time.perf_counter()
-    for call in range(calls):
-        own[call % len(own)]()
-    return 1e3 * (time.perf_counter() - start) / calls
+class Sampler:
+    """Times calls and counts the pages that the system has to hand over, and to clear, in them.
+
+    ``faults`` are those of a call in the last sample, by the identity of the list of steps.
+    """
+
+    def __init__(self) -> None:
+        self.faults: dict[int, float] = {}
+
+    def __call__(self, own: list[Step], calls: int) -> float:
+        """Milliseconds of a call."""
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        start = time.perf_counter()
+        for call in range(calls):
+            own[call % len(own)]()
+        taken = time.perf_counter() - start
+        self.faults[id(own)] = (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / calls
+        return 1e3 * taken / calls
 
 
 def measure(case: Case, rates: Rates, seconds: float, memory: bool) -> list[Row]:
     """A row for each provider."""
     with harness.fresh(case):
         ready = harness.steps(case, *harness.all_inputs(case), runs=1)
+        sample = Sampler()
         times = harness.time_all(ready, seconds, sample, SAMPLE_MS)
-        faults = {name: page_faults(own[0]) for name, own in ready.items()}
+        faults = {name: sample.faults[id(own)] for name, own in ready.items()}
         ready.clear()
     where, rows = origin(), harness.timing_rows(case, times, rates)
     for row in rows:
         peak = peak_mib(case, row["provider"]) if memory else None
         row["peak_mib"] = "" if peak is None else f"{peak:.1f}"
-        row["page_faults"] = str(faults[row["provider"]])
+        row["page_faults"] = f"{faults[row['provider']]:.3g}"
         row.update(where)
     return rows
-
-
-def page_faults(step: Step) -> int:
-    """Pages that the system has to hand over in a call: about a quarter of a microsecond each, and as much to clear."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    step()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
 def multiplication() -> Step:
@@ -84,6 +90,8 @@ def measure_call(case: Case, seconds: float) -> list[Row]:
         raw = [case.raw(tuple(t.detach().clone() for t in sets[0]), tuple(t.clone() for t in upstream))]
         results = harness.results_of(case, raw[0], 1)
     harness.compare(case, RAW, results, harness.results_of(case, ours[0], 1))
+
+    sample = Sampler()
 
     def sample_in_mode(own: list[Step], calls: int) -> float:
         with torch.inference_mode(own is raw):
