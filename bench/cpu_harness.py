@@ -88,8 +88,8 @@ def measure_call(case: Case, seconds: float) -> list[Row]:
     ours = [harness.prepare(case, case.ours, sets[0], upstream)]
     with torch.inference_mode():
         raw = [case.raw(tuple(t.detach().clone() for t in sets[0]), tuple(t.clone() for t in upstream))]
-        results = harness.results_of(case, raw[0], 1)
-    harness.compare(case, RAW, results, harness.results_of(case, ours[0], 1))
+        results = harness.results_of(case, raw[0], sets[0], upstream, 1)
+    harness.compare(case, RAW, results, harness.results_of(case, ours[0], sets[0], upstream, 1))
 
     sample = Sampler()
 

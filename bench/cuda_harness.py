@@ -69,8 +69,8 @@ def steps(case: Case, sets: list[Tensors], upstream: Tensors) -> dict[str, list[
     ready = harness.steps(case, sets, upstream, RUNS)
     if sets[0][0].is_cuda and case.passes != BACKWARD:  # which alone depends on work outside of the capture
         captured = [in_graph(case, leaves, upstream) for leaves in sets]
-        expected = results_of(case, ready[harness.PLAIN][0], 1)
-        compare(case, GRAPHED, results_of(case, captured[0], RUNS), expected)
+        expected = results_of(case, ready[harness.PLAIN][0], sets[0], upstream, 1)
+        compare(case, GRAPHED, results_of(case, captured[0], sets[0], upstream, RUNS), expected)
         ready[GRAPHED] = captured
     return ready
 

@@ -52,8 +52,9 @@ class Case:
     work: Work
     tolerance: float
     """Largest difference between providers, relative to the largest value of a tensor."""
-    comparable: Callable[[Tensors], Tensors] = lambda results: results
-    """From outputs and gradients to what must agree between providers: not everything does where there is noise."""
+    comparable: Callable[[Tensors, Tensors, Tensors], Tensors] = lambda results, inputs, upstream: results
+    """From outputs and gradients, inputs and upstream gradients to what must agree between providers: where there is
+    noise, not everything does."""
     modes: tuple[str, ...] = ("default", "reduce-overhead")
     """Of torch.compile."""
     others: dict[str, Function] = field(default_factory=dict)
@@ -140,7 +141,7 @@ def steps(case: Case, sets: list[Tensors], upstream: Tensors, runs: int) -> dict
             function = function_of(case, name)
             made = [prepare(case, function, inputs, upstream) for inputs in sets]
             made = [new_iteration(step) for step in made] if name == REDUCED else made
-            results = results_of(case, made[0], runs)
+            results = results_of(case, made[0], sets[0], upstream, runs)
         except Exception as error:
             if name not in (*MODES, *REQUIRES):
                 raise
@@ -166,10 +167,11 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def results_of(case: Case, step: Step, runs: int) -> Tensors:
+def results_of(case: Case, step: Step, inputs: Tensors, upstream: Tensors, runs: int) -> Tensors:
     for _ in range(runs):
         results = step()
-    return tuple(t.detach().clone() for t in case.comparable(results))
+    with torch.no_grad():
+        return tuple(t.detach().clone() for t in case.comparable(results, inputs, upstream))
 
 
 def compare(case: Case, name: str, results: Tensors, expected: Tensors) -> None:
