@@ -52,7 +52,7 @@ def measure_cpu(arguments: argparse.Namespace) -> list[str]:
     single = torch.get_num_threads() == 1  # for what does not depend on their number: memory, and what a call costs
     memory = single and not arguments.quick
     print(f"{torch.get_num_threads()} threads: {rates}", *harness.missing_providers(), sep="\n", flush=True)
-    seconds = arguments.seconds or (QUICK_SECONDS if arguments.quick else 4.0)
+    seconds = arguments.seconds or (QUICK_SECONDS if arguments.quick else 2.0)
 
     def jobs() -> Iterator[tuple[str, Callable[[], list[Row]]]]:
         for case in registry.cases("cpu", arguments.only, arguments.quick):
@@ -101,7 +101,7 @@ def in_processes(threads: list[int]) -> list[str]:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--seconds", type=float, help="time spent on one op at one size: 4 on a CPU, 1 on a GPU")
+    parser.add_argument("--seconds", type=float, help="time spent on one op at one size: 2 on a CPU, 1 on a GPU")
     parser.add_argument("--threads", type=int, help="of a CPU: by default one, then all")
     parser.add_argument("--only", default="", help="the ops whose name contains this")
     parser.add_argument("--quick", action="store_true", help="half a second each, two sizes, one thread, no memory")

@@ -6,7 +6,7 @@ from typing import Any
 
 from bench import cpu_harness
 from bench.harness import BEST, COMPILED, GEOMLOSS, KEOPS, OURS, PLAIN, Row, read
-from bench.tables import PLOT
+from bench.tables import PLOT, in_order
 from disentangle_ext._extras import require
 
 STYLES = {
@@ -30,7 +30,7 @@ def write() -> None:
         print(f"no plot: {error}")
         return
     own = [row for row in rows if row["machine"] == rows[-1]["machine"]]
-    made = draw(figure, own)
+    made = draw(figure, in_order(own))
     PLOT.parent.mkdir(parents=True, exist_ok=True)
     made.savefig(PLOT, dpi=110, metadata={"Software": None})
 

@@ -28,13 +28,23 @@ def grouped(rows: list[Row], *columns: str) -> dict[tuple[str, ...], dict[str, R
     return groups
 
 
+def digits(milliseconds: float) -> str:
+    """Three of them, and all before the point."""
+    return f"{milliseconds:.3g}" if milliseconds < 1000 else f"{milliseconds:.0f}"
+
+
+def in_order(rows: list[Row]) -> list[Row]:
+    """By op, threads and size, whenever they were measured."""
+    return sorted(rows, key=lambda row: (row["op"], int(row["threads"]), int(row["size"].split()[0])))
+
+
 def cpu_table(rows: list[Row]) -> str:
     """A table of times for each machine, one line for each op, size and number of threads, and one of calls."""
     if not rows:
         return ABSENT
     parts = []
     for machine in dict.fromkeys(row["machine"] for row in rows):
-        own = [row for row in rows if row["machine"] == machine]
+        own = in_order([row for row in rows if row["machine"] == machine])
         steps = [row for row in own if row["pass"] != cpu_harness.CALL]
         calls = [row for row in own if row["pass"] == cpu_harness.CALL]
         parts += [times_table(steps)] if steps else []
@@ -53,7 +63,7 @@ def times_table(rows: list[Row]) -> list[str]:
         best = min(times.values())
 
         def shown(*names: str, times: dict[str, float] = times, best: float = best) -> str:
-            cells = [f"**{times[n]:.3g}**" if times[n] == best else f"{times[n]:.3g}" for n in names if n in times]
+            cells = [f"**{digits(times[n])}**" if times[n] == best else digits(times[n]) for n in names if n in times]
             return " / ".join(cells)
 
         what = f"`{op}`" if passes != "forward" else f"`{op}`, forward"
