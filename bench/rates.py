@@ -1,4 +1,10 @@
-"""The best that a GPU can do, measured beside the ops: bytes copied, exponentials, multiply-adds, launches."""
+"""The best that a machine can do, measured beside the ops: bytes copied, exponentials, multiply-adds, launches.
+
+A CPU copies between tensors that no cache holds, with ``copy_``. Its exponentials are those of ``torch.exp2`` on
+tensors that stay in the cache, the best rate of several sizes; the other two are of GPUs alone. Theirs is the rate of a
+library, not of the arithmetic units: a kernel with a shorter polynomial may pass it, and then ``over_floor`` is below
+one.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +12,10 @@ import ctypes
 import statistics
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -48,10 +56,13 @@ class Rates:
         return bounds[bound], bound
 
     def __str__(self) -> str:
-        return (
-            f"{self.bytes / 1e9:.0f} GB/s copied (read and written), {self.exponentials / 1e12:.2f} T exponentials/s, "
-            f"{self.multiply_adds / 1e12:.2f} T multiply-adds/s, {self.launch_seconds * 1e6:.1f} us a launch in a graph"
-        )
+        parts = [f"{self.bytes / 1e9:.4g} GB/s copied (read and written)"]
+        for name in ("exponentials", "multiply_adds"):
+            if rate := getattr(self, name):
+                parts.append(f"{rate / 1e9:.4g} G {name.replace('_', '-')}/s")
+        if self.launch_seconds:
+            parts.append(f"{self.launch_seconds * 1e6:.1f} us a launch in a graph")
+        return ", ".join(parts)
 
 
 def seconds_of(run: Callable[[], object], calls: int = 10, samples: int = 9) -> float:
@@ -115,3 +126,37 @@ def measure_rates() -> Rates:
         else:
             exponentials, multiply_adds = (arithmetic_rate(library, which) for which in (False, True))
     return Rates(copy_rate(), exponentials, multiply_adds, launch_seconds())
+
+
+def best_seconds(run: Callable[[], object], calls: int, samples: int) -> float:
+    """Shortest time of a call on the CPU: a rate that nothing exceeds, whatever else the machine is doing."""
+    times = []
+    for _ in range(samples):
+        start = time.perf_counter()
+        for _ in range(calls):
+            run()
+        times.append((time.perf_counter() - start) / calls)
+    return min(times)
+
+
+def cpu_copy_rate(count: int = 1 << 26) -> float:
+    source = torch.zeros(count).add_(1)
+    target = torch.zeros_like(source).add_(1)
+    return 2 * source.nbytes / best_seconds(lambda: target.copy_(source), calls=1, samples=9)
+
+
+def cpu_exponential_rate(samples: int = 40) -> float:
+    """Of all threads together, as if each were as fast as one alone: the bound that a parallel loop cannot pass."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    rates = []
+    for count in (1 << 13, 1 << 14, 1 << 15, 1 << 16, 1 << 17):
+        x = torch.empty(count).uniform_(-20, 0)
+        out = torch.empty_like(x)
+        rates.append(count / best_seconds(partial(torch.exp2, x, out=out), calls=20, samples=samples))
+    torch.set_num_threads(threads)
+    return threads * max(rates)
+
+
+def measure_cpu_rates() -> Rates:
+    return Rates(cpu_copy_rate(), cpu_exponential_rate(), multiply_adds=0.0, launch_seconds=0.0)
