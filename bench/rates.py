@@ -1,27 +1,27 @@
 """The best that a machine can do, measured beside the ops: bytes copied, exponentials, multiply-adds, launches.
 
-A CPU copies between tensors that no cache holds, with ``copy_``. Its exponentials are those of ``torch.exp2`` on
-tensors that stay in the cache, the best rate of several sizes; the other two are of GPUs alone. Theirs is the rate of a
-library, not of the arithmetic units: a kernel with a shorter polynomial may pass it, and then ``over_floor`` is below
-one.
+A CPU copies between tensors that no cache holds, with ``copy_``. Its exponentials are those of the kernels themselves,
+summed in registers: ``torch.exp2`` is slower than they are, so its rate would be no bound. The other two are of GPUs alone.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
+import shlex
 import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 
-SOURCE = Path(__file__).parent / "exponentials.cu"
-OPERATIONS_IN_A_ROUND = 128
+HERE = Path(__file__).parent
+OPERATIONS_IN_A_ROUND = 128  # of a thread, in exponentials.cu
+EXPONENTIALS_IN_A_ROUND = 2048  # in exponentials.cpp
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,17 @@ def launch_seconds() -> float:
     return seconds_of(graph.replay, calls=100)
 
 
-def compile_chains(folder: str) -> ctypes.CDLL:
-    library = Path(folder) / "exponentials.so"
-    command = ["nvcc", "-O3", "-arch=native", "-shared", "-Xcompiler", "-fPIC", "-o", str(library), str(SOURCE)]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    return ctypes.CDLL(str(library))
+def compiled(command: Sequence[str], source: str) -> ctypes.CDLL | None:
+    """The source as a library; None, and a line that says why, where it cannot be compiled."""
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "rates.so"
+        try:
+            whole = [*command, "-O3", "-shared", "-o", str(library), str(HERE / source)]
+            subprocess.run(whole, check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"no rates of arithmetic, so no floors of it: {getattr(error, 'stderr', '') or error}")
+            return None
+        return ctypes.CDLL(str(library))
 
 
 def arithmetic_rate(library: ctypes.CDLL, multiply_adds: bool) -> float:
@@ -117,14 +123,9 @@ def arithmetic_rate(library: ctypes.CDLL, multiply_adds: bool) -> float:
 
 def measure_rates() -> Rates:
     exponentials = multiply_adds = 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            library = compile_chains(folder)
-        except (OSError, subprocess.CalledProcessError) as error:
-            reason = getattr(error, "stderr", "") or error
-            print(f"no rates of arithmetic, so floors are of bytes and launches alone: {reason}")
-        else:
-            exponentials, multiply_adds = (arithmetic_rate(library, which) for which in (False, True))
+    library = compiled(["nvcc", "-arch=native", "-Xcompiler", "-fPIC"], "exponentials.cu")
+    if library is not None:
+        exponentials, multiply_adds = (arithmetic_rate(library, which) for which in (False, True))
     return Rates(copy_rate(), exponentials, multiply_adds, launch_seconds())
 
 
@@ -145,17 +146,16 @@ def cpu_copy_rate(count: int = 1 << 26) -> float:
     return 2 * source.nbytes / best_seconds(lambda: target.copy_(source), calls=1, samples=9)
 
 
-def cpu_exponential_rate(samples: int = 40) -> float:
+def cpu_exponential_rate(samples: int = 40, rounds: int = 256) -> float:
     """Of all threads together, as if each were as fast as one alone: the bound that a parallel loop cannot pass."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    rates = []
-    for count in (1 << 13, 1 << 14, 1 << 15, 1 << 16, 1 << 17):
-        x = torch.empty(count).uniform_(-20, 0)
-        out = torch.empty_like(x)
-        rates.append(count / best_seconds(partial(torch.exp2, x, out=out), calls=20, samples=samples))
-    torch.set_num_threads(threads)
-    return threads * max(rates)
+    compiler = shlex.split(os.environ.get("CXX") or "c++")
+    flags = ["-std=c++20", "-fPIC", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+    library = compiled([*compiler, *flags, f"-I{HERE.parent / 'csrc'}"], "exponentials.cpp")
+    if library is None:
+        return 0.0
+    x = torch.empty(EXPONENTIALS_IN_A_ROUND).uniform_(-20, 0)
+    seconds = best_seconds(lambda: library.run_exponentials(ctypes.c_void_p(x.data_ptr()), rounds), 1, samples)
+    return torch.get_num_threads() * rounds * EXPONENTIALS_IN_A_ROUND / seconds
 
 
 def measure_cpu_rates() -> Rates:
