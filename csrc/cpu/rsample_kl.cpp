@@ -1,10 +1,10 @@
 #include <ATen/Dispatch.h>
-#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include <vector>
 
 #include "common/problems.h"
+#include "cpu/pages.h"
 #include "cpu/parallel.h"
 #include "cpu/rsample_kl_kernels.h"
 
@@ -41,8 +41,8 @@ std::tuple<Tensor, Tensor> rsample_kl_cpu(const Tensor& mu, const Tensor& logvar
   const int64_t per_key = elements_per_key(mu, key, 1, "rsample_kl"), D = mu.size(-1);
   const at::ScalarType type = compute_type(mu);
   const Tensor m = prepare(mu, type), l = prepare(logvar, type), keys = key.contiguous();
-  const Tensor z = at::empty(mu.sizes(), m.options());
-  const Tensor kl = at::empty(per_dimension ? mu.sizes() : mu.sizes().slice(0, mu.dim() - 1), m.options());
+  const Tensor z = empty_large(mu.sizes(), m.options());
+  const Tensor kl = empty_large(per_dimension ? mu.sizes() : mu.sizes().slice(0, mu.dim() - 1), m.options());
   if (D == 0) kl.zero_();
   AT_DISPATCH_FLOATING_TYPES(type, "rsample_kl", [&] {
     const scalar_t *pm = m.const_data_ptr<scalar_t>(), *pl = l.const_data_ptr<scalar_t>();
@@ -88,7 +88,7 @@ std::tuple<Tensor, Tensor> rsample_kl_backward_cpu(const std::optional<Tensor>& 
   const Tensor m = prepare(mu, type), l = prepare(logvar, type), keys = key.contiguous();
   if (grad_z) check_sizes(*grad_z, mu.sizes(), "rsample_kl_backward: grad_z");
   if (grad_kl) check_sizes(*grad_kl, per_dimension ? mu.sizes() : mu.sizes().slice(0, mu.dim() - 1), "rsample_kl_backward: grad_kl");
-  const Tensor grad_mu = at::empty(mu.sizes(), m.options()), grad_logvar = at::empty(mu.sizes(), m.options());
+  const Tensor grad_mu = empty_large(mu.sizes(), m.options()), grad_logvar = empty_large(mu.sizes(), m.options());
   AT_DISPATCH_FLOATING_TYPES(type, "rsample_kl_backward", [&] {
     const scalar_t *pm = m.const_data_ptr<scalar_t>(), *pl = l.const_data_ptr<scalar_t>();
     const GradientTiles<scalar_t> gz(grad_z), gk(grad_kl);
