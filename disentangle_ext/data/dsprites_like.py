@@ -30,8 +30,9 @@ HEART_OFFSET = -1.4
 # No outline reaches further than this from its centre: the corner of the square is at 9.6 * sqrt(2) = 13.58.
 REACH = 13.6
 
-# Images rendered at once: the float64 scratch of 64 sprites, about 0.5 MB a buffer, stays in a core's cache.
-CHUNK = 64
+# Images rendered at once: the float64 scratch of 32 sprites, 0.2 MB a buffer, stays in a core's cache, and is below the
+# 32,768 elements from which torch divides an op among threads. On so little work, waiting for them costs more.
+CHUNK = 32
 
 
 class DSpritesLike(GroundTruthData):
