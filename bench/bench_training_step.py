@@ -26,7 +26,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -34,6 +34,7 @@ import disentangle_ext
 from bench.harness import append, commit, read
 from disentangle_ext.data import load_data
 from disentangle_ext.models import VAE
+from disentangle_ext.models.conv import ConvDecoder, ToImage
 from disentangle_ext.ops import reference
 from disentangle_ext.training.config import TrainConfig, resolve
 from disentangle_ext.training.fast import CHOICES, choose_fastest, describe
@@ -72,6 +73,17 @@ def log_normal(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     return -0.5 * (1.8378770664093453 + logvar + (z - mu) ** 2 * torch.exp(-logvar))
 
 
+def plain_model(trainer: Trainer) -> VAE:
+    """The trainer's model, with torch's own deconvolution at its end."""
+    assert isinstance(trainer.model.decoder, ConvDecoder)
+    layers = trainer.model.decoder.deconvolutions
+    ours = layers[-1]
+    assert isinstance(ours, ToImage)
+    layers[-1] = nn.ConvTranspose2d(ours.in_channels, ours.out_channels, 4, 2, 1)
+    layers[-1].load_state_dict(ours.state_dict())
+    return trainer.model
+
+
 def plain_step(
     model: VAE, images: Tensor, optimizer: torch.optim.Optimizer, config: TrainConfig, size: int, noise: Tensor | None
 ) -> float:
@@ -102,13 +114,13 @@ def compare() -> float:
     config = configuration()
     data = load_data(config.data)
     ours = build_trainer(config, data)
-    plain = build_trainer(configuration(memory_format="contiguous"), data)
-    optimizer = torch.optim.Adam(plain.model.parameters(), lr=config.lr)
+    plain = plain_model(build_trainer(configuration(memory_format="contiguous"), data))
+    optimizer = torch.optim.Adam(plain.parameters(), lr=config.lr)
     worst = 0.0
     for step in range(COMPARED_STEPS):
         images = data.batch(ours.order.index(step)).contiguous()
         noise = reference.noise_like(torch.empty(config.batch_size, config.latent_dim), noise_key(config.seed, step))
-        loss = plain_step(plain.model, images, optimizer, config, len(data), noise)
+        loss = plain_step(plain, images, optimizer, config, len(data), noise)
         worst = max(worst, abs(ours.read(ours.update())["loss"] / loss - 1))
     if not worst <= TOLERANCE:
         raise AssertionError(f"bench: losses differ by {worst:.1e}")
@@ -118,11 +130,11 @@ def compare() -> float:
 def plain_provider() -> tuple[Turn, str]:
     config = configuration(memory_format="contiguous")
     data = load_data(config.data)
-    trainer = build_trainer(config, data)  # for its weights
+    model = plain_model(build_trainer(config, data))
     rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:PLAIN_IMAGES]
     images = torch.cat([data.batch(chunk).contiguous() for chunk in rows.split(1024)])
     loader = DataLoader(TensorDataset(images), batch_size=config.batch_size, shuffle=True, drop_last=True)
-    optimizer = torch.optim.Adam(trainer.model.parameters(), lr=config.lr)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
 
     def batches() -> Iterator[Tensor]:
         while True:
@@ -133,7 +145,7 @@ def plain_provider() -> tuple[Turn, str]:
 
     def turn(steps: int) -> None:
         for _ in range(steps):
-            plain_step(trainer.model, next(stream), optimizer, config, len(data), None)
+            plain_step(model, next(stream), optimizer, config, len(data), None)
 
     return turn, "fp32 NCHW eager"
 
@@ -162,14 +174,13 @@ def work(provider: str) -> None:
     if provider != PLAIN:
         keep_freed_memory()
     torch.manual_seed(0)
-    made = {
+    turn, computes = {
         PLAIN: plain_provider,
         PLAIN_KEPT: plain_provider,
         OURS: our_provider,
         FAST_FP32: lambda: our_provider(fast=True, precision="fp32"),
         FAST: lambda: our_provider(fast=True),
     }[provider]()
-    turn, computes = made
     turn(STEPS_A_TURN)
     print(computes, flush=True)
     for line in sys.stdin:
