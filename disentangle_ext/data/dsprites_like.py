@@ -206,7 +206,7 @@ def _in_heart(u: Tensor, v: Tensor) -> Tensor:
     """
     x = u.abs() / HEART_SCALE[0]
     y = (HEART_OFFSET - v) / HEART_SCALE[1]
-    c2 = 1 - (x / 16).pow(2 / 3)
+    c2 = 1 - (x / 16).log2().mul_(2 / 3).exp2_()  # half the time of pow
     middle = 4 - 2 * c2 - 8 * c2.square()
     half_height = c2.clamp_min(0).sqrt() * (19 - 8 * c2)
     return (c2 >= 0) & ((y - middle).abs() <= half_height)
