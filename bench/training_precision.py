@@ -32,9 +32,10 @@ def mean_loss(precision: str, seed: int, steps: int, averaged: int) -> float:
     """Of the last ``averaged`` steps."""
     config = configuration(precision=precision, seed=seed)
     trainer = build_trainer(config, load_data(config.data))
-    for step in range(steps):
-        if step == steps - averaged and step:
-            trainer.read(output)  # the averages start anew
+    for _ in range(steps - averaged):
+        trainer.update()
+    trainer.meter.read()  # the averages start anew
+    for _ in range(averaged):
         output = trainer.update()
     return trainer.read(output)["loss"]
 
@@ -66,7 +67,8 @@ def main() -> None:
         row, difference = measure(seed, arguments.steps, arguments.averaged)
         append([row], RESULTS, COLUMNS, IDENTITY)
         worst = max(worst, abs(difference))
-        print(f"seed {seed}: loss {row['loss_fp32']} in fp32, {row['loss_bf16']} in bf16: {difference:+.2%}", flush=True)
+        losses = f"loss {row['loss_fp32']} in fp32, {row['loss_bf16']} in bf16"
+        print(f"seed {seed}: {losses}: {difference:+.2%}", flush=True)
     if worst > TOLERANCE:
         raise SystemExit(f"bench: losses in bf16 and fp32 differ by {worst:.2%}: more than {TOLERANCE:.0%}")
 
