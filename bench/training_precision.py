@@ -11,14 +11,12 @@ import argparse
 import torch
 
 import disentangle_ext
-from bench.bench_training_step import RESULTS as SPEED
-from bench.bench_training_step import Row, configuration, cpu
+from bench.bench_training_step import PRECISION_RESULTS, Row, configuration, cpu, write_readme
 from bench.harness import append, commit
 from disentangle_ext.data import load_data
 from disentangle_ext.training.memory import keep_freed_memory
 from disentangle_ext.training.session import build_trainer
 
-RESULTS = SPEED.with_name("training_precision.csv")
 COLUMNS = (
     *("seed", "steps", "averaged", "threads", "loss_fp32", "loss_bf16", "difference"),
     *("cpu", "bf16_instructions", "torch", "disentangle_ext", "commit"),
@@ -65,10 +63,11 @@ def main() -> None:
     worst = 0.0
     for seed in SEEDS:
         row, difference = measure(seed, arguments.steps, arguments.averaged)
-        append([row], RESULTS, COLUMNS, IDENTITY)
+        append([row], PRECISION_RESULTS, COLUMNS, IDENTITY)
         worst = max(worst, abs(difference))
         losses = f"loss {row['loss_fp32']} in fp32, {row['loss_bf16']} in bf16"
         print(f"seed {seed}: {losses}: {difference:+.2%}", flush=True)
+    write_readme()
     if worst > TOLERANCE:
         raise SystemExit(f"bench: losses in bf16 and fp32 differ by {worst:.2%}: more than {TOLERANCE:.0%}")
 
