@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from disentangle_ext.training.command_line import PROGRAM, Request, parse
 from disentangle_ext.training.loop import NonFiniteLossError
+from disentangle_ext.training.memory import keep_freed_memory
 from disentangle_ext.training.run_folder import SCORES, RunFolder
 from disentangle_ext.training.session import Outcome, train
 
@@ -22,8 +23,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, ImportError) as error:
         print(error, file=sys.stderr)
         return 2
+    keep_freed_memory()
     try:
-        outcome = train(request.config, request.output_dir, resume=request.resume, overwrite=request.overwrite)
+        outcome = train(
+            request.config,
+            request.output_dir,
+            resume=request.resume,
+            overwrite=request.overwrite,
+            fast=request.fast,
+        )
     except (ValueError, ImportError) as error:
         print(error, file=sys.stderr)
         return 2

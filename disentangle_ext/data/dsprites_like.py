@@ -30,8 +30,9 @@ HEART_OFFSET = -1.4
 # No outline reaches further than this from its centre: the corner of the square is at 9.6 * sqrt(2) = 13.58.
 REACH = 13.6
 
-# Images rendered at once: the float64 scratch of 64 sprites, about 0.5 MB a buffer, stays in a core's cache.
-CHUNK = 64
+# Images rendered at once: the float64 scratch of 32 sprites, 0.2 MB a buffer, stays in a core's cache, and is below the
+# 32,768 elements from which torch divides an op among threads. On so little work, waiting for them costs more.
+CHUNK = 32
 
 
 class DSpritesLike(GroundTruthData):
@@ -205,7 +206,7 @@ def _in_heart(u: Tensor, v: Tensor) -> Tensor:
     """
     x = u.abs() / HEART_SCALE[0]
     y = (HEART_OFFSET - v) / HEART_SCALE[1]
-    c2 = 1 - (x / 16).pow(2 / 3)
+    c2 = 1 - (x / 16).log2().mul_(2 / 3).exp2_()  # half the time of pow
     middle = 4 - 2 * c2 - 8 * c2.square()
     half_height = c2.clamp_min(0).sqrt() * (19 - 8 * c2)
     return (c2 >= 0) & ((y - middle).abs() <= half_height)

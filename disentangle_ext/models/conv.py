@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from disentangle_ext._names import choose
 from disentangle_ext.models._initialise import Initial, glorot_, glorot_heads_
@@ -87,6 +89,53 @@ class ConvEncoder(nn.Module):
         return posterior
 
 
+class ToImage(nn.ConvTranspose2d):
+    """A 4 x 4 deconvolution with stride 2 and padding 1 to the few channels of an image.
+
+    On a CPU, oneDNN computes one channel at the price of many. As a matrix product whose columns are added where they
+    overlap it is about three times as fast, and equal up to rounding. Backward is what it is for any deconvolution.
+
+    Args:
+        inputs: channels of the feature map.
+        outputs: channels of the image.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 4, 2, 1)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if input.device.type != "cpu" or output_size is not None:
+            return super().forward(input, output_size)
+        assert self.bias is not None
+        # Cast here, and not in the Function: autograd has to see it.
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else input.dtype
+        result: Tensor = _ToImage.apply(input.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
+        return result
+
+
+class _ToImage(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        height, width = maps.shape[2:]
+        columns = maps.permute(0, 2, 3, 1).flatten(1, 2) @ weight.flatten(1)  # [B, H W, C_out 4 4]
+        return F.fold(columns.mT, (2 * height, 2 * width), 4, padding=1, stride=2) + bias[:, None, None]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        maps, weight = ctx.saved_tensors
+        size = [weight.shape[1]], [2, 2], [1, 1], [1, 1]  # of the bias, stride, padding, dilation
+        grads: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
+            grad, maps, weight, *size, True, [0, 0], 1, ctx.needs_input_grad
+        )
+        return grads
+
+
 class ConvDecoder(nn.Module):
     """Deconvolutional decoder of Locatello et al. (2019).
 
@@ -121,9 +170,9 @@ class ConvDecoder(nn.Module):
             nn.Unflatten(1, (2 * b, _MAP, _MAP)),
         )
         layers: list[nn.Module] = []
-        for inputs, outputs in pairwise(widths):
+        for inputs, outputs in pairwise(widths[:-1]):
             layers += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1), nn.ReLU()]
-        self.deconvolutions = nn.Sequential(*layers[:-1])
+        self.deconvolutions = nn.Sequential(*layers, ToImage(*widths[-2:]))
         if init == "glorot":
             glorot_(self)
 

@@ -15,6 +15,7 @@ from disentangle_ext.models import NETWORKS
 from disentangle_ext.objectives import OBJECTIVES
 from disentangle_ext.presets import quick
 from disentangle_ext.training.config import Settings, TrainConfig, part_options, read_yaml, resolve
+from disentangle_ext.training.fast import CHOICES
 from disentangle_ext.training.options import Option, coerce
 from disentangle_ext.training.run_folder import CONFIG
 
@@ -34,6 +35,9 @@ class Flags:
     """YAML file of settings, named as the flags; flags override it"""
     quick: bool = False
     """a recipe for a demonstration in about a minute; other flags override it"""
+    fast: bool = False
+    """measure a few steps, take the fastest of precision, memory_format and compilation, and record it in config.yaml.
+    It may take bf16; what you state of the three stays: --fast --precision fp32. --resume keeps what was recorded"""
     resume: bool = False
     """go on with the run in --output-dir from its last checkpoint"""
     overwrite: bool = False
@@ -48,6 +52,8 @@ class Request:
     output_dir: Path
     resume: bool
     overwrite: bool
+    fast: tuple[str, ...] = ()
+    """Settings to choose by measuring."""
 
 
 def parse(argv: Sequence[str]) -> Request:
@@ -62,8 +68,8 @@ def parse(argv: Sequence[str]) -> Request:
     """
     early = _peek(argv)
     file = read_yaml(early.config) if early.config else {}
-    from_quick = coerce(file.pop("quick", False), bool, "train: quick")
-    defaults = Flags(output_dir=_path(file.pop("output_dir", None)), quick=from_quick)
+    switches = {name: coerce(file.pop(name, False), bool, f"train: {name}") for name in ("quick", "fast")}
+    defaults = Flags(output_dir=_path(file.pop("output_dir", None)), **switches)
     stored = {} if early.help or not early.resume else _stored(early.output_dir or defaults.output_dir)
     chosen = {name: value for name in ("model", "data", "network") if (value := getattr(early, name))}
     below = {**(_SHOWN if early.help else {}), **stored}
@@ -82,7 +88,7 @@ def parse(argv: Sequence[str]) -> Request:
     config = resolve(values)
     if flags.resume:
         _compare(config, resolve(stored, source=f"train: {flags.output_dir / CONFIG}"), flags.output_dir)
-    return Request(config, flags.output_dir, flags.resume, flags.overwrite)
+    return Request(config, flags.output_dir, flags.resume, flags.overwrite, _free(early, file) if flags.fast else ())
 
 
 def _peek(argv: Sequence[str]) -> argparse.Namespace:
@@ -92,10 +98,20 @@ def _peek(argv: Sequence[str]) -> argparse.Namespace:
         parser.add_argument(f"--{name}")
     parser.add_argument("--config", type=Path)
     parser.add_argument("--output-dir", "--output_dir", type=Path)
-    for name in ("quick", "resume"):
+    for name in CHOICES:
+        parser.add_argument(f"--{name.replace('_', '-')}", *([f"--{name}"] if "_" in name else []))
+    for name in ("quick", "fast", "resume"):
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--help", "-h", action="store_true")
     return parser.parse_known_args(argv)[0]
+
+
+def _free(early: argparse.Namespace, file: dict[str, Any]) -> tuple[str, ...]:
+    """What --fast may choose."""
+    free = tuple(name for name in CHOICES if name not in file and getattr(early, name) is None)
+    if not free:
+        raise ValueError(f"train: --fast has nothing to choose: {', '.join(CHOICES)} are all given")
+    return free
 
 
 def _path(value: Any) -> Path | None:
@@ -122,9 +138,10 @@ def _parse_flags(argv: Sequence[str], defaults: Flags, base: TrainConfig) -> tup
     everything: type[Any] = dataclasses.make_dataclass(
         "Everything", [(name, Annotated[kind, tyro.conf.arg(name="")], value) for name, kind, value in groups]
     )
+    asked = [f"--{name}" for name in ("quick", "fast") if getattr(defaults, name)]  # by the file already
     parsed = tyro.cli(
         everything,
-        args=[each for each in argv if each != "--quick" or not defaults.quick],  # asked for by the file already
+        args=[each for each in argv if each not in asked],
         prog=PROGRAM,
         description=_description(base),
         config=(tyro.conf.FlagCreatePairsOff,),

@@ -20,6 +20,8 @@ from disentangle_ext.training.options import REQUIRED, Option, coerce, options_o
 from disentangle_ext.training.schedule import LRSchedule
 
 Precision = Literal["fp32", "bf16"]
+MemoryFormat = Literal["channels_last", "contiguous"]
+Compilation = Literal["eager", "inductor"]
 
 DATA_PREFIX = "data_"
 """Begins the options of a data set in files and, as --data-, on the command line."""
@@ -56,6 +58,10 @@ class Settings:
     """steps over which the learning rate first rises from zero"""
     precision: Precision = "fp32"
     """bf16: networks in bfloat16 by autocast; weights, losses and ops stay in float32"""
+    memory_format: MemoryFormat = "channels_last"
+    """order of images and feature maps in memory"""
+    compilation: Compilation = "eager"
+    """inductor: networks and loss by torch.compile, which needs a C++ compiler"""
     threads: int = 0
     """CPU threads, 0: as many as torch chooses; networks as small as those of --quick are fastest with 1"""
     log_every: int = 100

@@ -107,6 +107,8 @@ class Trainer:
         batch_size: images in a batch.
         seed: of data order and noise.
         autocast: dtype of the networks, or None to leave them as they are.
+        memory_format: of the images.
+        compile: run networks and loss through torch.compile.
     """
 
     def __init__(
@@ -120,6 +122,8 @@ class Trainer:
         batch_size: int,
         seed: int,
         autocast: torch.dtype | None = None,
+        memory_format: torch.memory_format = torch.channels_last,
+        compile: bool = False,
     ) -> None:
         self.model = model
         self.objective = objective
@@ -129,20 +133,24 @@ class Trainer:
         self.order = BatchOrder(len(data), batch_size, seed)
         self.seed = seed
         self.autocast = autocast
+        self.memory_format = memory_format
         self.device = next(model.parameters()).device
         self.meter = Meter()
         self.step = 0
         """Updates done."""
+        self._forward = torch.compile(self._evaluate) if compile else self._evaluate
+
+    def _evaluate(self, images: Tensor, key: Tensor, step: int) -> tuple[VAEOutput, Loss]:
+        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            output: VAEOutput = self.model(images, key=key)
+            return output, self.objective(output, images, step=step)
 
     def update(self) -> VAEOutput:
         """One step of the optimiser; what the model made of the batch is returned for measurements."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
-        images = self.data.batch(self.order.index(self.step)).contiguous(memory_format=torch.channels_last)
-        key = noise_key(self.seed, self.step, device=self.device)
-        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            output: VAEOutput = self.model(images, key=key)
-            loss: Loss = self.objective(output, images, step=self.step)
+        images = self.data.batch(self.order.index(self.step)).contiguous(memory_format=self.memory_format)
+        output, loss = self._forward(images, noise_key(self.seed, self.step, device=self.device), self.step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         self.optimizer.step()

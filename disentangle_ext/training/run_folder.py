@@ -62,12 +62,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         return self.path / CHECKPOINTS
 
-    def start(self, config: str, *, overwrite: bool = False) -> None:
-        """Make the folder and write its configuration, before the first step.
+    def check(self, *, overwrite: bool = False) -> None:
+        """Whether a run may start here.
 
         Args:
-            config: the text of config.yaml.
-            overwrite: remove what a run has left there.
+            overwrite: it may replace what a run has left.
 
         Raises:
             FileExistsError: if it holds a run and ``overwrite`` is not given, or files that are no run's.
@@ -79,12 +78,24 @@ class RunFolder:
                 f"train: --output-dir {self.path} holds {state}: give {advice}another --output-dir, "
                 "or --overwrite to replace it"
             )
-        if self.is_run:
-            self._clear()
-        elif self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
+        if not self.is_run and (self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir()))):
             raise FileExistsError(
                 f"train: --output-dir {self.path} must be a new or empty folder, or one that holds a run"
             )
+
+    def start(self, config: str, *, overwrite: bool = False) -> None:
+        """Make the folder and write its configuration, before the first step.
+
+        Args:
+            config: the text of config.yaml.
+            overwrite: remove what a run has left there.
+
+        Raises:
+            FileExistsError: as :meth:`check`.
+        """
+        self.check(overwrite=overwrite)
+        if self.is_run:
+            self._clear()
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / CONFIG, config.encode())  # first: by it a folder is known as a run's
         self.checkpoints.mkdir(exist_ok=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -15,14 +16,15 @@ from disentangle_ext.data import GroundTruthData, load_data
 from disentangle_ext.models import VAE, build_vae
 from disentangle_ext.objectives import OBJECTIVES, Objective
 from disentangle_ext.training.checkpoint import Checkpoint, last_checkpoint, save_checkpoint, save_tensors
-from disentangle_ext.training.config import TrainConfig, to_yaml
+from disentangle_ext.training.config import TrainConfig, read_yaml, to_yaml
+from disentangle_ext.training.fast import choose_fastest, missing_compiler
 from disentangle_ext.training.finish import Scores, finish
 from disentangle_ext.training.interrupt import Interrupt
 from disentangle_ext.training.loop import Trainer
 from disentangle_ext.training.options import options_of
 from disentangle_ext.training.progress import Progress, show_progress
 from disentangle_ext.training.randomness import seeded_initialisation
-from disentangle_ext.training.run_folder import MODEL, RunFolder
+from disentangle_ext.training.run_folder import CONFIG, MODEL, RunFolder
 from disentangle_ext.training.schedule import Schedule
 
 
@@ -36,7 +38,17 @@ class Outcome(NamedTuple):
     """None if the run was interrupted, or was finished before the call."""
 
 
-def train(config: TrainConfig, output_dir: Path | str, *, resume: bool = False, overwrite: bool = False) -> Outcome:
+_MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+
+
+def train(
+    config: TrainConfig,
+    output_dir: Path | str,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    fast: Collection[str] = (),
+) -> Outcome:
     """Train, picture and score a model.
 
     Ctrl-C saves a checkpoint and returns; ``resume=True`` goes on from it.
@@ -46,6 +58,8 @@ def train(config: TrainConfig, output_dir: Path | str, *, resume: bool = False, 
         output_dir: the run folder.
         resume: go on with the unfinished run in it, from the beginning if it has no checkpoint yet.
         overwrite: replace what a run has left in it.
+        fast: settings to choose by measuring, of those in :data:`training.fast.CHOICES`; the choice is in the folder's
+            config.yaml, and ``resume`` takes it from there.
 
     Raises:
         FileExistsError: if the folder holds a run and neither ``resume`` nor ``overwrite`` is given, or other files.
@@ -56,13 +70,22 @@ def train(config: TrainConfig, output_dir: Path | str, *, resume: bool = False, 
     if resume and folder.is_done:
         return Outcome(folder, config.max_steps, None)
     with _threads(config.threads):
-        return _train(config, folder, resume, overwrite)
+        return _train(config, folder, resume, overwrite, fast)
 
 
-def _train(config: TrainConfig, folder: RunFolder, resume: bool, overwrite: bool) -> Outcome:
+def _train(
+    config: TrainConfig, folder: RunFolder, resume: bool, overwrite: bool, fast: Collection[str]
+) -> Outcome:
     for module in ("safetensors", "matplotlib", "PIL"):  # needed at the end at the latest: better to hear of it now
         require(module, extra="train", what="train")
     data = load_data(config.data, **config.data_options)
+    if resume and fast:
+        recorded = read_yaml(folder.path / CONFIG)
+        config = dataclasses.replace(config, **{name: recorded[name] for name in fast if name in recorded})
+    elif fast:
+        folder.check(overwrite=overwrite)
+        config, line = choose_fastest(config, fast, lambda way: build_trainer(way, data))
+        print(line, flush=True)
     trainer = build_trainer(config, data)
     if resume:
         checkpoint = last_checkpoint(folder.checkpoints)
@@ -93,7 +116,14 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def build_trainer(config: TrainConfig, data: GroundTruthData) -> Trainer:
-    """Model, objective and optimiser before the first step."""
+    """Model, objective and optimiser before the first step.
+
+    Raises:
+        ValueError: for options that the network or the objective refuses, and for compilation without a compiler.
+    """
+    if config.compilation == "inductor" and (reason := missing_compiler()):
+        raise ValueError(f"train: compilation 'inductor': {reason}")
+    memory_format = _MEMORY_FORMATS[config.memory_format]
     with seeded_initialisation(config.seed):
         model = build_vae(
             config.network,
@@ -102,7 +132,7 @@ def build_trainer(config: TrainConfig, data: GroundTruthData) -> Trainer:
             likelihood=config.likelihood,
             **config.network_options,
         )
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(memory_format=memory_format)  # type: ignore[call-overload]
     return Trainer(
         model,
         build_objective(config, len(data)),
@@ -112,6 +142,8 @@ def build_trainer(config: TrainConfig, data: GroundTruthData) -> Trainer:
         batch_size=config.batch_size,
         seed=config.seed,
         autocast=torch.bfloat16 if config.precision == "bf16" else None,
+        memory_format=memory_format,
+        compile=config.compilation == "inductor",
     )
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from disentangle_ext.models import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder, build_vae
+from disentangle_ext.models.conv import ToImage
 
 
 def convolutions(module: nn.Module) -> list[tuple[int, int, int, int]]:
@@ -114,3 +115,38 @@ def test_wrong_options() -> None:
         ConvDecoder((1, 64, 64), 10, init="glorrot")
     with pytest.raises(ValueError, match="width must be at least 1, got 0"):
         MLPDecoder((1, 64, 64), 10, width=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-13)])
+def test_the_last_layer_is_a_deconvolution(
+    channels: int, memory_format: torch.memory_format, dtype: torch.dtype, tolerance: float
+) -> None:
+    torch.manual_seed(0)
+    plain = nn.ConvTranspose2d(8, channels, 4, 2, 1).to(dtype)
+    ours = ToImage(8, channels).to(dtype)
+    ours.load_state_dict(plain.state_dict())
+    maps = torch.randn(5, 8, 4, 6, dtype=dtype).to(memory_format=memory_format)
+    upstream = torch.randn(5, channels, 8, 12, dtype=dtype)
+    results = []
+    for layer in (plain, ours):
+        leaf = maps.clone().requires_grad_()
+        images = layer(leaf)
+        grads = torch.autograd.grad(images, (leaf, *layer.parameters()), upstream)
+        results.append((images, *grads))
+    for expected, result in zip(*results, strict=True):
+        torch.testing.assert_close(result, expected, rtol=tolerance, atol=10 * tolerance)
+
+
+def test_the_last_layer_composes() -> None:
+    layer, maps = ToImage(3, 2).double(), torch.randn(2, 3, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, (maps,))
+    assert torch.autograd.gradgradcheck(layer, (maps,))
+    torch.testing.assert_close(torch.func.vmap(layer)(maps[:, None])[:, 0], layer(maps))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        images = layer.float()(maps.float())
+    assert images.dtype == torch.bfloat16
+    images.sum().backward()
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.dtype == torch.float32
