@@ -28,7 +28,12 @@ _QUICK: dict[str, Any] = {
     "checkpoint_every": 500,
 }
 _QUICK_NETWORK: dict[str, dict[str, Any]] = {"conv": {"base_channels": 16}, "mlp": {"width": 256}}
-_QUICK_MODEL: dict[str, dict[str, Any]] = {"beta_tcvae": {"beta": 15.0}, "beta_vae": {"beta": 15.0}}
+_QUICK_MODEL: dict[str, dict[str, Any]] = {
+    "annealed_vae": {"c_max": 15.0, "gamma": 100.0, "threshold": 2000},
+    "beta_tcvae": {"beta": 15.0},
+    "beta_vae": {"beta": 15.0},
+    "wae_mmd": {"lambda_mmd": 100.0},
+}
 _QUICK_DATA: dict[str, dict[str, Any]] = {"dsprites_like": {"data_variant": "quick"}}
 
 

@@ -24,7 +24,7 @@ class VAEOutput(NamedTuple):
     reconstruction: Tensor
     """The decoder's output [B, C, H, W] as it is: logits for a Bernoulli likelihood, means for the others."""
     z: Tensor
-    """The sampled codes [B, D]."""
+    """The codes [B, D]: sampled, or the posterior means."""
     mu: Tensor
     """Posterior means [B, D]."""
     logvar: Tensor
@@ -69,17 +69,25 @@ class VAE(nn.Module):
         """The arguments of :func:`build_vae` that make this model again, or None for a network of one's own."""
 
     def forward(
-        self, images: Tensor, *, generator: torch.Generator | None = None, key: Tensor | None = None
+        self,
+        images: Tensor,
+        *,
+        sample: bool = True,
+        generator: torch.Generator | None = None,
+        key: Tensor | None = None,
     ) -> VAEOutput:
         """Encode, sample, decode.
 
         Args:
             images: [B, C, H, W] in [0, 1].
+            sample: False: the code is the posterior mean, as an autoencoder has it.
             generator: where the noise comes from; default: torch's.
             key: instead of a generator, the key of the noise, int64 [2]; see :func:`ops.rsample_kl`.
         """
         mu, logvar = self._posterior(images)
         z, kl = ops.rsample_kl(mu, logvar, generator=generator, key=key)
+        if not sample:
+            z = mu
         return VAEOutput(self.decoder(z), z, mu, logvar, kl)
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,12 +19,16 @@ class Loss(NamedTuple):
 
 
 class Objective(nn.Module):
-    """Base of the objectives: ``forward(output, images, *, step=0) -> Loss``.
+    """Base of the objectives: ``forward(output, images, *, step=0, key=None) -> Loss``.
 
-    ``step`` counts the updates from 0, for objectives whose weights follow a schedule.
+    ``step`` counts the updates from 0, for objectives whose weights follow a schedule. ``key``, int64 [2], decides
+    what an objective draws itself, a sample of the prior for example; without one it is drawn from torch's generator.
     """
 
-    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0) -> Loss:
+    deterministic: bool = False
+    """Whether the decoder gets the posterior means, and no sample: ``model(images, sample=False)``."""
+
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
         raise NotImplementedError
 
     def measure(self, output: VAEOutput) -> dict[str, Tensor]:

@@ -122,7 +122,7 @@ class BetaTCVAE(Objective):
         self.likelihood = likelihood
         self.scale = scale
 
-    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0) -> Loss:
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
         return beta_tcvae(
             output,
             images,

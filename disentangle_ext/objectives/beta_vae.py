@@ -47,7 +47,7 @@ class BetaVAE(Objective):
         self.likelihood = likelihood
         self.scale = scale
 
-    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0) -> Loss:
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
         return beta_vae(output, images, beta=self.beta, likelihood=self.likelihood, scale=self.scale)
 
     def extra_repr(self) -> str:

@@ -101,7 +101,7 @@ class _DIPVAE(Objective):
         self.likelihood = likelihood
         self.scale = scale
 
-    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0) -> Loss:
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
         return dip_vae(
             output,
             images,

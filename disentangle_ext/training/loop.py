@@ -13,7 +13,7 @@ from disentangle_ext.data import GroundTruthData
 from disentangle_ext.models import VAE, VAEOutput
 from disentangle_ext.objectives import Loss, Objective
 from disentangle_ext.training.checkpoint import Checkpoint, load_optimizer_state, optimizer_state
-from disentangle_ext.training.randomness import BatchOrder, noise_key
+from disentangle_ext.training.randomness import BatchOrder, Stream, noise_key
 
 TOTAL = "loss"
 
@@ -140,17 +140,20 @@ class Trainer:
         """Updates done."""
         self._forward = torch.compile(self._evaluate) if compile else self._evaluate
 
-    def _evaluate(self, images: Tensor, key: Tensor, step: int) -> tuple[VAEOutput, Loss]:
+    def _evaluate(self, images: Tensor, key: Tensor, own_key: Tensor, step: int) -> tuple[VAEOutput, Loss]:
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            output: VAEOutput = self.model(images, key=key)
-            return output, self.objective(output, images, step=step)
+            output: VAEOutput = self.model(images, sample=not self.objective.deterministic, key=key)
+            return output, self.objective(output, images, step=step, key=own_key)
+
+    def _key(self, stream: Stream) -> Tensor:
+        return noise_key(self.seed, self.step, stream=stream, device=self.device)
 
     def update(self) -> VAEOutput:
         """One step of the optimiser; what the model made of the batch is returned for measurements."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
         images = self.data.batch(self.order.index(self.step)).contiguous(memory_format=self.memory_format)
-        output, loss = self._forward(images, noise_key(self.seed, self.step, device=self.device), self.step)
+        output, loss = self._forward(images, self._key(Stream.POSTERIOR), self._key(Stream.OBJECTIVE), self.step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         self.optimizer.step()

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 
 import torch
 from torch import Tensor
 
 NOISE_STREAMS = 8
-"""Independent streams of noise in one step; stream 0 is the posterior sample."""
+"""Independent streams of noise in one step."""
+
+
+class Stream(IntEnum):
+    """What the noise of a step is for."""
+
+    POSTERIOR = 0
+    OBJECTIVE = 1
+
 
 _MASK = (1 << 64) - 1
 

@@ -203,12 +203,16 @@ def small(**settings: Any) -> Trainer:
     return build_trainer(config, load_data("dsprites_like", variant="quick"))
 
 
-def train_compiled() -> None:
+def train_compiled(**settings: Any) -> None:
     """A compiled run agrees with the eager one, and goes on bit for bit."""
-    whole, stopped, eager = small(compilation="inductor"), small(compilation="inductor"), small()
+
+    def compiled() -> Trainer:
+        return small(compilation="inductor", **settings)
+
+    whole, stopped, eager = compiled(), compiled(), small(**settings)
     for _ in range(3):
         stopped.update()
-    resumed = small(compilation="inductor")
+    resumed = compiled()
     resumed.load(stopped.checkpoint())
     for _ in range(6):
         output, plain = whole.update(), eager.update()
@@ -220,12 +224,23 @@ def train_compiled() -> None:
         assert torch.equal(a, b)
 
 
-def test_compiled_run(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"model": "annealed_vae", "threshold": 4},
+        {"model": "info_vae"},
+        {"model": "wae_mmd"},
+        {"model": "dip_vae_ii"},
+    ],
+    ids=lambda settings: settings.get("model", "beta_tcvae"),
+)
+def test_compiled_run(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:
     """Without the compiler: what torch.compile captures, run op by op."""
     torch.compiler.reset()
     compile_ = torch.compile
     monkeypatch.setattr(torch, "compile", lambda function: compile_(function, backend="aot_eager", fullgraph=True))
-    train_compiled()
+    train_compiled(**settings)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from disentangle_ext.data import ArrayData
 from disentangle_ext.models import VAEOutput, build_vae
-from disentangle_ext.objectives import BetaTCVAE, Loss, Objective
+from disentangle_ext.objectives import BetaTCVAE, InfoVAE, Loss, Objective, PlainAE
 from disentangle_ext.training.checkpoint import last_checkpoint, save_checkpoint
 from disentangle_ext.training.loop import Meter, NonFiniteLossError, Trainer
 from disentangle_ext.training.schedule import Schedule
@@ -97,8 +97,9 @@ def test_resume_is_bit_exact(tmp_path: Path, cut: int, autocast: torch.dtype | N
     assert resumed.read(output) == want_row
 
 
-def test_global_random_state_has_no_influence() -> None:
-    one, two = make(), make()
+@pytest.mark.parametrize("objective", [BetaTCVAE(dataset_size=40), InfoVAE()], ids=["beta_tcvae", "info_vae"])
+def test_global_random_state_has_no_influence(objective: Objective) -> None:
+    one, two = make(objective=objective), make(objective=objective)
     for trainer, seed in ((one, 1), (two, 2)):
         torch.manual_seed(seed)
         for _ in range(3):
@@ -112,6 +113,11 @@ def test_seed_decides_order_and_noise() -> None:
     assert not torch.equal(one.order.index(0), two.order.index(0))
     a, b = one.update(), two.update()
     assert not torch.equal(a.z - a.mu, b.z - b.mu)
+
+
+def test_a_deterministic_objective_gets_no_noise() -> None:
+    output = make(objective=PlainAE()).update()
+    assert torch.equal(output.z, output.mu)
 
 
 def test_bf16_keeps_weights_and_losses_in_float32() -> None:
@@ -149,7 +155,7 @@ class Breaking(Objective):
         super().__init__()
         self.at = at
 
-    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0) -> Loss:
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
         first = output.reconstruction.square().mean()
         second = output.kl.mean() * (torch.inf if step >= self.at else 1.0)
         return Loss(first + second, {"first": first, "second": second})

@@ -144,6 +144,13 @@ def test_the_same_call_gives_the_same_model(tmp_path: Path, run: Path) -> None:
         ["--model", "beta_tcvae", "--precision", "bf16"],
         ["--model", "beta_vae", "--likelihood", "gaussian", "--scale", ".3"],
         ["--model", "beta_vae", "--likelihood", "laplace", "--kernels", "4x4"],
+        ["--model", "ae"],
+        ["--model", "vae"],
+        ["--model", "annealed_vae"],
+        ["--model", "info_vae", "--alpha", "0", "--convention", "wae"],
+        ["--model", "wae_mmd", "--encoding", "gaussian"],
+        ["--model", "dip_vae_i"],
+        ["--model", "dip_vae_ii"],
     ],
 )
 def test_every_kind_of_run_finishes(tmp_path: Path, arguments: list[str]) -> None:

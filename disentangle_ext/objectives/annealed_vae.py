@@ -1,0 +1,102 @@
+"""The VAE whose capacity grows."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from disentangle_ext.models.vae import VAEOutput
+from disentangle_ext.objectives.base import Loss, Objective
+from disentangle_ext.objectives.likelihood import negative_log_likelihood
+
+
+def _check(c_max: float, gamma: float, threshold: int) -> None:
+    for name, value in (("c_max", c_max), ("gamma", gamma)):
+        if not value >= 0:
+            raise ValueError(f"annealed_vae: {name} must be at least 0, got {value}")
+    if threshold < 1:
+        raise ValueError(f"annealed_vae: threshold must be at least 1, got {threshold}")
+
+
+def annealed_vae(
+    output: VAEOutput,
+    images: Tensor,
+    *,
+    step: int,
+    c_max: float = 25.0,
+    gamma: float = 1000.0,
+    threshold: int = 100_000,
+    likelihood: str = "bernoulli",
+    scale: float = 1.0,
+) -> Loss:
+    """recon + gamma abs(KL - C(step)), averaged over the batch (Burgess et al. 2018, "Understanding disentangling in
+    beta-VAE").
+
+        C(step) = c_max min(step / threshold, 1)
+
+    The absolute value is of the batch's mean KL. All terms are in nats.
+
+    Args:
+        output: of a :class:`models.VAE`, for B images.
+        images: [B, C, H, W] in [0, 1].
+        step: updates done, from 0.
+        c_max: capacity at the end, in nats.
+        gamma: weight of the distance between KL and capacity.
+        threshold: steps over which the capacity rises from 0.
+        likelihood: "bernoulli", "gaussian" or "laplace".
+        scale: of the Gaussian or Laplace likelihood.
+
+    Returns:
+        A :class:`Loss` with the terms ``reconstruction``, ``kl`` and ``capacity_gap``, which is abs(KL - C).
+
+    Raises:
+        ValueError: for a negative ``c_max`` or ``gamma``, or a ``threshold`` below 1.
+    """
+    _check(c_max, gamma, threshold)
+    recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
+    kl = output.kl.mean()
+    gap = (kl - c_max * (min(step, threshold) / threshold)).abs()
+    return Loss(recon + gamma * gap, {"reconstruction": recon, "kl": kl, "capacity_gap": gap})
+
+
+class AnnealedVAE(Objective):
+    """:func:`annealed_vae` as a module.
+
+    Args:
+        c_max: capacity at the end, in nats.
+        gamma: weight of the distance between KL and capacity.
+        threshold: steps over which the capacity rises from 0.
+        likelihood: p(x|z): bernoulli, gaussian or laplace.
+        scale: of the gaussian or laplace likelihood.
+    """
+
+    def __init__(
+        self,
+        *,
+        c_max: float = 25.0,
+        gamma: float = 1000.0,
+        threshold: int = 100_000,
+        likelihood: str = "bernoulli",
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        _check(c_max, gamma, threshold)
+        self.c_max = c_max
+        self.gamma = gamma
+        self.threshold = threshold
+        self.likelihood = likelihood
+        self.scale = scale
+
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
+        return annealed_vae(
+            output,
+            images,
+            step=step,
+            c_max=self.c_max,
+            gamma=self.gamma,
+            threshold=self.threshold,
+            likelihood=self.likelihood,
+            scale=self.scale,
+        )
+
+    def extra_repr(self) -> str:
+        return f"c_max={self.c_max}, gamma={self.gamma}, threshold={self.threshold}"

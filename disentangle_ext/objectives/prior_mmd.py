@@ -1,0 +1,36 @@
+"""The distance of the aggregate posterior from the prior, which InfoVAE and WAE-MMD minimise."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from disentangle_ext import ops
+from disentangle_ext._names import choose
+
+Convention = Literal["infovae", "wae", "wae_rbf"]
+
+
+def check_convention(owner: str, convention: str) -> None:
+    choose(f"{owner}: convention", convention, get_args(Convention))
+
+
+def prior_mmd(
+    z: Tensor, *, convention: Convention, generator: torch.Generator | None = None, key: Tensor | None = None
+) -> Tensor:
+    """MMD^2(q(z), N(0, I)) between B codes and B draws of the prior.
+
+    Args:
+        z: codes [B, D].
+        convention: kernel, bandwidth and estimator as :func:`ops.mmd` has them.
+        generator: where the draws come from; default: torch's.
+        key: instead of a generator, int64 [2].
+
+    Returns:
+        A scalar with a gradient to ``z``.
+    """
+    zeros = torch.zeros_like(z)
+    prior, _ = ops.rsample_kl(zeros, zeros, generator=generator, key=key)
+    return ops.mmd(z, prior, convention=convention)
