@@ -32,6 +32,12 @@ _QUICK_MODEL: dict[str, dict[str, Any]] = {
     "annealed_vae": {"c_max": 15.0, "gamma": 100.0, "threshold": 2000},
     "beta_tcvae": {"beta": 15.0},
     "beta_vae": {"beta": 15.0},
+    "factor_vae": {
+        "gamma": 10.0,
+        "discriminator_layers": 3,
+        "discriminator_width": 256,
+        "discriminator_lr": 1e-3,
+    },
     "wae_mmd": {"lambda_mmd": 100.0},
 }
 _QUICK_DATA: dict[str, dict[str, Any]] = {"dsprites_like": {"data_variant": "quick"}}

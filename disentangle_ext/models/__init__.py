@@ -1,4 +1,4 @@
-"""Encoders and decoders, and the variational autoencoder that joins them.
+"""Encoders and decoders, the variational autoencoder that joins them, and the discriminator of FactorVAE.
 
 A network is a function ``(image_shape, latent_dim, *, options) -> (encoder, decoder)``: the encoder maps images
 [B, C, H, W] to [B, 2 * latent_dim], means before log-variances, and the decoder maps codes [B, latent_dim] to
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from torch import nn
 
 from disentangle_ext.models.conv import ConvDecoder, ConvEncoder, conv
+from disentangle_ext.models.discriminator import Discriminator
 from disentangle_ext.models.mlp import MLPDecoder, MLPEncoder, mlp
 from disentangle_ext.models.vae import VAE, VAEOutput
 
@@ -20,6 +21,7 @@ __all__ = [
     "VAE",
     "ConvDecoder",
     "ConvEncoder",
+    "Discriminator",
     "MLPDecoder",
     "MLPEncoder",
     "VAEOutput",

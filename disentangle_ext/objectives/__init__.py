@@ -8,10 +8,11 @@ arguments become flags there.
 from __future__ import annotations
 
 from disentangle_ext.objectives.annealed_vae import AnnealedVAE, annealed_vae
-from disentangle_ext.objectives.base import Loss, Objective
+from disentangle_ext.objectives.base import AdversarialObjective, Loss, Objective
 from disentangle_ext.objectives.beta_tcvae import BetaTCVAE, beta_tcvae
 from disentangle_ext.objectives.beta_vae import BetaVAE, beta_vae
 from disentangle_ext.objectives.dip_vae import DIPVAEI, DIPVAEII, dip_penalty, dip_vae
+from disentangle_ext.objectives.factor_vae import FactorVAE, discriminator_loss, factor_vae
 from disentangle_ext.objectives.info_vae import InfoVAE, info_vae
 from disentangle_ext.objectives.likelihood import LIKELIHOODS, bernoulli, gaussian, laplace, negative_log_likelihood
 from disentangle_ext.objectives.vae import PlainAE, PlainVAE, ae, vae
@@ -23,9 +24,11 @@ __all__ = [
     "LIKELIHOODS",
     "OBJECTIVES",
     "WAEMMD",
+    "AdversarialObjective",
     "AnnealedVAE",
     "BetaTCVAE",
     "BetaVAE",
+    "FactorVAE",
     "InfoVAE",
     "Loss",
     "Objective",
@@ -38,6 +41,8 @@ __all__ = [
     "beta_vae",
     "dip_penalty",
     "dip_vae",
+    "discriminator_loss",
+    "factor_vae",
     "gaussian",
     "info_vae",
     "laplace",
@@ -53,6 +58,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "beta_vae": BetaVAE,
     "dip_vae_i": DIPVAEI,
     "dip_vae_ii": DIPVAEII,
+    "factor_vae": FactorVAE,
     "info_vae": InfoVAE,
     "vae": PlainVAE,
     "wae_mmd": WAEMMD,

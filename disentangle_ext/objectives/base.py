@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -34,3 +35,41 @@ class Objective(nn.Module):
     def measure(self, output: VAEOutput) -> dict[str, Tensor]:
         """Quantities worth logging that are not terms of the loss, scalars in nats; called without gradients."""
         return {}
+
+
+class AdversarialObjective(Objective):
+    """An objective with parameters of its own, which Adam trains against the model.
+
+    After each update of the model on ``forward``, whose gradient does not reach :meth:`parameters`, these are updated
+    on :meth:`adversary`, whose gradient does not reach the model.
+
+    Args:
+        lr: learning rate of the objective's own parameters.
+        betas: of Adam.
+        second_batch: whether :meth:`adversary` gets the codes of a second, independent batch as ``others``, encoded
+            after the update of the model, or those of the same batch again.
+
+    Raises:
+        ValueError: for a learning rate that is not positive, or betas outside [0, 1).
+    """
+
+    def __init__(self, *, lr: float, betas: tuple[float, float], second_batch: bool = False) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if not 0 < lr < math.inf:
+            raise ValueError(f"{name}: the discriminator's lr must be greater than 0 and finite, got {lr}")
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"{name}: the discriminator's betas must be in [0, 1), got {tuple(betas)}")
+        self.lr = lr
+        self.betas = betas
+        self.second_batch = second_batch
+
+    def adversary(self, codes: Tensor, others: Tensor, *, key: Tensor | None = None) -> Tensor:
+        """The scalar that the objective's own parameters minimise, in nats.
+
+        Args:
+            codes: of the batch that the model was updated on [B, D].
+            others: the same, or of a second batch.
+            key: int64 [2], decides what is drawn; without one it is drawn from torch's generator.
+        """
+        raise NotImplementedError

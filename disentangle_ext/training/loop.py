@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from disentangle_ext import ops
 from disentangle_ext.data import GroundTruthData
 from disentangle_ext.models import VAE, VAEOutput
-from disentangle_ext.objectives import Loss, Objective
+from disentangle_ext.objectives import AdversarialObjective, Loss, Objective
 from disentangle_ext.training.checkpoint import Checkpoint, load_optimizer_state, optimizer_state
 from disentangle_ext.training.randomness import BatchOrder, Stream, noise_key
 
@@ -92,6 +93,22 @@ class Meter:
         self.count = state["count"]
 
 
+class Descent(NamedTuple):
+    """How a set of parameters is trained."""
+
+    optimizer: torch.optim.Optimizer
+    """Over the parameters."""
+    learning_rate: Callable[[int], float]
+    """That of each step."""
+
+    def update(self, loss: Tensor, step: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+
+
 class Trainer:
     """One model in training: everything that an update reads and writes.
 
@@ -106,9 +123,13 @@ class Trainer:
         learning_rate: that of each step.
         batch_size: images in a batch.
         seed: of data order and noise.
+        adversary: how the objective's own parameters are trained: for an :class:`objectives.AdversarialObjective`.
         autocast: dtype of the networks, or None to leave them as they are.
         memory_format: of the images.
         compile: run networks and loss through torch.compile.
+
+    Raises:
+        ValueError: for an adversarial objective without ``adversary``, or ``adversary`` with another objective.
     """
 
     def __init__(
@@ -121,10 +142,14 @@ class Trainer:
         learning_rate: Callable[[int], float],
         batch_size: int,
         seed: int,
+        adversary: Descent | None = None,
         autocast: torch.dtype | None = None,
         memory_format: torch.memory_format = torch.channels_last,
         compile: bool = False,
     ) -> None:
+        if isinstance(objective, AdversarialObjective) != (adversary is not None):
+            name = type(objective).__name__
+            raise ValueError(f"Trainer: adversary is for adversarial objectives, which need it, got {name}")
         self.model = model
         self.objective = objective
         self.data = data
@@ -139,24 +164,50 @@ class Trainer:
         self.step = 0
         """Updates done."""
         self._forward = torch.compile(self._evaluate) if compile else self._evaluate
+        self.adversary = adversary
+        self._second_order = BatchOrder(len(data), batch_size, seed, second=True)
+        self._opposite = torch.compile(self._evaluate_adversary) if compile else self._evaluate_adversary
 
     def _evaluate(self, images: Tensor, key: Tensor, own_key: Tensor, step: int) -> tuple[VAEOutput, Loss]:
-        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+        with self._casting():
             output: VAEOutput = self.model(images, sample=not self.objective.deterministic, key=key)
             return output, self.objective(output, images, step=step, key=own_key)
+
+    def _evaluate_adversary(
+        self, codes: Tensor, images: Tensor | None, key: Tensor | None, own_key: Tensor
+    ) -> Tensor:
+        assert isinstance(self.objective, AdversarialObjective)
+        with self._casting():
+            others = codes
+            if images is not None:
+                with torch.no_grad():
+                    others, _ = ops.rsample_kl(*self.model.encode(images), key=key)
+            return self.objective.adversary(codes, others, key=own_key)
+
+    def _casting(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
+
+    def _images(self, order: BatchOrder) -> Tensor:
+        return self.data.batch(order.index(self.step)).contiguous(memory_format=self.memory_format)
+
+    def _second_batch(self) -> tuple[Tensor | None, Tensor | None]:
+        """The images that an adversary gets beside those of the model, and the key of their posteriors' noise."""
+        if isinstance(self.objective, AdversarialObjective) and self.objective.second_batch:
+            return self._images(self._second_order), self._key(Stream.SECOND_POSTERIOR)
+        return None, None
 
     def _key(self, stream: Stream) -> Tensor:
         return noise_key(self.seed, self.step, stream=stream, device=self.device)
 
     def update(self) -> VAEOutput:
-        """One step of the optimiser; what the model made of the batch is returned for measurements."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(self.step)
-        images = self.data.batch(self.order.index(self.step)).contiguous(memory_format=self.memory_format)
+        """One step of the optimiser, and of the adversary's; what the model made of the batch is for measurements."""
+        images = self._images(self.order)
         output, loss = self._forward(images, self._key(Stream.POSTERIOR), self._key(Stream.OBJECTIVE), self.step)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
-        self.optimizer.step()
+        Descent(self.optimizer, self.learning_rate).update(loss.total, self.step)
+        if self.adversary is not None:
+            opposite = self._opposite(output.z.detach(), *self._second_batch(), self._key(Stream.ADVERSARY))
+            self.adversary.update(opposite, self.step)
+            loss = Loss(loss.total, {**loss.terms, "adversary": opposite})
         self.meter.add(self.step, loss)
         self.step += 1
         return output
@@ -188,7 +239,11 @@ class Trainer:
             **{f"optimizer.{name}": tensor for name, tensor in moments.items()},
             "meter": total,
         }
-        return Checkpoint(self.step, tensors, {"optimizer": optimizer, "meter": meter})
+        state = {"optimizer": optimizer, "meter": meter}
+        if self.adversary is not None:
+            moments, state["adversary"] = optimizer_state(self.adversary.optimizer)
+            tensors.update({f"adversary.{name}": tensor for name, tensor in moments.items()})
+        return Checkpoint(self.step, tensors, state)
 
     def check_weights(self) -> None:
         """Raise if the last update left a weight that is not finite: its loss was measured before it.
@@ -196,7 +251,7 @@ class Trainer:
         Raises:
             NonFiniteLossError: with the name of the weight.
         """
-        for name, weight in self.model.state_dict().items():
+        for name, weight in (*self.model.state_dict().items(), *self.objective.state_dict().items()):
             if not bool(weight.isfinite().all()):
                 raise NonFiniteLossError(self.step - 1, name, math.nan)
 
@@ -205,6 +260,9 @@ class Trainer:
         self.model.load_state_dict(_part(checkpoint.tensors, "model"))
         self.objective.load_state_dict(_part(checkpoint.tensors, "objective"))
         load_optimizer_state(self.optimizer, _part(checkpoint.tensors, "optimizer"), checkpoint.state["optimizer"])
+        if self.adversary is not None:
+            moments, state = _part(checkpoint.tensors, "adversary"), checkpoint.state["adversary"]
+            load_optimizer_state(self.adversary.optimizer, moments, state)
         self.meter.load(checkpoint.tensors["meter"], checkpoint.state["meter"], self.device)
         self.step = checkpoint.step
 

@@ -22,12 +22,14 @@ class Stream(IntEnum):
 
     POSTERIOR = 0
     OBJECTIVE = 1
+    SECOND_POSTERIOR = 2
+    ADVERSARY = 3
 
 
 _MASK = (1 << 64) - 1
 
 
-_INITIALISATION, _ORDER = range(2)
+_INITIALISATION, _ORDER, _SECOND_ORDER = range(3)
 
 
 def mix(seed: int, *parts: int) -> int:
@@ -66,17 +68,19 @@ class BatchOrder:
         size: number of images N.
         batch_size: images in a batch.
         seed: of the permutations.
+        second: whether the permutations are others than those of the first order with this seed, and independent.
 
     Raises:
         ValueError: if the batch is empty or larger than the data set.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+    def __init__(self, size: int, batch_size: int, seed: int, *, second: bool = False) -> None:
         if not 1 <= batch_size <= size:
             raise ValueError(f"BatchOrder: batch_size must be from 1 to the {size} images there are, got {batch_size}")
         self.size = size
         self.batch_size = batch_size
         self.seed = seed
+        self._stream = _SECOND_ORDER if second else _ORDER
         self.steps_per_epoch = size // batch_size
         self._epoch = -1
         self._permutation = torch.empty(0, dtype=torch.int64)
@@ -85,7 +89,7 @@ class BatchOrder:
         """The rows of the batch of ``step``, int64 [batch_size]."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(mix(self.seed, _ORDER, epoch))
+            generator = torch.Generator().manual_seed(mix(self.seed, self._stream, epoch))
             self._permutation = torch.randperm(self.size, generator=generator)
             self._epoch = epoch
         return self._permutation[place * self.batch_size : (place + 1) * self.batch_size]

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from disentangle_ext._extras import require
 from disentangle_ext.data import GroundTruthData, load_data
-from disentangle_ext.models import VAE, build_vae
-from disentangle_ext.objectives import OBJECTIVES, Objective
+from disentangle_ext.models import build_vae
+from disentangle_ext.objectives import OBJECTIVES, AdversarialObjective, Objective
 from disentangle_ext.training.checkpoint import Checkpoint, last_checkpoint, save_checkpoint, save_tensors
 from disentangle_ext.training.config import TrainConfig, read_yaml, to_yaml
 from disentangle_ext.training.fast import choose_fastest, missing_compiler
 from disentangle_ext.training.finish import Scores, finish
 from disentangle_ext.training.interrupt import Interrupt
-from disentangle_ext.training.loop import Trainer
+from disentangle_ext.training.loop import Descent, Trainer
 from disentangle_ext.training.options import options_of
 from disentangle_ext.training.progress import Progress, show_progress
 from disentangle_ext.training.randomness import seeded_initialisation
@@ -132,13 +133,19 @@ def build_trainer(config: TrainConfig, data: GroundTruthData) -> Trainer:
             likelihood=config.likelihood,
             **config.network_options,
         )
+        objective = build_objective(config, len(data))  # which may draw weights too, after those of the model
     model = model.to(memory_format=memory_format)  # type: ignore[call-overload]
+    adversary = None
+    if isinstance(objective, AdversarialObjective):
+        optimizer = _adam(objective, objective.lr, objective.betas)
+        adversary = Descent(optimizer, _schedule(config, objective.lr))
     return Trainer(
         model,
-        build_objective(config, len(data)),
+        objective,
         data,
-        optimizer=_adam(model, config.lr),
-        learning_rate=Schedule(config.lr, config.lr_schedule, config.lr_warmup, config.max_steps),
+        optimizer=_adam(model, config.lr, (0.9, 0.999)),
+        learning_rate=_schedule(config, config.lr),
+        adversary=adversary,
         batch_size=config.batch_size,
         seed=config.seed,
         autocast=torch.bfloat16 if config.precision == "bf16" else None,
@@ -150,13 +157,17 @@ def build_trainer(config: TrainConfig, data: GroundTruthData) -> Trainer:
 def build_objective(config: TrainConfig, dataset_size: int) -> Objective:
     """The objective, given what it asks for of the run beside its own options."""
     make = OBJECTIVES[config.model]
-    of_the_run = {"dataset_size": dataset_size, "likelihood": config.likelihood}
+    of_the_run = {"dataset_size": dataset_size, "latent_dim": config.latent_dim, "likelihood": config.likelihood}
     wanted = {option.name for option in options_of(make)}
     return make(**{name: value for name, value in of_the_run.items() if name in wanted}, **config.objective_options)
 
 
-def _adam(model: VAE, lr: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(model.parameters(), lr=lr, betas=(0.9, 0.999), eps=1e-8, fused=True)
+def _adam(module: nn.Module, lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
+    return torch.optim.Adam(module.parameters(), lr=lr, betas=betas, eps=1e-8, fused=True)
+
+
+def _schedule(config: TrainConfig, lr: float) -> Schedule:
+    return Schedule(lr, config.lr_schedule, config.lr_warmup, config.max_steps)
 
 
 def _restore(trainer: Trainer, folder: RunFolder, checkpoint: Checkpoint | None) -> float:

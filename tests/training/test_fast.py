@@ -220,8 +220,9 @@ def train_compiled(**settings: Any) -> None:
         again = resumed.update()
     assert whole.read(output)["loss"] == pytest.approx(eager.read(plain)["loss"], rel=1e-5)
     assert torch.equal(again.reconstruction, output.reconstruction)
-    for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
-        assert torch.equal(a, b)
+    for module in ("model", "objective"):
+        for a, b in zip(getattr(whole, module).parameters(), getattr(resumed, module).parameters(), strict=True):
+            assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +230,8 @@ def train_compiled(**settings: Any) -> None:
     [
         {},
         {"model": "annealed_vae", "threshold": 4},
+        {"model": "factor_vae", "discriminator_layers": 2, "discriminator_width": 16},
+        {"model": "factor_vae", "discriminator_layers": 2, "discriminator_width": 16, "second_batch": True},
         {"model": "info_vae"},
         {"model": "wae_mmd"},
         {"model": "dip_vae_ii"},

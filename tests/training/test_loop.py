@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,19 @@ from torch import Tensor
 
 from disentangle_ext.data import ArrayData
 from disentangle_ext.models import VAEOutput, build_vae
-from disentangle_ext.objectives import BetaTCVAE, InfoVAE, Loss, Objective, PlainAE
+from disentangle_ext.objectives import (
+    AdversarialObjective,
+    BetaTCVAE,
+    FactorVAE,
+    InfoVAE,
+    Loss,
+    Objective,
+    PlainAE,
+    discriminator_loss,
+)
 from disentangle_ext.training.checkpoint import last_checkpoint, save_checkpoint
-from disentangle_ext.training.loop import Meter, NonFiniteLossError, Trainer
+from disentangle_ext.training.loop import Descent, Meter, NonFiniteLossError, Trainer
+from disentangle_ext.training.randomness import BatchOrder, noise_key
 from disentangle_ext.training.schedule import Schedule
 
 STEPS = 11
@@ -25,10 +37,16 @@ def make(
     pixels = torch.randint(256, (40, 1, 32, 32), dtype=torch.uint8)
     model = build_vae("conv", (1, 32, 32), 3, base_channels=4)
     model = model.to(memory_format=torch.channels_last)
+    objective = objective or BetaTCVAE(dataset_size=40)
+    adversary = None
+    if isinstance(objective, AdversarialObjective):
+        own = torch.optim.Adam(objective.parameters(), betas=objective.betas, fused=True)
+        adversary = Descent(own, Schedule(objective.lr, "cosine", 3, STEPS))
     return Trainer(
         model,
-        objective or BetaTCVAE(dataset_size=40),
+        objective,
         ArrayData(pixels),
+        adversary=adversary,
         optimizer=torch.optim.Adam(model.parameters(), fused=True),
         learning_rate=Schedule(lr, "cosine", 3, STEPS),
         batch_size=8,
@@ -67,25 +85,42 @@ def test_training_reduces_the_loss() -> None:
     assert trainer.read(output)["loss"] < first
 
 
+def factor_vae(second_batch: bool = False) -> FactorVAE:
+    torch.manual_seed(1)
+    return FactorVAE(latent_dim=3, second_batch=second_batch, discriminator_layers=2, discriminator_width=16)
+
+
+OBJECTIVES: dict[str, Callable[[], Objective]] = {
+    "beta_tcvae": lambda: BetaTCVAE(dataset_size=40),
+    "info_vae": InfoVAE,
+    "factor_vae": factor_vae,
+    "factor_vae of two batches": lambda: factor_vae(True),
+}
+
+
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16])
 @pytest.mark.parametrize("cut", [0, 1, 4, 6, STEPS - 1])
-def test_resume_is_bit_exact(tmp_path: Path, cut: int, autocast: torch.dtype | None) -> None:
-    whole = make(autocast=autocast)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_resume_is_bit_exact(tmp_path: Path, objective: str, cut: int, autocast: torch.dtype | None) -> None:
+    def make_one() -> Trainer:
+        return make(autocast=autocast, objective=OBJECTIVES[objective]())
+
+    whole = make_one()
     for _ in range(STEPS):
         output = whole.update()
     want = whole.checkpoint()
     want_row = whole.read(output)
 
-    stopped = make(autocast=autocast)
+    stopped = make_one()
     for _ in range(cut):
         stopped.update()
     save_checkpoint(tmp_path, stopped.checkpoint())
     found = last_checkpoint(tmp_path)
     assert found is not None
 
-    resumed = make(autocast=autocast)
+    resumed = make_one()
     with torch.no_grad():
-        for parameter in resumed.model.parameters():
+        for parameter in (*resumed.model.parameters(), *resumed.objective.parameters()):
             parameter.add_(1)
     resumed.load(found)
     assert resumed.step == cut
@@ -97,9 +132,9 @@ def test_resume_is_bit_exact(tmp_path: Path, cut: int, autocast: torch.dtype | N
     assert resumed.read(output) == want_row
 
 
-@pytest.mark.parametrize("objective", [BetaTCVAE(dataset_size=40), InfoVAE()], ids=["beta_tcvae", "info_vae"])
-def test_global_random_state_has_no_influence(objective: Objective) -> None:
-    one, two = make(objective=objective), make(objective=objective)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_global_random_state_has_no_influence(objective: str) -> None:
+    one, two = (make(objective=OBJECTIVES[objective]()) for _ in range(2))
     for trainer, seed in ((one, 1), (two, 2)):
         torch.manual_seed(seed)
         for _ in range(3):
@@ -113,6 +148,48 @@ def test_seed_decides_order_and_noise() -> None:
     assert not torch.equal(one.order.index(0), two.order.index(0))
     a, b = one.update(), two.update()
     assert not torch.equal(a.z - a.mu, b.z - b.mu)
+
+
+@pytest.mark.parametrize("second_batch", [False, True])
+def test_an_adversary_descends_after_the_model(second_batch: bool) -> None:
+    """One update by hand: the model on its loss, then the discriminator on codes of before and, of after, others."""
+    trainer, peer = (make(objective=factor_vae(second_batch)) for _ in range(2))
+    for step in range(2):
+        trainer.update()
+        images = peer.data.batch(peer.order.index(step))
+        output = peer.model(images, key=noise_key(0, step))
+        peer.objective(output, images).total.backward()
+        rate = (step + 1) / 3 * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / STEPS)))
+        peer.optimizer.param_groups[0]["lr"] = 1e-3 * rate
+        peer.optimizer.step()
+        others = output.z
+        if second_batch:
+            rows = BatchOrder(40, 8, 0, second=True).index(step)
+            assert rows.tolist() != peer.order.index(step).tolist()
+            others = peer.model(peer.data.batch(rows), key=noise_key(0, step, stream=2)).z
+        peer.adversary.optimizer.zero_grad()
+        loss = discriminator_loss(
+            output.z, others, discriminator=peer.objective.discriminator, key=noise_key(0, step, stream=3)
+        )
+        loss.backward()
+        peer.adversary.optimizer.param_groups[0]["lr"] = 1e-4 * rate
+        peer.adversary.optimizer.step()
+        peer.optimizer.zero_grad()
+        assert trainer.meter.state()[0][-1] >= float(loss.detach())
+        for module in ("model", "objective"):
+            ours, theirs = (dict(getattr(each, module).named_parameters()) for each in (trainer, peer))
+            for name in ours:
+                torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-6, msg=f"{name}, step {step}")
+
+
+def test_an_adversary_is_neither_forgotten_nor_idle() -> None:
+    trainer = make()
+    options = {"learning_rate": trainer.learning_rate, "batch_size": 8, "seed": 0}
+    for objective, adversary in ((factor_vae(), None), (InfoVAE(), Descent(trainer.optimizer, trainer.learning_rate))):
+        with pytest.raises(ValueError, match="Trainer: adversary is for adversarial objectives"):
+            Trainer(
+                trainer.model, objective, trainer.data, optimizer=trainer.optimizer, adversary=adversary, **options
+            )
 
 
 def test_a_deterministic_objective_gets_no_noise() -> None:

@@ -147,6 +147,8 @@ def test_the_same_call_gives_the_same_model(tmp_path: Path, run: Path) -> None:
         ["--model", "ae"],
         ["--model", "vae"],
         ["--model", "annealed_vae"],
+        ["--model", "factor_vae", "--second-batch", "--discriminator-width", "32"],
+        ["--model", "factor_vae", "--discriminator-betas", ".5", ".99", "--precision", "bf16"],
         ["--model", "info_vae", "--alpha", "0", "--convention", "wae"],
         ["--model", "wae_mmd", "--encoding", "gaussian"],
         ["--model", "dip_vae_i"],
