@@ -23,6 +23,7 @@ def choose(kind: str, name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     asker, _, noun = kind.rpartition(": ")
     prefix = f"{asker}: " if asker else ""
-    near = difflib.get_close_matches(str(name), names, n=1)
-    hint = f": did you mean {near[0]!r}? known: " if near else ": known: "
+    lower = {each.lower(): each for each in names}
+    near = difflib.get_close_matches(str(name).lower(), lower, n=1)
+    hint = f": did you mean {lower[near[0]]!r}? known: " if near else ": known: "
     raise ValueError(f"{prefix}unknown {noun} {name!r}{hint}{', '.join(names)}")

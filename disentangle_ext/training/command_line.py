@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from disentangle_ext._extras import require
+from disentangle_ext._names import choose
 from disentangle_ext.data import DATASETS
 from disentangle_ext.models import NETWORKS
 from disentangle_ext.objectives import OBJECTIVES
-from disentangle_ext.presets import quick
+from disentangle_ext.presets import PRESETS, quick
 from disentangle_ext.training.config import Settings, TrainConfig, part_options, read_yaml, resolve
 from disentangle_ext.training.fast import CHOICES
-from disentangle_ext.training.options import Option, coerce
+from disentangle_ext.training.options import Option, coerce, options_of
 from disentangle_ext.training.run_folder import CONFIG
 
 PROGRAM = "python -m disentangle_ext.train"
@@ -33,6 +34,8 @@ class Flags:
     """run folder to write; required"""
     config: Path | None = None
     """YAML file of settings, named as the flags; flags override it"""
+    preset: str | None = None
+    """a published recipe, model included: paper/MODEL, or locatello/MODEL for the study's; other flags override it"""
     quick: bool = False
     """a recipe for a demonstration in about a minute; other flags override it"""
     fast: bool = False
@@ -59,8 +62,8 @@ class Request:
 def parse(argv: Sequence[str]) -> Request:
     """Read the command line.
 
-    Later wins: defaults, --quick, --config, flags. With --resume the run's own config.yaml stands below all of them,
-    and what differs from it is an error, because a run that changes on the way is no run that can be repeated.
+    Later wins: defaults, --quick or --preset, --config, flags. With --resume the run's own config.yaml stands below
+    all of them, and what differs from it is an error, because a run that changes on the way cannot be repeated.
 
     Raises:
         ValueError: for settings that are unknown, missing, out of range or in conflict.
@@ -69,15 +72,13 @@ def parse(argv: Sequence[str]) -> Request:
     early = _peek(argv)
     file = read_yaml(early.config) if early.config else {}
     switches = {name: coerce(file.pop(name, False), bool, f"train: {name}") for name in ("quick", "fast")}
-    defaults = Flags(output_dir=_path(file.pop("output_dir", None)), **switches)
+    named = coerce(file.pop("preset", None), str | None, "train: preset")
+    defaults = Flags(output_dir=_path(file.pop("output_dir", None)), preset=named, **switches)
     stored = {} if early.help or not early.resume else _stored(early.output_dir or defaults.output_dir)
     chosen = {name: value for name in ("model", "data", "network") if (value := getattr(early, name))}
     below = {**(_SHOWN if early.help else {}), **stored}
     above = {**file, **chosen}
-    preset: dict[str, Any] = {}
-    if early.quick or defaults.quick:
-        names = {"network": "conv", **below, **above}
-        preset = quick(names.get("model"), names.get("data"), names["network"])
+    preset = _recipe(early.quick or defaults.quick, early.preset or named, below, above)
     stated = {**below, **preset, **above}
     base = resolve(stated, source=f"train: {early.config}" if early.config else "train")
     flags, values = _parse_flags(argv, defaults, base)
@@ -97,6 +98,7 @@ def _peek(argv: Sequence[str]) -> argparse.Namespace:
     for name in ("model", "data", "network"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--config", type=Path)
+    parser.add_argument("--preset")
     parser.add_argument("--output-dir", "--output_dir", type=Path)
     for name in CHOICES:
         parser.add_argument(f"--{name.replace('_', '-')}", *([f"--{name}"] if "_" in name else []))
@@ -104,6 +106,24 @@ def _peek(argv: Sequence[str]) -> argparse.Namespace:
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--help", "-h", action="store_true")
     return parser.parse_known_args(argv)[0]
+
+
+def _recipe(is_quick: bool, name: str | None, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """The settings of --quick or --preset, between those of the run to go on with and those that are stated."""
+    if is_quick and name is not None:
+        raise ValueError("train: --quick and --preset are both recipes: give one of them")
+    if is_quick:
+        names = {"network": "conv", **below, **above}
+        return quick(names.get("model"), names.get("data"), names["network"])
+    if name is None:
+        return {}
+    preset = PRESETS[choose("train: preset", name, PRESETS)]
+    if above.get("model", preset["model"]) != preset["model"]:
+        raise ValueError(f"train: --preset {name} is for model {preset['model']}, got model {above['model']}")
+    network = preset.get("network", "conv")
+    another = above.get("network", network) != network
+    foreign = {option.name for option in options_of(NETWORKS[network])} if another else set()
+    return {key: value for key, value in preset.items() if key not in foreign}
 
 
 def _free(early: argparse.Namespace, file: dict[str, Any]) -> tuple[str, ...]:
@@ -166,6 +186,7 @@ def _description(base: TrainConfig) -> str:
             "Train a model, picture it and score it.",
             f"models: {', '.join(sorted(OBJECTIVES))}",
             f"data sets: {', '.join(sorted(DATASETS))}",
+            f"presets: {', '.join(sorted(PRESETS))}",
             f"networks: {', '.join(sorted(NETWORKS))}",
             f"The options below are those of --model {base.model} --data {base.data} --network {base.network}; "
             "another choice may have others.",

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from disentangle_ext.objectives import OBJECTIVES
+from disentangle_ext.presets import PRESETS, SWEEPS
 from disentangle_ext.training.command_line import parse
 from disentangle_ext.training.config import resolve, to_yaml
+from disentangle_ext.training.session import build_objective
 
 BASE = ["--model", "beta_tcvae", "--data", "dsprites_like", "--output-dir", "out"]
 
@@ -171,3 +174,71 @@ def test_quick_may_be_asked_for_twice(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("quick: true\n")
     config = [*BASE, "--config", str(tmp_path / "a.yaml")]
     assert parse([*config, "--quick"]) == parse(config) == parse([*BASE, "--quick"])
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_is_a_run(name: str) -> None:
+    config = parse(["--preset", name, "--data", "dsprites_like", "--output-dir", "x"]).config
+    assert config.model == name.split("/")[1]
+    flat = config.flat()
+    assert {key: flat[key] for key in PRESETS[name]} == PRESETS[name]
+    assert build_objective(config, 737_280).forward
+
+
+def test_presets_cover_every_objective_and_the_study() -> None:
+    assert {name.removeprefix("paper/") for name in PRESETS if name.startswith("paper/")} == set(OBJECTIVES)
+    study = {name.removeprefix("locatello/") for name in PRESETS if name.startswith("locatello/")}
+    assert study == set(SWEEPS) == {"annealed_vae", "beta_tcvae", "beta_vae", "dip_vae_i", "dip_vae_ii", "factor_vae"}
+
+
+@pytest.mark.parametrize("model", sorted(SWEEPS))
+def test_the_study(model: str) -> None:
+    """Published as one recipe for all: conv, 10 latents, batches of 64, Adam at 1e-4, 300,000 steps."""
+    config = parse(["--preset", f"locatello/{model}", "--data", "dsprites_like", "--output-dir", "x"]).config
+    assert (config.network, config.network_options["kernels"]) == ("conv", "study")
+    assert (config.latent_dim, config.likelihood, config.batch_size, config.lr) == (10, "bernoulli", 64, 1e-4)
+    assert config.max_steps == (150_000 if model == "factor_vae" else 300_000)
+    name, values = SWEEPS[model]
+    assert len(values) == 6
+    assert config.objective_options[name] in values
+
+
+def test_flags_and_files_override_a_preset(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("preset: locatello/factor_vae\ngamma: 7\nlatent_dim: 4\n")
+    arguments = ["--data", "dsprites_like", "--output-dir", "x", "--config", str(file)]
+    config = parse([*arguments, "--latent-dim", "5", "--max-steps", "300000"]).config
+    assert (config.model, config.objective_options["gamma"], config.latent_dim) == ("factor_vae", 7.0, 5)
+    assert (config.max_steps, parse(arguments).config.max_steps) == (300_000, 150_000)
+    assert parse([*arguments, "--network", "mlp", "--width", "7"]).config.network_options == {"width": 7}
+    assert parse([*arguments, "--preset", "paper/factor_vae"]).config.objective_options["second_batch"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "paper/betavae"], "train: unknown preset 'paper/betavae': did you mean 'paper/beta_vae'"),
+        (["--preset", "locatello/info_vae"], "train: unknown preset 'locatello/info_vae': did you mean"),
+        (["--preset", "paper/vae", "--model", "ae"], "train: --preset paper/vae is for model vae, got model ae"),
+        (["--preset", "paper/vae", "--quick"], "train: --quick and --preset are both recipes: give one of them"),
+    ],
+)
+def test_mistakes_with_presets(arguments: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse(["--data", "dsprites_like", "--output-dir", "x", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("annealed", "annealed_vae"),
+        ("FactorVAE", "factor_vae"),
+        ("factorvae", "factor_vae"),
+        ("beta-TCVAE", "beta_tcvae"),
+        ("InfoVAE", "info_vae"),
+        ("dip_vae", "dip_vae_i"),
+    ],
+)
+def test_the_nearest_model(name: str, nearest: str) -> None:
+    with pytest.raises(ValueError, match=f"unknown model '{name}': did you mean '{nearest}'"):
+        parse(["--model", name, *BASE[2:]])
