@@ -4,7 +4,7 @@
 #   make demo-seeds  the same comparison over five seeds, into a CSV
 #   make test        the tests; make test PYTEST="-k mig -x" for some of them
 #   make lint        ruff and mypy
-#   make bench       the benchmarks
+#   make bench       the ops against other ways to compute the same, on the CPU, within a quarter of an hour
 #   make cuda        build with CUDA kernels in .venv-cuda and say what came out: needs nvcc, no GPU
 #   make resources   registers, shared memory and spills of the CUDA kernels: needs nvcc, neither a GPU nor torch
 #   make device      build, test, sanitize and measure on the GPU of this machine, with PYTHON, whose torch has CUDA
@@ -46,7 +46,7 @@ lint: $(VENV)/step-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 
-bench: $(VENV)/step-dev
+bench: $(VENV)/step-bench
 	$(RUN) -m bench
 
 # Not editable: that would put its compiled module in the place of that of .venv.
@@ -96,5 +96,8 @@ $(VENV)/step-extras: $(VENV)/step-build
 
 $(VENV)/step-dev: $(VENV)/step-build
 	$(call timed,$(PIP) install 'disentangle_ext[dev]')
+
+$(VENV)/step-bench: $(VENV)/step-build
+	$(call timed,$(PIP) install 'disentangle_ext[bench]')
 
 FORCE:

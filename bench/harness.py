@@ -1,97 +1,250 @@
-"""Timing that can be trusted on a shared machine: values and gradients are compared first, then providers alternate."""
+"""What the benchmarks on CPUs and GPUs share: cases, the comparison before anything is timed, rows and their files."""
 
 from __future__ import annotations
 
 import csv
+import gc
+import importlib
+import math
 import os
-import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
+import torch._dynamo
+import torch._functorch.config
 from torch import Tensor
 
-import disentangle_ext
+from bench.rates import Rates, Work
 
-RESULTS = Path(__file__).parent / "results" / "ops.csv"
-COLUMNS = (
-    *("op", "size", "threads", "provider", "milliseconds", "q20", "q80", "speedup"),
-    *("machine", "simd", "torch", "disentangle_ext", "commit"),
-)
-IDENTITY = ("op", "size", "threads", "provider", "machine")
-PLAIN, OURS = "plain PyTorch", "disentangle_ext"
+RESULTS = Path(__file__).parent / "results"
+PLAIN, BEST, OURS = "plain PyTorch", "best plain PyTorch", "disentangle_ext"
+COMPILED, REDUCED = "torch.compile", "torch.compile reduce-overhead"
+KEOPS, GEOMLOSS = "KeOps", "GeomLoss"
+MODES = {COMPILED: "default", REDUCED: "reduce-overhead"}
+REQUIRES = {KEOPS: "pykeops", GEOMLOSS: "geomloss"}
+FORWARD, BACKWARD, BOTH = "forward", "backward", "forward and backward"
+TOLERANCE = {"cpu": 1e-4, "cuda": 1e-3}
+
+Tensors = tuple[Tensor, ...]
+Function = Callable[..., Tensors]
+Step = Callable[[], Tensors]
+Row = dict[str, str]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One op at one size: the same inputs for every provider."""
+    """One op at one size: what is compared, timed and weighed."""
 
     op: str
     size: str
-    inputs: tuple[Tensor, ...]
-    providers: dict[str, Callable[..., Tensor]]
-    """Each maps the inputs to a scalar; backward is timed with it where the inputs require gradients."""
-    tolerance: float | None = 1e-4
-    """Largest relative difference between providers; None for random ones."""
+    passes: str
+    make: Callable[[], Tensors]
+    """A new set of inputs."""
+    plain: Function
+    ours: Function
+    work: Work
+    tolerance: float
+    """Largest difference between providers, relative to the largest value of a tensor."""
+    comparable: Callable[[Tensors, Tensors, Tensors], Tensors] = lambda results, inputs, upstream: results
+    """From outputs and gradients, inputs and upstream gradients to what must agree between providers: where there is
+    noise, not everything does."""
+    modes: tuple[str, ...] = ("default", "reduce-overhead")
+    """Of torch.compile."""
+    others: dict[str, Function] = field(default_factory=dict)
+    """More ways to compute it, by provider."""
+    to_compile: Callable[[Callable[[Function], Function]], Function] | None = None
+    """From torch.compile to the provider of that name, where another form than ``plain`` compiles to faster code."""
+    raw: Callable[[Tensors, Tensors], Step] | None = None
+    """From inputs and upstream gradients to the raw ops alone, forward and backward, with all else made beforehand."""
 
-    def run(self, provider: str) -> tuple[Tensor, ...]:
-        """Value and gradients, as a training step would ask for them."""
-        value = self.providers[provider](*self.inputs)
-        if not self.inputs[0].requires_grad:
-            return (value,)
-        return (value.detach(), *torch.autograd.grad(value, self.inputs))
+    def __str__(self) -> str:
+        return f"{self.op} {self.size} {self.passes}"
 
 
-def check(case: Case) -> None:
-    """Raise if the providers do not compute the same thing."""
-    if case.tolerance is None:
-        return
-    first, second = (case.run(provider) for provider in (PLAIN, OURS))
-    for ours, plain in zip(second, first, strict=True):
-        error = float((ours - plain).abs().max() / plain.abs().max().clamp_min(1e-12))
+def prepare(case: Case, function: Function, inputs: Tensors, upstream: Tensors) -> Step:
+    """What is timed: outputs, gradients or both, as a tuple. Without a forward pass, that pass is done here."""
+    if case.passes == FORWARD:
+        return lambda: function(*inputs)
+    if case.passes == BACKWARD:
+        outputs = function(*inputs)
+        return lambda: torch.autograd.grad(outputs, inputs, upstream, retain_graph=True)
+
+    def step() -> Tensors:
+        outputs = function(*inputs)
+        return (*outputs, *torch.autograd.grad(outputs, inputs, upstream))
+
+    return step
+
+
+def all_inputs(case: Case, count: Callable[[Tensors], int] = lambda inputs: 1) -> tuple[list[Tensors], Tensors]:
+    """As many sets of inputs as the count says, and the gradients that arrive at the outputs."""
+    first = case.make()
+    sets = [first, *(case.make() for _ in range(count(first) - 1))]
+    with torch.no_grad():
+        upstream = tuple(torch.randn_like(output) for output in case.plain(*first))
+    if case.passes != FORWARD:
+        sets = [tuple(t.requires_grad_() for t in inputs) for inputs in sets]
+    return sets, upstream
+
+
+def compiled(function: Function, mode: str) -> Function:
+    return torch.compile(function, dynamic=False, mode=None if mode == "default" else mode)
+
+
+def providers(case: Case) -> list[str]:
+    """Every one of the case, but for those that are not installed."""
+    others = [name for name in case.others if installed(name)]
+    return [PLAIN, *others, *(name for name, mode in MODES.items() if mode in case.modes), OURS]
+
+
+def function_of(case: Case, provider: str) -> Function:
+    if provider in MODES:
+        compiler = partial(compiled, mode=MODES[provider])
+        return case.to_compile(compiler) if case.to_compile else compiler(case.plain)
+    return {PLAIN: case.plain, OURS: case.ours, **case.others}[provider]
+
+
+def installed(provider: str) -> bool:
+    if provider not in REQUIRES:
+        return True
+    os.environ.setdefault("PYKEOPS_VERBOSE", "0")  # it reports every formula, and every process without CUDA
+    try:
+        importlib.import_module(REQUIRES[provider])
+    except ImportError:
+        return False
+    return True
+
+
+def missing_providers() -> list[str]:
+    """A line for each provider that is not installed and so has no rows."""
+    missing = [name for name in REQUIRES if not installed(name)]
+    return [f'no rows of {name}: pip install {REQUIRES[name]}, or "disentangle_ext[bench]"' for name in missing]
+
+
+def steps(case: Case, sets: list[Tensors], upstream: Tensors, runs: int) -> dict[str, list[Step]]:
+    """For every provider a step on every set of inputs, after they were found to agree in the last of so many runs;
+    compiled here, not timed.
+
+    A provider of other people's that fails is reported and left out: it is no result of ours.
+    """
+    ready: dict[str, list[Step]] = {}
+    expected: Tensors = ()
+    for name in providers(case):
+        try:
+            function = function_of(case, name)
+            made = [prepare(case, function, inputs, upstream) for inputs in sets]
+            made = [new_iteration(step) for step in made] if name == REDUCED else made
+            results = results_of(case, made[0], sets[0], upstream, runs)
+        except Exception as error:
+            if name not in (*MODES, *REQUIRES):
+                raise
+            print(f"  {name} of {case.op} {case.size} fails: {first_line(error)}")
+            continue
+        expected = expected or results
+        compare(case, name, results, expected)
+        ready[name] = made
+    return ready
+
+
+def new_iteration(step: Step) -> Step:
+    """For compiled code that keeps its results in a graph: the last ones are no longer needed."""
+
+    def run() -> Tensors:
+        torch.compiler.cudagraph_mark_step_begin()
+        return step()
+
+    return run
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def results_of(case: Case, step: Step, inputs: Tensors, upstream: Tensors, runs: int) -> Tensors:
+    for _ in range(runs):
+        results = step()
+    with torch.no_grad():
+        return tuple(t.detach().clone() for t in case.comparable(results, inputs, upstream))
+
+
+def compare(case: Case, name: str, results: Tensors, expected: Tensors) -> None:
+    for got, wanted in zip(results, expected, strict=True):
+        if got.shape != wanted.shape:
+            raise AssertionError(f"{case.op} {case.size}: {name} has {tuple(got.shape)}, {PLAIN} {tuple(wanted.shape)}")
+        error = float((got - wanted).abs().max() / wanted.abs().max().clamp_min(1e-12))
         if not error <= case.tolerance:
-            raise AssertionError(f"{case.op} {case.size}: providers differ by {error:.1e}")
+            raise AssertionError(f"{case.op} {case.size}, {case.passes}: {name} differs by {error:.1e} from {PLAIN}")
 
 
-def measure(case: Case, seconds: float) -> list[dict[str, str]]:
-    """A row for each provider."""
-    check(case)
-    times: dict[str, list[float]] = {name: [] for name in case.providers}
-    for name in times:  # warm-up
-        case.run(name)
+Sample = Callable[[list[Step], int], float]
+"""From the steps of a provider, which take turns, and a number of calls to the milliseconds of one call."""
+
+
+def enough_calls(own: list[Step], sample: Sample, least: float) -> int:
+    """So many that a sample takes so many milliseconds, and that every set of inputs has its turn."""
+    estimate = sample(own, len(own))
+    if estimate < 10 * least:  # else the first one says enough
+        estimate = sample(own, 2 * len(own))
+    return max(len(own), min(300, math.ceil(least / estimate)))
+
+
+def time_all(ready: dict[str, list[Step]], seconds: float, sample: Sample, least: float) -> dict[str, list[float]]:
+    """Samples of every provider, which alternate, for so many seconds and at least five rounds."""
+    calls = {name: enough_calls(own, sample, least) for name, own in ready.items()}
+    times: dict[str, list[float]] = {name: [] for name in ready}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times[OURS]) < 5:
-        for name, taken in times.items():
-            start = time.perf_counter()
-            case.run(name)
-            taken.append(time.perf_counter() - start)
-    medians = {name: statistics.median(taken) for name, taken in times.items()}
-    return [_row(case, name, taken, medians) for name, taken in times.items()]
+        for name, own in ready.items():
+            times[name].append(sample(own, calls[name]))
+    return times
 
 
-def _row(case: Case, provider: str, taken: list[float], medians: dict[str, float]) -> dict[str, str]:
-    low, high = (statistics.quantiles(taken, n=5)[i] for i in (0, 3))
-    info = disentangle_ext.build_info()
-    values = (
-        *(case.op, case.size, torch.get_num_threads(), provider),
-        *(f"{1e3 * t:.4g}" for t in (medians[provider], low, high)),
-        f"{medians[PLAIN] / medians[provider]:.3g}",
-        *(machine(), info["simd"], info["torch_running"], info["version"], commit()),
-    )
-    return dict(zip(COLUMNS, map(str, values), strict=True))
-
-
-def machine() -> str:
+@contextmanager
+def fresh(case: Case) -> Iterator[None]:
+    """Nothing compiled for one case counts against the next one's limit of variants, or keeps its memory."""
+    # Compiled backward may otherwise reuse what its forward pass saved, and then it runs only once.
+    once = case.passes != BACKWARD
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name}, {torch.get_num_threads()} of {torch.multiprocessing.cpu_count()} cores"
+        with torch._functorch.config.patch(donated_buffer=once):
+            yield
+    finally:
+        torch._dynamo.reset()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def summary(taken: Sequence[float]) -> Row:
+    """The median of milliseconds and what 20 and 80 % of them lie below."""
+    quantiles = statistics.quantiles(taken, n=5)
+    numbers = {"milliseconds": statistics.median(taken), "q20": quantiles[0], "q80": quantiles[3]}
+    return {name: f"{number:.4g}" for name, number in numbers.items()}
+
+
+def timing_rows(case: Case, times: dict[str, list[float]], rates: Rates) -> list[Row]:
+    """What a row says about time, for each provider; whoever calls adds what else is known and where it was."""
+    floor, bound = rates.floor(case.work)
+    plain = statistics.median(times[PLAIN])
+    rows = []
+    for name, taken in times.items():
+        median = statistics.median(taken)
+        numbers = {"speedup": plain / median, "over_floor": median / (1e3 * floor)}
+        rows.append(
+            {
+                **{"op": case.op, "size": case.size, "pass": case.passes, "provider": name},
+                **summary(taken),
+                **{column: f"{number:.3g}" for column, number in numbers.items()},
+                **{"floor": f"{1e3 * floor:.4g}", "bound": bound},
+            }
+        )
+    return rows
 
 
 def commit() -> str:
@@ -104,15 +257,10 @@ def commit() -> str:
     return asked.stdout.strip()
 
 
-def append(
-    rows: list[dict[str, str]],
-    path: Path = RESULTS,
-    columns: Sequence[str] = COLUMNS,
-    identity: Sequence[str] = IDENTITY,
-) -> None:
+def append(rows: list[Row], path: Path, columns: Sequence[str], identity: Sequence[str]) -> None:
     """Add rows, in place of what was measured before on the same op, size and machine: by the identity's columns."""
 
-    def key(row: dict[str, str]) -> tuple[str, ...]:
+    def key(row: Row) -> tuple[str, ...]:
         return tuple(row[name] for name in identity)
 
     new = {key(row) for row in rows}
@@ -126,7 +274,7 @@ def append(
     partial.replace(path)
 
 
-def read(path: Path = RESULTS) -> list[dict[str, str]]:
+def read(path: Path) -> list[Row]:
     if not path.is_file():
         return []
     with open(path, newline="", encoding="utf-8") as file:

@@ -1,19 +1,27 @@
-"""The best that a GPU can do, measured beside the ops: bytes copied, exponentials, multiply-adds, launches."""
+"""The best that a machine can do, measured beside the ops: bytes copied, exponentials, multiply-adds, launches.
+
+A CPU copies between tensors that no cache holds, with ``copy_``. Its exponentials are those of the kernels themselves,
+summed in registers: ``torch.exp2`` is slower than they are, so its rate would be no bound. The other two are of GPUs alone.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import shlex
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-SOURCE = Path(__file__).parent / "exponentials.cu"
-OPERATIONS_IN_A_ROUND = 128
+HERE = Path(__file__).parent
+OPERATIONS_IN_A_ROUND = 128  # of a thread, in exponentials.cu
+EXPONENTIALS_IN_A_ROUND = 2048  # in exponentials.cpp
 
 
 @dataclass(frozen=True)
@@ -48,10 +56,13 @@ class Rates:
         return bounds[bound], bound
 
     def __str__(self) -> str:
-        return (
-            f"{self.bytes / 1e9:.0f} GB/s copied (read and written), {self.exponentials / 1e12:.2f} T exponentials/s, "
-            f"{self.multiply_adds / 1e12:.2f} T multiply-adds/s, {self.launch_seconds * 1e6:.1f} us a launch in a graph"
-        )
+        parts = [f"{self.bytes / 1e9:.4g} GB/s copied (read and written)"]
+        for name in ("exponentials", "multiply_adds"):
+            if rate := getattr(self, name):
+                parts.append(f"{rate / 1e9:.4g} G {name.replace('_', '-')}/s")
+        if self.launch_seconds:
+            parts.append(f"{self.launch_seconds * 1e6:.1f} us a launch in a graph")
+        return ", ".join(parts)
 
 
 def seconds_of(run: Callable[[], object], calls: int = 10, samples: int = 9) -> float:
@@ -82,11 +93,17 @@ def launch_seconds() -> float:
     return seconds_of(graph.replay, calls=100)
 
 
-def compile_chains(folder: str) -> ctypes.CDLL:
-    library = Path(folder) / "exponentials.so"
-    command = ["nvcc", "-O3", "-arch=native", "-shared", "-Xcompiler", "-fPIC", "-o", str(library), str(SOURCE)]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    return ctypes.CDLL(str(library))
+def compiled(command: Sequence[str], source: str) -> ctypes.CDLL | None:
+    """The source as a library; None, and a line that says why, where it cannot be compiled."""
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "rates.so"
+        try:
+            whole = [*command, "-O3", "-shared", "-o", str(library), str(HERE / source)]
+            subprocess.run(whole, check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"no rates of arithmetic, so no floors of it: {getattr(error, 'stderr', '') or error}")
+            return None
+        return ctypes.CDLL(str(library))
 
 
 def arithmetic_rate(library: ctypes.CDLL, multiply_adds: bool) -> float:
@@ -106,12 +123,40 @@ def arithmetic_rate(library: ctypes.CDLL, multiply_adds: bool) -> float:
 
 def measure_rates() -> Rates:
     exponentials = multiply_adds = 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            library = compile_chains(folder)
-        except (OSError, subprocess.CalledProcessError) as error:
-            reason = getattr(error, "stderr", "") or error
-            print(f"no rates of arithmetic, so floors are of bytes and launches alone: {reason}")
-        else:
-            exponentials, multiply_adds = (arithmetic_rate(library, which) for which in (False, True))
+    library = compiled(["nvcc", "-arch=native", "-Xcompiler", "-fPIC"], "exponentials.cu")
+    if library is not None:
+        exponentials, multiply_adds = (arithmetic_rate(library, which) for which in (False, True))
     return Rates(copy_rate(), exponentials, multiply_adds, launch_seconds())
+
+
+def best_seconds(run: Callable[[], object], calls: int, samples: int) -> float:
+    """Shortest time of a call on the CPU: a rate that nothing exceeds, whatever else the machine is doing."""
+    times = []
+    for _ in range(samples):
+        start = time.perf_counter()
+        for _ in range(calls):
+            run()
+        times.append((time.perf_counter() - start) / calls)
+    return min(times)
+
+
+def cpu_copy_rate(count: int = 1 << 26) -> float:
+    source = torch.zeros(count).add_(1)
+    target = torch.zeros_like(source).add_(1)
+    return 2 * source.nbytes / best_seconds(lambda: target.copy_(source), calls=1, samples=9)
+
+
+def cpu_exponential_rate(samples: int = 40, rounds: int = 256) -> float:
+    """Of all threads together, as if each were as fast as one alone: the bound that a parallel loop cannot pass."""
+    compiler = shlex.split(os.environ.get("CXX") or "c++")
+    flags = ["-std=c++20", "-fPIC", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+    library = compiled([*compiler, *flags, f"-I{HERE.parent / 'csrc'}"], "exponentials.cpp")
+    if library is None:
+        return 0.0
+    x = torch.empty(EXPONENTIALS_IN_A_ROUND).uniform_(-20, 0)
+    seconds = best_seconds(lambda: library.run_exponentials(ctypes.c_void_p(x.data_ptr()), rounds), 1, samples)
+    return torch.get_num_threads() * rounds * EXPONENTIALS_IN_A_ROUND / seconds
+
+
+def measure_cpu_rates() -> Rates:
+    return Rates(cpu_copy_rate(), cpu_exponential_rate(), multiply_adds=0.0, launch_seconds=0.0)

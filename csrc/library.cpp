@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cpu/simd.h"
+#include "eager.h"
 
 TORCH_LIBRARY(disentangle_ext, m) {
   m.def("rsample_kl(Tensor mu, Tensor logvar, Tensor key, bool per_dimension) -> (Tensor z, Tensor kl)");
@@ -76,6 +77,7 @@ pybind11::dict build_info() {
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
-  m.doc() = "Registers torch.ops.disentangle_ext and says how it was built.";
+  m.doc() = "Registers torch.ops.disentangle_ext, says how it was built, and has the short way into the ops.";
   m.def("build_info", &build_info);
+  disentangle_ext::define_eager(m);
 }

@@ -15,7 +15,7 @@ std::tuple<Tensor, Tensor> mmd_backward(const Tensor& grad, const Tensor& x, con
   check_sizes(grad_x, x.sizes(), "mmd_backward: grad_x");
   check_sizes(grad_y, y.sizes(), "mmd_backward: grad_y");
   check_sizes(grad, x.sizes().slice(0, x.dim() - 2), "mmd_backward: grad");
-  const Tensor g = grad.unsqueeze(-1).unsqueeze(-1);
+  const Tensor g = grad.dim() ? grad.unsqueeze(-1).unsqueeze(-1) : grad;
   return {cast(grad_x.mul(g), x.scalar_type()), cast(grad_y.mul(g), y.scalar_type())};
 }
 

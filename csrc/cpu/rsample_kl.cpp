@@ -1,8 +1,10 @@
 #include <ATen/Dispatch.h>
-#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
+#include <vector>
+
 #include "common/problems.h"
+#include "cpu/pages.h"
 #include "cpu/parallel.h"
 #include "cpu/rsample_kl_kernels.h"
 
@@ -39,8 +41,8 @@ std::tuple<Tensor, Tensor> rsample_kl_cpu(const Tensor& mu, const Tensor& logvar
   const int64_t per_key = elements_per_key(mu, key, 1, "rsample_kl"), D = mu.size(-1);
   const at::ScalarType type = compute_type(mu);
   const Tensor m = prepare(mu, type), l = prepare(logvar, type), keys = key.contiguous();
-  const Tensor z = at::empty(mu.sizes(), m.options());
-  const Tensor kl = at::empty(per_dimension ? mu.sizes() : mu.sizes().slice(0, mu.dim() - 1), m.options());
+  const Tensor z = empty_large(mu.sizes(), m.options());
+  const Tensor kl = empty_large(per_dimension ? mu.sizes() : mu.sizes().slice(0, mu.dim() - 1), m.options());
   if (D == 0) kl.zero_();
   AT_DISPATCH_FLOATING_TYPES(type, "rsample_kl", [&] {
     const scalar_t *pm = m.const_data_ptr<scalar_t>(), *pl = l.const_data_ptr<scalar_t>();
@@ -54,25 +56,47 @@ std::tuple<Tensor, Tensor> rsample_kl_cpu(const Tensor& mu, const Tensor& logvar
   return {cast(z, mu.scalar_type()), kl};
 }
 
+// An incoming gradient with what it points to. A missing one is zero everywhere.
+template <typename T>
+struct GradientTiles {
+  std::vector<T> tile;
+  Tensor dense;
+
+  explicit GradientTiles(const std::optional<Tensor>& gradient) {
+    const bool present = gradient.has_value() && gradient->defined();
+    if (present && !is_one_value(*gradient)) {
+      dense = prepare(gradient, c10::CppTypeToScalarType<T>::value);
+    } else {
+      tile.assign(kTile, present && gradient->numel() ? gradient->flatten()[0].template item<T>() : T(0));
+    }
+  }
+
+  Incoming<T> at(int64_t i) const { return dense.defined() ? Incoming<T>{dense.const_data_ptr<T>() + i, false} : Incoming<T>{tile.data(), true}; }
+
+  static bool is_one_value(const Tensor& t) {
+    for (int64_t d = 0; d < t.dim(); ++d)
+      if (t.size(d) > 1 && t.stride(d) != 0) return false;
+    return true;
+  }
+};
+
 std::tuple<Tensor, Tensor> rsample_kl_backward_cpu(const std::optional<Tensor>& grad_z, const std::optional<Tensor>& grad_kl, const Tensor& mu,
                                                    const Tensor& logvar, const Tensor& key, bool per_dimension) {
   check_same(mu, logvar, "rsample_kl_backward");
   const int64_t per_key = elements_per_key(mu, key, 1, "rsample_kl_backward"), D = mu.size(-1);
   const at::ScalarType type = compute_type(mu);
   const Tensor m = prepare(mu, type), l = prepare(logvar, type), keys = key.contiguous();
-  const Tensor gz = prepare(grad_z, type), gk = prepare(grad_kl, type);
-  check_sizes(gz, mu.sizes(), "rsample_kl_backward: grad_z");
-  check_sizes(gk, per_dimension ? mu.sizes() : mu.sizes().slice(0, mu.dim() - 1), "rsample_kl_backward: grad_kl");
-  const Tensor grad_mu = at::empty(mu.sizes(), m.options()), grad_logvar = at::empty(mu.sizes(), m.options());
+  if (grad_z) check_sizes(*grad_z, mu.sizes(), "rsample_kl_backward: grad_z");
+  if (grad_kl) check_sizes(*grad_kl, per_dimension ? mu.sizes() : mu.sizes().slice(0, mu.dim() - 1), "rsample_kl_backward: grad_kl");
+  const Tensor grad_mu = empty_large(mu.sizes(), m.options()), grad_logvar = empty_large(mu.sizes(), m.options());
   AT_DISPATCH_FLOATING_TYPES(type, "rsample_kl_backward", [&] {
     const scalar_t *pm = m.const_data_ptr<scalar_t>(), *pl = l.const_data_ptr<scalar_t>();
-    const scalar_t *pgz = pointer<scalar_t>(gz), *pgk = pointer<scalar_t>(gk);
+    const GradientTiles<scalar_t> gz(grad_z), gk(grad_kl);
     scalar_t *pgm = grad_mu.mutable_data_ptr<scalar_t>(), *pgl = grad_logvar.mutable_data_ptr<scalar_t>();
     Chunks(mu.numel(), D, per_key).run(2.0, [&](int64_t problem, int64_t first, int64_t last) {
-      const int64_t at = problem * per_key, row = at / D;
-      const scalar_t* kl = pgk ? pgk + (per_dimension ? at : row) : nullptr;
-      sample_rows_backward(key_at(keys.const_data_ptr<int64_t>(), problem), first, last, D, pm + at, pl + at, pgz ? pgz + at : nullptr, kl,
-                           per_dimension, pgm + at, pgl + at);
+      const int64_t at = problem * per_key;
+      sample_rows_backward(key_at(keys.const_data_ptr<int64_t>(), problem), first, last, D, pm + at, pl + at, gz.at(at),
+                           gk.at(per_dimension ? at : at / D), per_dimension, pgm + at, pgl + at);
     });
   });
   return {cast(grad_mu, mu.scalar_type()), cast(grad_logvar, mu.scalar_type())};

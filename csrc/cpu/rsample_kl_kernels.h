@@ -24,9 +24,17 @@ DX_CLONES void fill_normals(PhiloxKey key, uint64_t first_counter, int counters,
     philox(key, first_counter + uint64_t(c), x0, x1, x2, x3);
     lanes[0][c] = x0, lanes[1][c] = x1, lanes[2][c] = x2, lanes[3][c] = x3;
   }
+  // In two loops, box_muller as one is a chain too long for a processor to overlap with the next.
   for (int pair = 0; pair < 4; pair += 2) {
+    T *first = pairs[pair], *second = pairs[pair + 1];
     DX_SIMD
-    for (int c = 0; c < counters; ++c) box_muller(lanes[pair][c], lanes[pair + 1][c], pairs[pair][c], pairs[pair + 1][c]);
+    for (int c = 0; c < counters; ++c) first[c] = box_muller_radius<T>(lanes[pair][c]);
+    DX_SIMD
+    for (int c = 0; c < counters; ++c) {
+      T cosine, sine;
+      cos_sin_turn(lanes[pair + 1][c], cosine, sine);
+      second[c] = first[c] * sine, first[c] *= cosine;
+    }
   }
   for (int c = 0; c < counters; ++c)
     for (int lane = 0; lane < 4; ++lane) eps[4 * c + lane] = pairs[lane][c];
@@ -62,41 +70,55 @@ DX_INLINE int noise_tile(PhiloxKey key, int64_t first, int64_t last, T* eps) {
   return n;
 }
 
+// Calls run(row, e, count, ends) for the pieces of rows that a tile of n elements from `first` on is made of: `count`
+// elements from the tile's element e on, which complete the row if `ends`.
+template <typename F>
+DX_INLINE void for_rows(int64_t first, int n, int64_t D, const F& run) {
+  int64_t row = first / D, left = D - first % D;
+  for (int e = 0; e < n; ++row, left = D) {
+    const int count = int(std::min<int64_t>(left, n - e));
+    run(row, e, count, count == left);
+    e += count;
+  }
+}
+
 }  // namespace
 
 // Rows [first, last) of one problem, first * D a multiple of 4. kl is [rows, D], or [rows] with the sum over D.
 template <typename T>
 void sample_rows(PhiloxKey key, int64_t first, int64_t last, int64_t D, const T* mu, const T* logvar, T* z, T* kl, bool per_dimension) {
   T eps[kTile], terms[kTile];
-  double row_sum = 0;
+  double sum = 0;
   for (int64_t i = first * D; i < last * D; i += kTile) {
     const int n = noise_tile(key, i, last * D, eps);
     sample_tile(n, mu + i, logvar + i, eps, z + i, per_dimension ? kl + i : terms);
     if (per_dimension) continue;
-    int64_t row = i / D, column = i % D;
-    for (int e = 0; e < n; ++e) {
-      row_sum += double(terms[e]);
-      if (++column == D) kl[row++] = T(row_sum), row_sum = 0, column = 0;
-    }
+    for_rows(i, n, D, [&](int64_t row, int e, int count, bool ends) {
+      for (int k = e; k < e + count; ++k) sum += double(terms[k]);
+      if (ends) kl[row] = T(sum), sum = 0;
+    });
   }
 }
 
-// A missing gradient (nullptr) is zero.
+// An incoming gradient. One that is the same everywhere, as that of a sum, is a tile of its value, and `everywhere`.
 template <typename T>
-void sample_rows_backward(PhiloxKey key, int64_t first, int64_t last, int64_t D, const T* mu, const T* logvar, const T* grad_z, const T* grad_kl,
-                          bool per_dimension, T* grad_mu, T* grad_logvar) {
-  T eps[kTile], gz[kTile] = {}, gk[kTile] = {};
+struct Incoming {
+  const T* data;
+  bool everywhere;
+
+  const T* at(int64_t i) const { return everywhere ? data : data + i; }
+};
+
+// grad_kl is [rows, D], or [rows] without per_dimension.
+template <typename T>
+void sample_rows_backward(PhiloxKey key, int64_t first, int64_t last, int64_t D, const T* mu, const T* logvar, Incoming<T> grad_z,
+                          Incoming<T> grad_kl, bool per_dimension, T* grad_mu, T* grad_logvar) {
+  T eps[kTile], expanded[kTile];
+  const bool of_rows = !per_dimension && !grad_kl.everywhere;
   for (int64_t i = first * D; i < last * D; i += kTile) {
     const int n = noise_tile(key, i, last * D, eps);
-    if (grad_kl && !per_dimension) {
-      int64_t row = i / D, column = i % D;
-      for (int e = 0; e < n; ++e) {
-        gk[e] = grad_kl[row];
-        if (++column == D) ++row, column = 0;
-      }
-    }
-    const T* kl = grad_kl && per_dimension ? grad_kl + i : gk;
-    sample_tile_backward(n, mu + i, logvar + i, eps, grad_z ? grad_z + i : gz, kl, grad_mu + i, grad_logvar + i);
+    if (of_rows) for_rows(i, n, D, [&](int64_t row, int e, int count, bool) { std::fill_n(expanded + e, count, grad_kl.data[row]); });
+    sample_tile_backward(n, mu + i, logvar + i, eps, grad_z.at(i), of_rows ? expanded : grad_kl.at(i), grad_mu + i, grad_logvar + i);
   }
 }
 

@@ -139,17 +139,18 @@ DX_INLINE T expm1_minus_x(T x, T exp_x) {
   return x * x <= T(0.25) ? small : large;
 }
 
-// log(1 + f) for f in [1 / sqrt(2) - 1, sqrt(2) - 1], as 2 atanh(f / (2 + f)).
-template <typename T>
-DX_INLINE T log1p_reduced(T f) {
-  const T s = f / (T(2) + f), s2 = s * s;
-  if constexpr (sizeof(T) == 4) {
-    const T c[] = {T(2), T(2) / 3, T(2) / 5, T(2) / 7, T(2) / 9};
-    return s * polynomial(s2, c);
-  } else {
-    const T c[] = {T(2), T(2) / 3, T(2) / 5, T(2) / 7, T(2) / 9, T(2) / 11, T(2) / 13, T(2) / 15, T(2) / 17, T(2) / 19, T(2) / 21};
-    return s * polynomial(s2, c);
-  }
+// log(1 + f) for f in [1 / sqrt(2) - 1, sqrt(2) - 1]. In float32 f + f^2 R(f), R minimax in the relative error (7e-8 with
+// rounding): a division costs more than its longer polynomial. In float64 2 atanh(f / (2 + f)).
+DX_INLINE float log1p_reduced(float f) {
+  const float c[] = {-0.49999988079071045f, 0.33333325386047363f, -0.25001582503318787f, 0.2000197321176529f, -0.16609083116054535f,
+                     0.14181825518608093f,  -0.13242988288402557f, 0.1290443241596222f, -0.07621777057647705f};
+  return f * f * polynomial(f, c) + f;
+}
+
+DX_INLINE double log1p_reduced(double f) {
+  const double s = f / (2 + f), s2 = s * s;
+  const double c[] = {2.0, 2.0 / 3, 2.0 / 5, 2.0 / 7, 2.0 / 9, 2.0 / 11, 2.0 / 13, 2.0 / 15, 2.0 / 17, 2.0 / 19, 2.0 / 21};
+  return s * polynomial(s2, c);
 }
 
 // x = m 2^e with m in [1 / sqrt(2), sqrt(2)), for positive normal x: adding the distance of sqrt(1/2) from 1 to the bits

@@ -42,8 +42,13 @@ DX_INLINE void cos_sin_turn(uint32_t x, T& cosine, T& sine) {
 }
 
 template <typename T>
+DX_INLINE T box_muller_radius(uint32_t radius) {
+  return std::sqrt(T(-2) * log_uniform<T>(radius));
+}
+
+template <typename T>
 DX_INLINE void box_muller(uint32_t radius, uint32_t angle, T& first, T& second) {
-  const T r = std::sqrt(T(-2) * log_uniform<T>(radius));
+  const T r = box_muller_radius<T>(radius);
   T c, s;
   cos_sin_turn(angle, c, s);
   first = r * c, second = r * s;

@@ -47,7 +47,7 @@ def beta_tcvae(
     MI + TC + dwKL is a one-sample estimate of the KL, so for alpha = gamma = 1 the two have the same expectation;
     the first has the KL in closed form and less noise. All terms are in nats. TC and MI are estimated from the
     batch: by "mws" they are far too high as numbers (TC by about (D - 1) log N), and it is their gradient that trains.
-    Quote the values of :meth:`BetaTCVAE.measure` instead.
+    Watch the values of :meth:`BetaTCVAE.measure`, and quote those of :func:`metrics.exact_elbo`.
 
     Args:
         output: of a :class:`models.VAE`, for B >= 2 images.
@@ -138,7 +138,7 @@ class BetaTCVAE(Objective):
 
     @torch.no_grad()
     def measure(self, output: VAEOutput) -> dict[str, Tensor]:
-        """MI, TC and dimension-wise KL by minibatch stratified sampling, the estimator that can be quoted.
+        """MI, TC and dimension-wise KL by minibatch stratified sampling, the estimator to watch in training.
 
         Returns:
             ``mutual_information``, ``total_correlation`` and ``dimwise_kl``, scalars in nats.

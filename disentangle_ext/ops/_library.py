@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from disentangle_ext._extension import available
+from disentangle_ext._extension import MODULE, available
 
 NAMESPACE = "disentangle_ext"
 
@@ -16,6 +16,16 @@ NAMESPACE = "disentangle_ext"
 def raw(op: str) -> Any:
     """The raw op of the compiled library; looked up at call time, since a pure-Python install has none."""
     return getattr(torch.ops.disentangle_ext, op).default
+
+
+def eager(op: str, *arguments: Any) -> Any:
+    """What an op returns by the short way of csrc/eager.cpp, or None where the call must take the long one.
+
+    At a batch of 64, the checks of a wrapper in Python cost as much as a small kernel.
+    """
+    if torch.compiler.is_compiling() or MODULE is None:
+        return None
+    return getattr(MODULE, op)(*arguments)
 
 
 def register_fake(op: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

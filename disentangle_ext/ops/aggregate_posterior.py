@@ -28,7 +28,8 @@ def aggregate_posterior(
         \log q(z_{id}) = \operatorname{LSE}_j \big( w_{ij} + \ell_{ijd} \big) \qquad
         \ell_{ijd} = \log \mathcal N(z_{id}; \mu_{jd}, e^{\text{logvar}_{jd}})
 
-    Memory is linear in the inputs: no [M, N] tensor is formed, forward or backward.
+    Memory is linear in the inputs: no [M, N] tensor is formed, forward or backward. Queries do not depend on each
+    other: :func:`metrics.exact_elbo` takes them in chunks, and reports its progress, for a whole data set.
 
     Args:
         z: [.., M, D], the queries.
@@ -56,6 +57,10 @@ def aggregate_posterior(
     Chen et al. 2018, "Isolating sources of disentanglement in variational autoencoders", appendix C.
     """
     op = "aggregate_posterior"
+    if log_weight is None and offset == 0:
+        densities = _library.eager(op, z, mu, logvar, estimator, dataset_size)
+        if densities is not None:
+            return densities
     _checks.floating(op, "z", z, 2)
     z, mu, logvar, log_weight = _library.under_autocast(z, mu, logvar, log_weight)
     _checks.rows_like(op, "mu", mu, "z", z)

@@ -63,6 +63,10 @@ def mmd(
     Gretton et al. 2012, "A kernel two-sample test"; Szekely and Rizzo 2013 for the energy distance.
     """
     op = "mmd"
+    if convention is None:
+        value = _library.eager(op, x, y, kernel, bandwidth, exponent, estimator)
+        if value is not None:
+            return value
     _checks.floating(op, "x", x, 2)
     x, y = _library.under_autocast(x, y)
     _checks.rows_like(op, "y", y, "x", x)

@@ -33,6 +33,8 @@ def permute_dims(z: Tensor, *, generator: torch.Generator | None = None, key: Te
     Kim and Mnih 2018, "Disentangling by factorising", algorithm 1.
     """
     op = "permute_dims"
+    if (permuted := _library.eager(op, z, generator, key)) is not None:
+        return permuted
     if not isinstance(z, Tensor):
         raise TypeError(f"{op}: z must be a Tensor, got {type(z).__name__}")
     if z.dim() < 2:

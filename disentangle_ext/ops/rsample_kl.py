@@ -46,6 +46,8 @@ def rsample_kl(
 
     Kingma and Welling 2014, "Auto-encoding variational Bayes"; Salmon et al. 2011 for the generator (Philox4x32-10).
     """
+    if (drawn := _library.eager("rsample_kl", mu, logvar, per_dimension, generator, key)) is not None:
+        return drawn
     _checks.floating("rsample_kl", "mu", mu, 1)
     mu, logvar = _library.under_autocast(mu, logvar)
     _checks.same("rsample_kl", "logvar", logvar, "mu", mu)

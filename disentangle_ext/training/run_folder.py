@@ -17,10 +17,11 @@ MODEL = "model.safetensors"
 RECONSTRUCTIONS = "reconstructions.png"
 TRAVERSALS = "traversals.png"
 SCORES = "scores.json"
+EXACT_ELBO = "exact_elbo.json"
 DONE = "DONE"
 CHECKPOINTS = "checkpoints"
 
-_FILES = (CONFIG, ENVIRONMENT, METRICS, MODEL, RECONSTRUCTIONS, TRAVERSALS, SCORES, DONE)
+_FILES = (CONFIG, ENVIRONMENT, METRICS, MODEL, RECONSTRUCTIONS, TRAVERSALS, SCORES, EXACT_ELBO, DONE)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -77,6 +77,17 @@ def test_aggregate_posterior():
     assert grown < 30
 
 
+def test_exact_elbo():
+    """A matrix of pairs would be 1 GB, that of a chunk of queries 400 MB."""
+    grown = growth("""
+        def call(mu, logvar):
+            dx.metrics.exact_elbo(mu, logvar, queries=2500)
+
+        grown = growth(call, posterior(3000)[:2], posterior(100_000)[:2])
+    """)
+    assert grown < 20
+
+
 def test_mmd():
     """Three matrices of pairs would be 768 MB."""
     grown = growth("""

@@ -250,19 +250,6 @@ def test_compiled_run_by_inductor() -> None:
     train_compiled()
 
 
-def test_twenty_float32_steps_have_the_losses_of_the_plain_loop() -> None:
-    from bench.bench_training_step import compare
-
-    assert 0 < compare(3) < 1e-5
-
-
-def test_the_readme_holds_the_measurements() -> None:
-    from bench.bench_training_step import MARKS, PRECISION_RESULTS, README, RESULTS, read, table
-
-    _, _, rest = README.read_text(encoding="utf-8").partition(MARKS[0])
-    assert rest.partition(MARKS[1])[0] == table(read(RESULTS), read(PRECISION_RESULTS))
-
-
 FAULTS = """
 import resource, torch
 from disentangle_ext.training.memory import keep_freed_memory

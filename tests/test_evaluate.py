@@ -1,0 +1,175 @@
+"""``python -m disentangle_ext.evaluate`` on a run of a few steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import disentangle_ext
+from disentangle_ext import evaluate, train
+from disentangle_ext.metrics import exact_elbo
+
+OPTIONS = ["--base-channels", "4", "--batch-size", "16", "--max-steps", "20", "--log-every", "20"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "a"
+    quick = ["--model", "beta_tcvae", "--data", "dsprites_like", "--quick", *OPTIONS]
+    assert train.main([*quick, "--output-dir", str(folder)]) == 0
+    return folder
+
+
+def written(run: Path) -> dict:
+    return json.loads((run / "exact_elbo.json").read_text())
+
+
+@pytest.mark.parametrize("batch_size", [None, 100])
+def test_prints_and_writes_the_figures_of_the_saved_model(
+    run: Path, batch_size: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "exact_elbo.json").unlink(missing_ok=True)
+    chosen = [] if batch_size is None else ["--batch-size", str(batch_size)]
+    assert evaluate.main([str(run), "--exact-elbo", "--queries", "500", "--seed", "3", *chosen]) == 0
+    data = disentangle_ext.data.DSpritesLike(variant="quick")
+    mu, logvar = disentangle_ext.load(run).encode(data.images(torch.arange(len(data))))
+    expected = exact_elbo(mu, logvar, queries=500, batch_size=batch_size or 16, seed=3)
+    found = written(run)
+    assert found["settings"] == expected.settings
+    assert found["settings"]["num_points"] == 1536
+    for how, terms in (("exact", expected.exact), *expected.estimates.items()):
+        for name, term in terms.items():
+            assert found[how][name] == pytest.approx(term._asdict(), abs=1e-4), (how, name)
+    out = capsys.readouterr().out
+    lines = {line.split("  ")[1].strip(): line.split()[-6:] for line in out.splitlines() if line.startswith("  ")}
+    for name, label in evaluate.TERMS.items():
+        numbers = [found["exact"][name]["mean"], found["exact"][name]["standard_error"]]
+        numbers += [found[how][name][each] for how in ("mss", "mws") for each in ("mean", "sd")]
+        assert lines[label] == [f"{number:.3f}" for number in numbers]
+    assert "beta_tcvae on dsprites_like: 1,536 images, 6 latents" in out
+    assert "exact: 500 queries against all images" in out
+    assert f"100 minibatches of {batch_size or 16}," in out
+    assert out.endswith(f"Written: {run / 'exact_elbo.json'}\n")
+
+
+def command(run: Path) -> list[str]:
+    return [sys.executable, "-m", "disentangle_ext.evaluate", str(run), "--exact-elbo"]
+
+
+def test_as_a_command_in_any_encoding(run: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command(run), capture_output=True, text=True, timeout=100, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "1,536 queries" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_bars_on_a_terminal(run: Path) -> None:
+    parent, child = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    process = subprocess.Popen(command(run), stdout=subprocess.DEVNULL, stderr=child, env=environment)
+    os.close(child)
+    seen = b""
+    while True:
+        try:
+            part = os.read(parent, 4096)
+        except OSError:  # Linux says EIO where the other end is closed
+            break
+        if not part:
+            break
+        seen += part
+    os.close(parent)
+    assert process.wait(timeout=60) == 0
+    images, queries = seen.decode().splitlines()[-3:-1]
+    for line, task in ((images, "images"), (queries, "queries")):
+        assert task in line
+        assert "1536/1536" in line
+
+
+def test_training_anew_removes_the_figures_of_the_old_model(tmp_path: Path) -> None:
+    call = ["--model", "beta_vae", "--data", "dsprites_like", "--quick", *OPTIONS, "--output-dir", str(tmp_path / "a")]
+    assert train.main(call) == 0
+    assert evaluate.main([str(tmp_path / "a"), "--exact-elbo"]) == 0
+    assert written(tmp_path / "a")["settings"]["batch_size"] == 16
+    assert train.main([*call, "--overwrite"]) == 0
+    assert not (tmp_path / "a" / "exact_elbo.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "message"),
+    [
+        ([], ["--exact-elbo"], "does not exist"),
+        (["note"], ["--exact-elbo"], "is no run folder"),
+        (["config.yaml"], ["--exact-elbo"], "the run is not finished"),
+        (["config.yaml"], [], "evaluate: nothing is asked for: give --exact-elbo"),
+    ],
+)
+def test_folders_that_cannot_be_evaluated(
+    tmp_path: Path, make: list[str], arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    for name in make:
+        folder.mkdir()
+        (folder / name).touch()
+    assert evaluate.main([str(folder), *arguments]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert sorted(folder.glob("*")) == [folder / name for name in make]
+
+
+def test_a_model_without_its_configuration(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
+    for given in (tmp_path, tmp_path / "model.safetensors"):
+        assert evaluate.main([str(given), "--exact-elbo"]) == 2
+        assert capsys.readouterr().err == (
+            f"evaluate: RUN must be a folder with a config.yaml, which names the data set, got {given}\n"
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--queries", "1"], "exact_elbo: queries must be an integer of at least 2, got 1"),
+        (["--batch-size", "1537"], "exact_elbo: batch_size must be an integer from 2 to the 1536 rows of mu, got 1537"),
+        (["--batch-size", "0"], "exact_elbo: batch_size must be an integer from 2 to the 1536 rows of mu, got 0"),
+    ],
+)
+def test_numbers_out_of_range(
+    run: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate.main([str(run), "--exact-elbo", *arguments]) == 2
+    assert capsys.readouterr().err == f"{message}\n"
+
+
+def test_an_interrupt_and_a_file_that_cannot_be_written(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("exact_elbo.json"))
+    (tmp_path / "run" / "exact_elbo.json").mkdir()
+    assert evaluate.main([str(tmp_path / "run"), "--exact-elbo"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("evaluate: [Errno ")
+    assert "total correlation" in captured.out
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "exact_elbo", interrupted)
+    assert evaluate.main([str(run), "--exact-elbo"]) == 130
+    assert capsys.readouterr().err == "evaluate: interrupted\n"
+
+
+def test_flags_that_do_not_parse(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        evaluate.main(["a", "--exact-elbow"])
+    assert "--exact-elbow" in capsys.readouterr().err
