@@ -54,8 +54,9 @@ COLUMNS = (
 IDENTITY = ("network", "batch", "threads", "provider", "cpu")
 
 PLAIN, PLAIN_KEPT = "plain float32 loop", "plain float32 loop, freed memory kept"
-OURS, FAST_FP32, FAST = "disentangle_ext", "disentangle_ext, --fast --precision fp32", "disentangle_ext, --fast"
-PROVIDERS = (PLAIN, PLAIN_KEPT, OURS, FAST_FP32, FAST)
+OURS, BF16 = "disentangle_ext", "disentangle_ext, --precision bf16"
+FAST_FP32, FAST = "disentangle_ext, --fast --precision fp32", "disentangle_ext, --fast"
+PROVIDERS = (PLAIN, PLAIN_KEPT, OURS, FAST_FP32, BF16, FAST)
 
 PLAIN_IMAGES = 8192
 STEPS_A_TURN = 3
@@ -180,6 +181,7 @@ def work(provider: str) -> None:
         PLAIN_KEPT: plain_provider,
         OURS: our_provider,
         FAST_FP32: lambda: our_provider(fast=True, precision="fp32"),
+        BF16: lambda: our_provider(precision="bf16"),
         FAST: lambda: our_provider(fast=True),
     }[provider]()
     turn(STEPS_A_TURN)

@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{error}; checkpoints in {request.output_dir} are from before it. Try a lower --lr", file=sys.stderr)
         return 5
     except KeyboardInterrupt:
-        print(_how_to_go_on(request), file=sys.stderr)
+        if RunFolder(request.output_dir).is_run:  # and not still in what comes before it, as the measuring of --fast
+            print(_how_to_go_on(request), file=sys.stderr)
         return 130
     return _say(request, outcome)
 

@@ -13,12 +13,13 @@ import torch
 from torch import nn
 
 from disentangle_ext._extras import require
+from disentangle_ext._names import choose
 from disentangle_ext.data import GroundTruthData, load_data
 from disentangle_ext.models import build_vae
 from disentangle_ext.objectives import OBJECTIVES, AdversarialObjective, Objective
 from disentangle_ext.training.checkpoint import Checkpoint, last_checkpoint, save_checkpoint, save_tensors
 from disentangle_ext.training.config import TrainConfig, read_yaml, to_yaml
-from disentangle_ext.training.fast import choose_fastest, missing_compiler
+from disentangle_ext.training.fast import CHOICES, choose_fastest, missing_compiler
 from disentangle_ext.training.finish import Scores, finish
 from disentangle_ext.training.interrupt import Interrupt
 from disentangle_ext.training.loop import Descent, Trainer
@@ -64,9 +65,12 @@ def train(
 
     Raises:
         FileExistsError: if the folder holds a run and neither ``resume`` nor ``overwrite`` is given, or other files.
-        ValueError: for options that the data set, the network or the objective refuses; nothing is written then.
+        ValueError: for options that the data set, the network or the objective refuses, or a name in ``fast`` that
+            cannot be chosen; nothing is written then.
         NonFiniteLossError: if the loss is infinite or NaN; the checkpoints before it stay.
     """
+    for name in fast:
+        choose("train: setting to choose by measuring", name, CHOICES)
     folder = RunFolder(output_dir)
     if resume and folder.is_done:
         return Outcome(folder, config.max_steps, None)

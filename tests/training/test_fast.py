@@ -197,6 +197,21 @@ def test_nothing_left_to_choose(tmp_path: Path) -> None:
         parse([*QUICK, "--output-dir", "x", "--fast", *stated])
 
 
+def test_unknown_setting_to_choose(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="train: unknown setting to choose by measuring 'precison': did you mean"):
+        session.train(CONFIG, tmp_path / "run", fast=["precison"])
+
+
+def test_an_interrupt_while_measuring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def interrupt(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "choose_fastest", interrupt)
+    assert train_module.main([*QUICK, "--fast", "--output-dir", str(tmp_path / "run")]) == 130
+    assert capsys.readouterr().err == ""  # there is nothing yet to go on with
+    assert list(tmp_path.iterdir()) == []
+
+
 def small(**settings: Any) -> Trainer:
     values = {"model": "beta_tcvae", "data": "dsprites_like", "data_variant": "quick", "network": "mlp"}
     config = resolve({**values, "width": 8, "latent_dim": 3, "batch_size": 8, **settings})
@@ -251,19 +266,6 @@ def test_compiled_run(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any])
 def test_compiled_run_by_inductor() -> None:
     torch.compiler.reset()
     train_compiled()
-
-
-def test_twenty_float32_steps_have_the_losses_of_the_plain_loop() -> None:
-    from bench.bench_training_step import compare
-
-    assert 0 < compare(3) < 1e-5
-
-
-def test_the_readme_holds_the_measurements() -> None:
-    from bench.bench_training_step import MARKS, PRECISION_RESULTS, README, RESULTS, read, table
-
-    _, _, rest = README.read_text(encoding="utf-8").partition(MARKS[0])
-    assert rest.partition(MARKS[1])[0] == table(read(RESULTS), read(PRECISION_RESULTS))
 
 
 FAULTS = """
