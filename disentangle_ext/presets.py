@@ -80,15 +80,18 @@ _STUDY_MODEL: dict[str, dict[str, Any]] = {
 
 _MLP: dict[str, Any] = {"network": "mlp", "width": 1200}  # of Higgins et al. on dSprites, and of who compare with them
 _PAPER: dict[str, dict[str, Any]] = {
+    "ada_gvae": {"beta": 1.0, "changes": "one", "batch_size": 128},  # 64 pairs
     "ae": {"network": "mlp", "width": 1000, "latent_dim": 30},
     "annealed_vae": {"c_max": 25.0, "gamma": 1000.0, "threshold": 100_000, "lr": 5e-4},
     # 50 epochs of the 737,280 images.
     "beta_tcvae": {**_MLP, "beta": 6.0, "kl": "decomposed", "batch_size": 2048, "lr": 1e-3, "max_steps": 18_000},
     "beta_vae": {**_MLP, "beta": 4.0},
+    "dcign": {"strength": 0.01, "reference": "mean", "latent_dim": 200, "batch_size": 20, "lr": 5e-4},
     "dip_vae_i": {**_MLP, "lambda_od": 10.0},
     "dip_vae_ii": {**_MLP, "lambda_od": 10.0},
     "factor_vae": {"kernels": "4x4", "gamma": 35.0, "second_batch": True},
     "info_vae": {"alpha": 1.0, "lambda_mmd": 50.0, "convention": "infovae", "batch_size": 100},
+    "ml_vae": {"beta": 1.0, "changes": "one", "batch_size": 128},
     "vae": {"network": "mlp", "width": 500, "batch_size": 100},
     # The squared distance is a Gaussian of variance 1/2; 100 epochs of the 60,000 images of MNIST.
     "wae_mmd": {

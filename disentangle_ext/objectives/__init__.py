@@ -7,10 +7,12 @@ arguments become flags there.
 
 from __future__ import annotations
 
+from disentangle_ext.objectives.ada_gvae import MLVAE, AdaGVAE, share_posteriors
 from disentangle_ext.objectives.annealed_vae import AnnealedVAE, annealed_vae
-from disentangle_ext.objectives.base import AdversarialObjective, Loss, Objective
+from disentangle_ext.objectives.base import AdversarialObjective, GroupObjective, Loss, Objective, PairObjective
 from disentangle_ext.objectives.beta_tcvae import BetaTCVAE, beta_tcvae
 from disentangle_ext.objectives.beta_vae import BetaVAE, beta_vae
+from disentangle_ext.objectives.dcign import DCIGN, clamp_codes, dcign
 from disentangle_ext.objectives.dip_vae import DIPVAEI, DIPVAEII, dip_penalty, dip_vae
 from disentangle_ext.objectives.factor_vae import FactorVAE, discriminator_loss, factor_vae
 from disentangle_ext.objectives.info_vae import InfoVAE, info_vae
@@ -19,19 +21,24 @@ from disentangle_ext.objectives.vae import PlainAE, PlainVAE, ae, vae
 from disentangle_ext.objectives.wae_mmd import WAEMMD, wae_mmd
 
 __all__ = [
+    "DCIGN",
     "DIPVAEI",
     "DIPVAEII",
     "LIKELIHOODS",
+    "MLVAE",
     "OBJECTIVES",
     "WAEMMD",
+    "AdaGVAE",
     "AdversarialObjective",
     "AnnealedVAE",
     "BetaTCVAE",
     "BetaVAE",
     "FactorVAE",
+    "GroupObjective",
     "InfoVAE",
     "Loss",
     "Objective",
+    "PairObjective",
     "PlainAE",
     "PlainVAE",
     "ae",
@@ -39,6 +46,8 @@ __all__ = [
     "bernoulli",
     "beta_tcvae",
     "beta_vae",
+    "clamp_codes",
+    "dcign",
     "dip_penalty",
     "dip_vae",
     "discriminator_loss",
@@ -47,19 +56,23 @@ __all__ = [
     "info_vae",
     "laplace",
     "negative_log_likelihood",
+    "share_posteriors",
     "vae",
     "wae_mmd",
 ]
 
 OBJECTIVES: dict[str, type[Objective]] = {
+    "ada_gvae": AdaGVAE,
     "ae": PlainAE,
     "annealed_vae": AnnealedVAE,
     "beta_tcvae": BetaTCVAE,
     "beta_vae": BetaVAE,
+    "dcign": DCIGN,
     "dip_vae_i": DIPVAEI,
     "dip_vae_ii": DIPVAEII,
     "factor_vae": FactorVAE,
     "info_vae": InfoVAE,
+    "ml_vae": MLVAE,
     "vae": PlainVAE,
     "wae_mmd": WAEMMD,
 }

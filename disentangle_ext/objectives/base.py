@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from disentangle_ext.models.vae import VAEOutput
+from disentangle_ext.models.vae import VAE, VAEOutput
 
 
 class Loss(NamedTuple):
@@ -19,6 +20,9 @@ class Loss(NamedTuple):
     """Its terms without their weights, scalars."""
 
 
+Changes = Literal["one", "random"]
+
+
 class Objective(nn.Module):
     """Base of the objectives: ``forward(output, images, *, step=0, key=None) -> Loss``.
 
@@ -27,7 +31,30 @@ class Objective(nn.Module):
     """
 
     deterministic: bool = False
-    """Whether the decoder gets the posterior means, and no sample: ``model(images, sample=False)``."""
+    """Whether the decoder gets the posterior means and no sample: its output is of ``model(images, sample=False)``."""
+
+    def evaluate(
+        self,
+        model: VAE,
+        images: Tensor,
+        *,
+        step: int = 0,
+        key: Tensor | None = None,
+        own_key: Tensor | None = None,
+        group: Tensor | None = None,
+    ) -> tuple[VAEOutput, Loss]:
+        """What the model makes of a batch, and the loss on it: for objectives that reach into the model, too.
+
+        Args:
+            model: the model.
+            images: [B, C, H, W] in [0, 1].
+            step: updates done, from 0.
+            key: of the posteriors' noise, int64 [2].
+            own_key: of what the objective draws itself, int64 [2].
+            group: which group of factors varies in the batch, an integer; only for a :class:`GroupObjective`.
+        """
+        output = model(images, sample=not self.deterministic, key=key)
+        return output, self(output, images, step=step, key=own_key)
 
     def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
         raise NotImplementedError
@@ -73,3 +100,19 @@ class AdversarialObjective(Objective):
             key: int64 [2], decides what is drawn; without one it is drawn from torch's generator.
         """
         raise NotImplementedError
+
+
+class PairObjective(Objective):
+    """An objective whose batches are pairs: the second half of the images differs from the first in a few factors."""
+
+    changes: Changes
+    """How many factors of a pair are drawn anew: "one", or a "random" number from 1 to all but one."""
+
+
+class GroupObjective(Objective):
+    """An objective in whose batches one group of factors varies, and all other factors stand still."""
+
+    groups: Mapping[str, Sequence[str]]
+    """The factors of each group."""
+    weights: Mapping[str, float]
+    """How often a group is drawn, relative to 1."""

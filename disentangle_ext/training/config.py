@@ -27,7 +27,7 @@ DATA_PREFIX = "data_"
 """Begins the options of a data set in files and, as --data-, on the command line."""
 
 # What the session supplies itself, or what is a setting of the whole run and so not of one part.
-_OF_THE_RUN = ("image_shape", "latent_dim", "dataset_size", "likelihood", "device")
+_OF_THE_RUN = ("image_shape", "latent_dim", "dataset_size", "factor_names", "likelihood", "device")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from disentangle_ext import ops
 from disentangle_ext.data import GroundTruthData
 from disentangle_ext.models import VAE, VAEOutput
 from disentangle_ext.objectives import AdversarialObjective, Loss, Objective
+from disentangle_ext.training.batches import Order, batch_order
 from disentangle_ext.training.checkpoint import Checkpoint, load_optimizer_state, optimizer_state
 from disentangle_ext.training.randomness import BatchOrder, Stream, noise_key
 
@@ -155,7 +156,7 @@ class Trainer:
         self.data = data
         self.optimizer = optimizer
         self.learning_rate = learning_rate
-        self.order = BatchOrder(len(data), batch_size, seed)
+        self.order = batch_order(objective, data, batch_size, seed)
         self.seed = seed
         self.autocast = autocast
         self.memory_format = memory_format
@@ -168,10 +169,11 @@ class Trainer:
         self._second_order = BatchOrder(len(data), batch_size, seed, second=True)
         self._opposite = torch.compile(self._evaluate_adversary) if compile else self._evaluate_adversary
 
-    def _evaluate(self, images: Tensor, key: Tensor, own_key: Tensor, step: int) -> tuple[VAEOutput, Loss]:
+    def _evaluate(
+        self, images: Tensor, key: Tensor, own_key: Tensor, step: int, group: Tensor | None
+    ) -> tuple[VAEOutput, Loss]:
         with self._casting():
-            output: VAEOutput = self.model(images, sample=not self.objective.deterministic, key=key)
-            return output, self.objective(output, images, step=step, key=own_key)
+            return self.objective.evaluate(self.model, images, step=step, key=key, own_key=own_key, group=group)
 
     def _evaluate_adversary(
         self, codes: Tensor, images: Tensor | None, key: Tensor | None, own_key: Tensor
@@ -187,7 +189,7 @@ class Trainer:
     def _casting(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
 
-    def _images(self, order: BatchOrder) -> Tensor:
+    def _images(self, order: Order) -> Tensor:
         return self.data.batch(order.index(self.step)).contiguous(memory_format=self.memory_format)
 
     def _second_batch(self) -> tuple[Tensor | None, Tensor | None]:
@@ -196,13 +198,18 @@ class Trainer:
             return self._images(self._second_order), self._key(Stream.SECOND_POSTERIOR)
         return None, None
 
+    def _group(self) -> Tensor | None:
+        group = self.order.group(self.step)
+        return None if group is None else torch.tensor(group, device=self.device)
+
     def _key(self, stream: Stream) -> Tensor:
         return noise_key(self.seed, self.step, stream=stream, device=self.device)
 
     def update(self) -> VAEOutput:
         """One step of the optimiser, and of the adversary's; what the model made of the batch is for measurements."""
         images = self._images(self.order)
-        output, loss = self._forward(images, self._key(Stream.POSTERIOR), self._key(Stream.OBJECTIVE), self.step)
+        keys = self._key(Stream.POSTERIOR), self._key(Stream.OBJECTIVE)
+        output, loss = self._forward(images, *keys, self.step, self._group())
         Descent(self.optimizer, self.learning_rate).update(loss.total, self.step)
         if self.adversary is not None:
             opposite = self._opposite(output.z.detach(), *self._second_batch(), self._key(Stream.ADVERSARY))

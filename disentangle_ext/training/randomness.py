@@ -29,7 +29,7 @@ class Stream(IntEnum):
 _MASK = (1 << 64) - 1
 
 
-_INITIALISATION, _ORDER, _SECOND_ORDER = range(3)
+_INITIALISATION, _ORDER, _SECOND_ORDER, _STEP = range(4)
 
 
 def mix(seed: int, *parts: int) -> int:
@@ -57,6 +57,11 @@ def seeded_initialisation(seed: int) -> Iterator[None]:
 def noise_key(seed: int, step: int, *, stream: int = 0, device: torch.device | str = "cpu") -> Tensor:
     """The key of one step's noise, for the ops' ``key=``: int64 [2] = (seed, offset)."""
     return torch.tensor([seed, step * NOISE_STREAMS + stream], dtype=torch.int64, device=device)
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """A generator for what is drawn to choose the images of one step."""
+    return torch.Generator().manual_seed(mix(seed, _STEP, step))
 
 
 class BatchOrder:
@@ -93,3 +98,7 @@ class BatchOrder:
             self._permutation = torch.randperm(self.size, generator=generator)
             self._epoch = epoch
         return self._permutation[place * self.batch_size : (place + 1) * self.batch_size]
+
+    def group(self, step: int) -> None:
+        """No group of factors is chosen."""
+        return None

@@ -137,7 +137,7 @@ def build_trainer(config: TrainConfig, data: GroundTruthData) -> Trainer:
             likelihood=config.likelihood,
             **config.network_options,
         )
-        objective = build_objective(config, len(data))  # which may draw weights too, after those of the model
+        objective = build_objective(config, data)  # which may draw weights too, after those of the model
     model = model.to(memory_format=memory_format)  # type: ignore[call-overload]
     adversary = None
     if isinstance(objective, AdversarialObjective):
@@ -158,10 +158,15 @@ def build_trainer(config: TrainConfig, data: GroundTruthData) -> Trainer:
     )
 
 
-def build_objective(config: TrainConfig, dataset_size: int) -> Objective:
+def build_objective(config: TrainConfig, data: GroundTruthData) -> Objective:
     """The objective, given what it asks for of the run beside its own options."""
     make = OBJECTIVES[config.model]
-    of_the_run = {"dataset_size": dataset_size, "latent_dim": config.latent_dim, "likelihood": config.likelihood}
+    of_the_run = {
+        "dataset_size": len(data),
+        "factor_names": data.factor_names,
+        "latent_dim": config.latent_dim,
+        "likelihood": config.likelihood,
+    }
     wanted = {option.name for option in options_of(make)}
     return make(**{name: value for name, value in of_the_run.items() if name in wanted}, **config.objective_options)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from disentangle_ext.data import load_data
 from disentangle_ext.objectives import OBJECTIVES
 from disentangle_ext.presets import PRESETS, SWEEPS
 from disentangle_ext.training.command_line import parse
@@ -182,7 +183,7 @@ def test_every_preset_is_a_run(name: str) -> None:
     assert config.model == name.split("/")[1]
     flat = config.flat()
     assert {key: flat[key] for key in PRESETS[name]} == PRESETS[name]
-    assert build_objective(config, 737_280).forward
+    assert build_objective(config, load_data("dsprites_like", variant="quick")).forward
 
 
 def test_presets_cover_every_objective_and_the_study() -> None:

@@ -247,6 +247,8 @@ def train_compiled(**settings: Any) -> None:
         {"model": "annealed_vae", "threshold": 4},
         {"model": "factor_vae", "discriminator_layers": 2, "discriminator_width": 16},
         {"model": "factor_vae", "discriminator_layers": 2, "discriminator_width": 16, "second_batch": True},
+        {"model": "ada_gvae"},
+        {"model": "dcign"},
         {"model": "info_vae"},
         {"model": "wae_mmd"},
         {"model": "dip_vae_ii"},

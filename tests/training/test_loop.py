@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from torch import Tensor
 from disentangle_ext.data import ArrayData
 from disentangle_ext.models import VAEOutput, build_vae
 from disentangle_ext.objectives import (
+    DCIGN,
+    AdaGVAE,
     AdversarialObjective,
     BetaTCVAE,
     FactorVAE,
@@ -45,7 +48,7 @@ def make(
     return Trainer(
         model,
         objective,
-        ArrayData(pixels),
+        ArrayData(pixels, list(product(range(2), range(4), range(5)))),
         adversary=adversary,
         optimizer=torch.optim.Adam(model.parameters(), fused=True),
         learning_rate=Schedule(lr, "cosine", 3, STEPS),
@@ -95,6 +98,8 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "info_vae": InfoVAE,
     "factor_vae": factor_vae,
     "factor_vae of two batches": lambda: factor_vae(True),
+    "ada_gvae": AdaGVAE,
+    "dcign": lambda: DCIGN(latent_dim=3, factor_names=[f"factor_{k}" for k in range(3)], extrinsic=("factor_1",)),
 }
 
 

@@ -1,0 +1,137 @@
+"""Learning from pairs of images that share most factors: Ada-GVAE and ML-VAE."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from disentangle_ext import ops
+from disentangle_ext._names import choose
+from disentangle_ext.models.vae import VAE, VAEOutput
+from disentangle_ext.objectives.base import Changes, Loss, PairObjective
+from disentangle_ext.objectives.beta_vae import beta_vae
+
+Average = Literal["arithmetic", "product"]
+
+
+def share_posteriors(mu: Tensor, logvar: Tensor, *, average: Average = "arithmetic") -> tuple[Tensor, Tensor]:
+    """Give both images of a pair one posterior in the latents that they seem to share (Locatello et al. 2020,
+    "Weakly-supervised disentanglement without compromises").
+
+        delta_d = KL(q(z_d|x1) || q(z_d|x2)),   shared where delta_d < (max_d delta_d + min_d delta_d) / 2
+
+    There, with variances v, the posteriors of both become
+
+        average="arithmetic"    N((mu1 + mu2) / 2, (v1 + v2) / 2)                      (GVAE, Hosoya 2019)
+        average="product"       N(v (mu1 / v1 + mu2 / v2), v),  1 / v = 1 / v1 + 1 / v2    (ML-VAE, Bouchacourt 2018)
+
+    Which latents are shared is a decision without a gradient; where all delta_d are equal, none are.
+
+    Args:
+        mu: posterior means [2 P, D], of the first images of P pairs and then of the second.
+        logvar: posterior log-variances [2 P, D].
+        average: "arithmetic" or "product".
+
+    Returns:
+        Means and log-variances [2 P, D].
+
+    Raises:
+        ValueError: for an unknown average, or shapes that are not [2 P, D].
+    """
+    choose("share_posteriors: average", average, get_args(Average))
+    if mu.ndim != 2 or mu.shape != logvar.shape or len(mu) % 2:
+        raise ValueError(
+            f"share_posteriors: mu and logvar must both be [2 P, D], got {tuple(mu.shape)} and {tuple(logvar.shape)}"
+        )
+    (mu1, mu2), (logvar1, logvar2) = mu.chunk(2), logvar.chunk(2)
+    delta = 0.5 * (logvar2 - logvar1 + (logvar1 - logvar2).exp() + (mu1 - mu2) ** 2 * (-logvar2).exp() - 1)
+    low, high = delta.detach().aminmax(dim=1, keepdim=True)
+    shared = (delta.detach() < (low + high) / 2).repeat(2, 1)
+    if average == "arithmetic":
+        mean, log_variance = (mu1 + mu2) / 2, torch.logaddexp(logvar1, logvar2) - _LOG_2
+    else:
+        log_variance = -torch.logaddexp(-logvar1, -logvar2)
+        mean = (log_variance - logvar1).exp() * mu1 + (log_variance - logvar2).exp() * mu2
+    return torch.where(shared, mean.repeat(2, 1), mu), torch.where(shared, log_variance.repeat(2, 1), logvar)
+
+
+_LOG_2 = 0.6931471805599453
+
+
+class AdaGVAE(PairObjective):
+    """recon + beta KL of both images of a pair, with the posteriors of :func:`share_posteriors`.
+
+    The terms are averaged over all images; :func:`beta_vae` is the loss.
+
+    Args:
+        beta: weight of the KL.
+        changes: factors that differ in a pair: one, or a random number of them.
+        average: of the posteriors in shared latents: arithmetic (GVAE) or product (ML-VAE).
+        likelihood: p(x|z): bernoulli, gaussian or laplace.
+        scale: of the gaussian or laplace likelihood.
+    """
+
+    def __init__(
+        self,
+        *,
+        beta: float = 1.0,
+        changes: Changes = "one",
+        average: Average = "arithmetic",
+        likelihood: str = "bernoulli",
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.changes = _check_changes("AdaGVAE", changes)
+        choose("AdaGVAE: average", average, get_args(Average))
+        self.beta = beta
+        self.average: Average = average
+        self.likelihood = likelihood
+        self.scale = scale
+
+    def evaluate(
+        self,
+        model: VAE,
+        images: Tensor,
+        *,
+        step: int = 0,
+        key: Tensor | None = None,
+        own_key: Tensor | None = None,
+        group: Tensor | None = None,
+    ) -> tuple[VAEOutput, Loss]:
+        mu, logvar = share_posteriors(*model.encode(images), average=self.average)
+        z, kl = ops.rsample_kl(mu, logvar, key=key)
+        output = VAEOutput(model.decoder(z), z, mu, logvar, kl)
+        return output, self(output, images)
+
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
+        """The loss on an output of shared posteriors."""
+        return beta_vae(output, images, beta=self.beta, likelihood=self.likelihood, scale=self.scale)
+
+    def extra_repr(self) -> str:
+        return f"beta={self.beta}, changes={self.changes!r}, average={self.average!r}"
+
+
+class MLVAE(AdaGVAE):
+    """:class:`AdaGVAE` with the product of the posteriors in shared latents: Ada-ML-VAE.
+
+    Bouchacourt et al. 2018, "Multi-level variational autoencoder", with latents that are found to be shared by pair as
+    in Locatello et al. 2020, where the original has a fixed set of them.
+
+    Args:
+        beta: weight of the KL.
+        changes: factors that differ in a pair: one, or a random number of them.
+        likelihood: p(x|z): bernoulli, gaussian or laplace.
+        scale: of the gaussian or laplace likelihood.
+    """
+
+    def __init__(
+        self, *, beta: float = 1.0, changes: Changes = "one", likelihood: str = "bernoulli", scale: float = 1.0
+    ) -> None:
+        super().__init__(beta=beta, changes=changes, average="product", likelihood=likelihood, scale=scale)
+
+
+def _check_changes(owner: str, changes: Changes) -> Changes:
+    choose(f"{owner}: changes", changes, get_args(Changes))
+    return changes

@@ -1,0 +1,105 @@
+"""Which images make up the batch of each step, as a pure function of (seed, step)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from disentangle_ext.data import GroundTruthData
+from disentangle_ext.data.grouped import GroupedBatch, GroupedSampler
+from disentangle_ext.objectives.base import Changes, GroupObjective, Objective, PairObjective
+from disentangle_ext.training.randomness import BatchOrder, step_generator
+
+
+class Order(Protocol):
+    """Rows of a data set by step."""
+
+    def index(self, step: int) -> Tensor:
+        """The rows of the batch of ``step``, int64 [batch_size]."""
+
+    def group(self, step: int) -> int | None:
+        """Which group of factors varies in it, where that is decided."""
+
+
+def batch_order(objective: Objective, data: GroundTruthData, batch_size: int, seed: int) -> Order:
+    """The batches that an objective is made for.
+
+    Raises:
+        ValueError: if the data set has no such batches, or none of this size.
+    """
+    if isinstance(objective, PairObjective):
+        return PairOrder(data, batch_size, seed, changes=objective.changes)
+    if isinstance(objective, GroupObjective):
+        return GroupOrder(GroupedSampler(data, objective.groups, weights=objective.weights), batch_size, seed)
+    return BatchOrder(len(data), batch_size, seed)
+
+
+class PairOrder:
+    """Batches of pairs: row i of the second half has the factors of row i of the first, but for a few drawn anew.
+
+    The number of those is 1, or uniform over 1, ..., K - 1 for K factors (Locatello et al. 2020, "Weakly-supervised
+    disentanglement without compromises", k = 1 and k = Rnd); which they are, and their new classes, is uniform too, so
+    that a new class can be the old one.
+
+    Args:
+        data: a full grid of factors.
+        batch_size: images in a batch, twice the number of pairs.
+        seed: of everything that is drawn.
+        changes: "one" or "random".
+
+    Raises:
+        ValueError: for data that is no full grid of factors, or an odd batch.
+    """
+
+    def __init__(self, data: GroundTruthData, batch_size: int, seed: int, *, changes: Changes) -> None:
+        if not data.factor_names or not data.is_grid:
+            raise ValueError(f"PairOrder: data must be a full grid of factors, {data.name} is not")
+        if batch_size < 2 or batch_size % 2:
+            raise ValueError(f"PairOrder: batch_size must be even, for pairs of images, got {batch_size}")
+        self.data = data
+        self.batch_size = batch_size
+        self.seed = seed
+        self.most = 1 if changes == "one" else max(1, len(data.factor_names) - 1)
+
+    def index(self, step: int) -> Tensor:
+        generator = step_generator(self.seed, step)
+        pairs, sizes = self.batch_size // 2, self.data.factor_sizes
+        first, fresh = (
+            torch.stack([torch.randint(size, (pairs,), generator=generator) for size in sizes], 1) for _ in range(2)
+        )
+        count = torch.randint(1, self.most + 1, (pairs, 1), generator=generator)
+        place = torch.rand(pairs, len(sizes), dtype=torch.float64, generator=generator).argsort(1)
+        second = torch.where(place.argsort(1) < count, fresh, first)
+        return self.data.index(torch.cat([first, second]))
+
+    def group(self, step: int) -> None:
+        return None
+
+
+class GroupOrder:
+    """Batches in which one group of factors varies.
+
+    Args:
+        sampler: draws them.
+        batch_size: images in a batch.
+        seed: of the draws.
+    """
+
+    def __init__(self, sampler: GroupedSampler, batch_size: int, seed: int) -> None:
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.seed = seed
+        self._last: tuple[int, GroupedBatch] | None = None
+
+    def index(self, step: int) -> Tensor:
+        return self._draw(step).rows
+
+    def group(self, step: int) -> int:
+        return self.sampler.groups.index(self._draw(step).group)
+
+    def _draw(self, step: int) -> GroupedBatch:
+        if self._last is None or self._last[0] != step:
+            self._last = step, self.sampler.draw(self.batch_size, generator=step_generator(self.seed, step))
+        return self._last[1]
