@@ -144,7 +144,7 @@ class DCIGN(GroupObjective):
     ) -> tuple[VAEOutput, Loss]:
         if group is None:
             raise ValueError("DCIGN: group must say which factors vary in the batch, got None")
-        active = self.active[group]
+        active = self.active.index_select(0, group.view(1)).squeeze(0)  # an index would be read back from the device
         mu, logvar = model.encode(images)
         z, kl = ops.rsample_kl(mu, logvar, key=key)
         clamped = clamp_codes(z, active, reference=self.reference)
