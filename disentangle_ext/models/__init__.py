@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from disentangle_ext.models.burgess import BurgessDecoder, BurgessEncoder, burgess
 from disentangle_ext.models.conv import ConvDecoder, ConvEncoder, conv
 from disentangle_ext.models.discriminator import Discriminator
 from disentangle_ext.models.mlp import MLPDecoder, MLPEncoder, mlp
@@ -19,6 +20,8 @@ from disentangle_ext.models.vae import VAE, VAEOutput
 __all__ = [
     "NETWORKS",
     "VAE",
+    "BurgessDecoder",
+    "BurgessEncoder",
     "ConvDecoder",
     "ConvEncoder",
     "Discriminator",
@@ -26,11 +29,16 @@ __all__ = [
     "MLPEncoder",
     "VAEOutput",
     "build_vae",
+    "burgess",
     "conv",
     "mlp",
 ]
 
-NETWORKS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {"conv": conv, "mlp": mlp}
+NETWORKS: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
+    "burgess": burgess,
+    "conv": conv,
+    "mlp": mlp,
+}
 """The networks by name."""
 
 

@@ -19,7 +19,7 @@ _MAP = 4
 _HIDDEN = 256
 
 
-def _halvings(owner: str, image_shape: tuple[int, int, int]) -> int:
+def halvings(owner: str, image_shape: tuple[int, int, int]) -> int:
     """How many stride-2 layers lead from the image to the 4 x 4 map."""
     halvings = {(32, 32): 3, (64, 64): 4}.get(image_shape[1:])
     if halvings is None:
@@ -30,10 +30,14 @@ def _halvings(owner: str, image_shape: tuple[int, int, int]) -> int:
     return halvings
 
 
+def check_init(owner: str, init: str) -> None:
+    choose(f"{owner}: init", init, get_args(Initial))
+
+
 def _check(owner: str, base_channels: int, init: str) -> None:
     if base_channels < 1:
         raise ValueError(f"{owner}: base_channels must be at least 1, got {base_channels}")
-    choose(f"{owner}: init", init, get_args(Initial))
+    check_init(owner, init)
 
 
 class ConvEncoder(nn.Module):
@@ -74,7 +78,7 @@ class ConvEncoder(nn.Module):
             *(nn.Conv2d(b, b, 4, 2, 1), nn.ReLU()),
         ]
         channels = b
-        for _ in range(_halvings("ConvEncoder", image_shape) - 2):
+        for _ in range(halvings("ConvEncoder", image_shape) - 2):
             layers += [nn.Conv2d(channels, 2 * b, size, 2, (size - 2) // 2), nn.ReLU()]
             channels = 2 * b
         self.convolutions = nn.Sequential(*layers)
@@ -163,7 +167,7 @@ class ConvDecoder(nn.Module):
         super().__init__()
         _check("ConvDecoder", base_channels, init)
         b = base_channels
-        widths = [2 * b] * (_halvings("ConvDecoder", image_shape) - 2) + [b, b, image_shape[0]]
+        widths = [2 * b] * (halvings("ConvDecoder", image_shape) - 2) + [b, b, image_shape[0]]
         self.hidden = nn.Sequential(
             *(nn.Linear(latent_dim, _HIDDEN), nn.ReLU()),
             *(nn.Linear(_HIDDEN, _MAP * _MAP * 2 * b), nn.ReLU()),

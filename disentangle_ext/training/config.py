@@ -41,7 +41,7 @@ class Settings:
     seed: int = 0
     """decides initial weights, data order and noise"""
     network: str = "conv"
-    """encoder and decoder: conv (the study's) or mlp (Chen's)"""
+    """encoder and decoder: conv (the study's), burgess (Burgess's) or mlp (Chen's)"""
     latent_dim: int = 10
     """number of latents"""
     likelihood: str = "bernoulli"

@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from disentangle_ext.models import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder, build_vae
+from disentangle_ext.models import (
+    BurgessDecoder,
+    BurgessEncoder,
+    ConvDecoder,
+    ConvEncoder,
+    MLPDecoder,
+    MLPEncoder,
+    build_vae,
+)
 from disentangle_ext.models.conv import ToImage
 
 
@@ -38,6 +46,26 @@ def test_encoder_of_4x4_kernels() -> None:
     encoder = ConvEncoder((1, 64, 64), 10, kernels="4x4")
     assert convolutions(encoder) == [(1, 32, 4, 2), (32, 32, 4, 2), (32, 64, 4, 2), (64, 64, 4, 2)]
     assert encoder(torch.rand(2, 1, 64, 64)).shape == (2, 20)
+
+
+def test_burgess() -> None:
+    encoder, decoder = BurgessEncoder((3, 64, 64), 10), BurgessDecoder((3, 64, 64), 10)
+    assert convolutions(encoder) == [(3, 32, 4, 2), *[(32, 32, 4, 2)] * 3]
+    assert linears(encoder) == [(512, 256), (256, 256), (256, 20)]
+    assert linears(decoder) == [(10, 256), (256, 256), (256, 512)]
+    assert convolutions(decoder) == [*[(32, 32, 4, 2)] * 3, (32, 3, 4, 2)]
+    images = decoder(encoder(torch.rand(4, 3, 64, 64))[:, :10])
+    assert images.shape == (4, 3, 64, 64)
+    assert images.min() < 0 < images.max()
+    assert not encoder.posterior.bias.any()
+    small = build_vae("burgess", (1, 32, 32), 6, init="torch")
+    assert len(convolutions(small.encoder)) == len(convolutions(small.decoder)) == 3
+    assert small.encoder.posterior.bias.any()
+    assert small(torch.rand(2, 1, 32, 32)).reconstruction.shape == (2, 1, 32, 32)
+    with pytest.raises(ValueError, match="BurgessEncoder: image_shape"):
+        BurgessEncoder((1, 48, 48), 10)
+    with pytest.raises(ValueError, match="BurgessDecoder: unknown init 'glorrot'"):
+        BurgessDecoder((1, 64, 64), 10, init="glorrot")
 
 
 @pytest.mark.parametrize("kernels", ["study", "4x4"])
