@@ -1,4 +1,4 @@
-// Data races, uninitialised shared memory and accesses outside of the watched buffers, found whatever the schedule.
+// Data races, uninitialised shared memory and workspaces, and accesses outside of the watched buffers, found whatever the schedule.
 //
 // The kernels are compiled with g++ -fsanitize=thread, which calls __tsan_read4(address) and its kin at every access.
 // This file answers those calls (libtsan is not linked, so the library loads into any program). Two accesses of one
@@ -74,6 +74,7 @@ class Memory {
 struct Watched {
   Range range;
   std::string name;
+  std::vector<bool> written;  // words of a workspace that kernels have written; empty for what the host filled
 };
 
 struct Findings {
@@ -98,7 +99,7 @@ struct Silence {
   ~Silence() { in_kernel = true; }
 };
 
-const Watched* find_watched(const void* address, size_t bytes) {
+Watched* find_watched(const void* address, size_t bytes) {
   static size_t last = 0;
   const char* const end = static_cast<const char*>(address) + bytes - 1;
   const auto holds = [&](const Watched& w) { return w.range.contains(address) && w.range.contains(end); };
@@ -220,12 +221,13 @@ void access(void* address, size_t bytes, Kind kind, void* caller, bool must_be_a
   if (!shared && is_private(address)) return;
   const auto begin = reinterpret_cast<uintptr_t>(address);
   Access now = describe_access(kind, caller);
-  const bool inside = shared ? grid.is_shared(static_cast<char*>(address) + bytes - 1) : find_watched(address, bytes) != nullptr;
+  Watched* const buffer = shared ? nullptr : find_watched(address, bytes);
+  const bool inside = shared ? grid.is_shared(static_cast<char*>(address) + bytes - 1) : buffer != nullptr;
   if (!inside || (must_be_aligned && begin % bytes)) {
     report(inside ? "misaligned access" : "out of bounds", begin, now);
     fail("the kernel was stopped before a bad access");
   }
-  bool some_missing = false, some_there = false;
+  bool some_missing = false, some_there = false, never_written = false;
   for (uintptr_t at = begin; at < begin + bytes;) {
     const unsigned offset = at % 4, count = static_cast<unsigned>(std::min<uintptr_t>(4 - offset, begin + bytes - at));
     now.bytes = static_cast<uint8_t>(((1u << count) - 1) << offset);
@@ -235,12 +237,17 @@ void access(void* address, size_t bytes, Kind kind, void* caller, bool must_be_a
       const uint8_t initialised = initialise(word, now);
       some_missing |= initialised != now.bytes;
       some_there |= initialised != 0;
+    } else if (buffer->written.size()) {
+      auto written = buffer->written[(at - reinterpret_cast<uintptr_t>(buffer->range.begin)) / 4];
+      never_written |= !written;
+      if (kind != Kind::read) written = true;
     }
     remember(word, now, shared);
     at += count;
   }
   const bool padded_vector = bytes > sizeof(double) && some_there;  // one load of elements and of the padding behind them
   if (uninitialised_is_bad && kind != Kind::write && some_missing && !padded_vector) report("uninitialised value", begin, now);
+  if (kind == Kind::read && never_written) report("uninitialised value", begin, now);
 }
 
 Range find_image() {
@@ -304,7 +311,9 @@ void checker_fence() {
   if (current) fenced[current->linear] = 1;
 }
 
-void watch(const void* begin, size_t bytes, const std::string& name) { watched.push_back({{static_cast<const char*>(begin), bytes}, name}); }
+void watch(const void* begin, size_t bytes, const std::string& name, bool empty) {
+  watched.push_back({{static_cast<const char*>(begin), bytes}, name, std::vector<bool>(empty ? (bytes + 3) / 4 : 0)});
+}
 
 void forget_watched() { watched.clear(); }
 

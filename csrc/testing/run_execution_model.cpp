@@ -197,6 +197,11 @@ DX_ENTRY(through_workspace, const float* x, float* out) {
   DX_LAUNCH(reverse, 1, 64, 256, nullptr, x, between.get(), 64);
   DX_LAUNCH(reverse, 1, 64, 256, nullptr, between.get(), out, 64);
 }
+DX_ENTRY(half_a_workspace, float* x) {
+  const disentangle_ext::testing::Workspace<float> between(64);
+  DX_LAUNCH(reverse, 1, 64, 256, nullptr, x, between.get(), 32);
+  DX_LAUNCH(reverse, 1, 64, 256, nullptr, between.get(), x, 64);
+}
 
 DX_ENTRY(missing_barrier, float* out) { DX_LAUNCH(missing_barrier, 1, 64, 0, nullptr, out); }
 DX_ENTRY(missing_warp_barrier, float* out) { DX_LAUNCH(missing_warp_barrier, 1, 32, 0, nullptr, out); }

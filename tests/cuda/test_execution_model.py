@@ -149,6 +149,13 @@ def test_uninitialised_shared_memory_is_reported(mode: str) -> None:
         call(mode, "uninitialised", torch.zeros(4))
 
 
+@only("check")
+def test_uninitialised_workspace_is_reported(mode: str) -> None:
+    message = r"uninitialised value in a workspace, byte 128 of 256: read by block 0 thread 32 at run_execution_model.cpp:\d+"
+    with pytest.raises(HostRunError, match=message):
+        call(mode, "half_a_workspace", torch.zeros(64))
+
+
 # Name, arguments, and what the checker and the sanitizers say.
 OVERRUN = "heap-buffer-overflow"
 BAD_ACCESSES = [
