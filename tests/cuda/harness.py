@@ -32,7 +32,8 @@ OLDEST_GXX = 11  # std::source_location
 DTYPES = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 3}
 
 # Kernels reinterpret their pointers as vectors, which nvcc allows.
-COMMON_FLAGS = ["-std=c++20", "-Wall", "-Wno-unknown-pragmas", "-fno-strict-aliasing", "-fvisibility=hidden", "-DDX_HOST_RUN"]
+COMMON_FLAGS = ["-std=c++20", "-Wall", "-Wno-unknown-pragmas", "-fno-strict-aliasing", "-fvisibility=hidden"]
+COMMON_FLAGS += ["-DDX_HOST_RUN"]
 # Unrolled loops take longer to build than they save.
 KERNEL_FLAGS = ["-O1", "-fdisable-tree-cunroll", "-fdisable-tree-cunrolli"]
 # Kernels with a planted mistake do not run for long. The checker needs an optimiser, which drops loads made in vain.
