@@ -14,8 +14,8 @@ from disentangle_ext import _extension, ops
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 # Rows and columns: less than a warp, prime numbers, several blocks, a stack.
 SIZES = ((2, 1), (3, 2), (67, 10), (131, 17), (300, 16), (2, 33, 10))
-# What takes other kernels, or other ways through them: rows longer than a tile; runs that are sorted and merged; splits of
-# the components, whose sums another kernel finishes; tiles in which every pair of rows counts.
+# What takes other kernels, or other ways through them: rows longer than a tile; runs that are sorted and merged; splits
+# of the components, whose sums another kernel finishes; tiles in which every pair of rows counts.
 LARGE = {
     "rsample_kl": (1, 5000),
     "permute_dims": (4100, 2),
