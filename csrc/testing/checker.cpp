@@ -83,7 +83,20 @@ struct Findings {
   std::string text;
 };
 
+// Words of static shared memory that a launch touched: the kernel's own, for arrays of all kernels lie side by side here.
+struct StaticShared {
+  std::vector<bool> touched;
+  size_t words = 0;
+
+  void touch(uintptr_t address) {
+    auto word = touched[(address - reinterpret_cast<uintptr_t>(grid.static_shared.begin)) / 4];
+    words += !word;
+    word = true;
+  }
+};
+
 Memory memory;
+StaticShared static_shared;
 std::vector<Watched> watched;
 std::vector<unsigned> clocks;  // thread x lane: what each thread knows of the clocks of its warp
 std::vector<char> fenced;      // threads that executed a fence
@@ -234,6 +247,7 @@ void access(void* address, size_t bytes, Kind kind, void* caller, bool must_be_a
     Word& word = memory.word(at);
     check_race(word, at, now, shared);
     if (shared) {
+      if (grid.static_shared.contains(address)) static_shared.touch(at);
       const uint8_t initialised = initialise(word, now);
       some_missing |= initialised != now.bytes;
       some_there |= initialised != 0;
@@ -279,11 +293,16 @@ void checker_begin_launch() {
   published.assign(grid.block_count, 0);
   acquiring_block = ~0u;
   findings = {};
+  static_shared = {std::vector<bool>(grid.static_shared.bytes / 4 + 1), 0};
   memory.trim();
   if (!image.bytes) image = find_image();
 }
 
-std::string checker_end_launch() { return findings.count ? std::to_string(findings.count) + " bad accesses" + findings.text : ""; }
+std::string checker_end_launch() {
+  if (findings.count) return std::to_string(findings.count) + " bad accesses" + findings.text;
+  const size_t own = 4 * static_shared.words, dynamic = grid.dynamic_shared.bytes;
+  return own + dynamic <= kMostSharedBytes ? "" : "invalid launch: " + std::to_string(own) + " static and " + std::to_string(dynamic) + " bytes of shared memory";
+}
 
 // Every lane learns what any of them knew, and starts a new interval of its own.
 void checker_warp_barrier(unsigned first_thread, unsigned lanes) {

@@ -212,6 +212,14 @@ def test_impossible_launch_is_reported(mode: str, blocks: int, threads: int, sha
         call(mode, "launch_nothing", blocks, threads, shared_bytes)
 
 
+@only("check")
+def test_static_shared_memory_counts(mode: str) -> None:
+    most = 48 * 1024
+    call(mode, "static_and_dynamic", torch.zeros(64), most - 256)
+    with pytest.raises(HostRunError, match=f"invalid launch: 256 static and {most - 252} bytes of shared memory"):
+        call(mode, "static_and_dynamic", torch.zeros(64), most - 252)
+
+
 def test_runs_after_an_error(mode: str) -> None:
     with pytest.raises(HostRunError):
         call(mode, "missed_barrier", 3)
