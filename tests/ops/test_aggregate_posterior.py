@@ -412,6 +412,19 @@ def test_no_components(device):
     assert torch.equal(gradients[0], torch.zeros_like(z))
 
 
+@dtypes(torch.float32, torch.float64)
+def test_no_dimensions(dtype, device):
+    """Every density is one; what is left are the weights."""
+    z, mu = torch.zeros(4, 0, dtype=dtype, device=device), torch.zeros(7, 0, dtype=dtype, device=device)
+    weight = normal(7, device=device).to(dtype)
+    (joint, marginals), gradients = values_and_gradients([z, mu, mu, weight])
+    torch.testing.assert_close(joint, weight.logsumexp(-1).expand(4))
+    assert marginals.shape == (4, 0)
+    assert [g.shape for g in gradients] == [z.shape, mu.shape, mu.shape, weight.shape]
+    for field in ops.elbo_decomposition(mu, mu, mu, dataset_size=N):
+        assert field.isfinite()
+
+
 @pytest.mark.parametrize("components", [16, 20])
 def test_a_query_at_infinity(components, device):
     mu = normal(components, 3, device=device).float()
