@@ -13,8 +13,8 @@ using at::Tensor;
 template <typename T>
 MixtureStack<T> stack_of(const ElboArguments& a) {
   const int64_t components = a.component_mu.size(-2);
-  return {pointer<T>(a.z), pointer<T>(a.component_mu), pointer<T>(a.component_logvar), nullptr, a.shape.problems, a.shape.rows, components, dimensions(a.shape.D),
-          LogWeights<T>::make(Estimator(a.estimator), components, a.dataset_size, a.offset, nullptr)};
+  return {pointer<T>(a.z), pointer<T>(a.component_mu), pointer<T>(a.component_logvar), nullptr, a.shape.problems, a.shape.rows, components,
+          dimensions(a.shape.D), LogWeights<T>::make(Estimator(a.estimator), components, a.dataset_size, a.offset, nullptr)};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> elbo_decomposition_cuda(
