@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from disentangle_ext._names import choose
-from disentangle_ext.data.base import ArrayData, GroundTruthData
+from disentangle_ext.data.arrays import ArrayData, StoredData
+from disentangle_ext.data.base import GroundTruthData
 from disentangle_ext.data.dsprites_like import DSpritesLike
 
 __all__ = ["DATASETS", "ArrayData", "DSpritesLike", "GroundTruthData", "load_data"]
