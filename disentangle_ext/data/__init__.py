@@ -7,13 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 from disentangle_ext._names import choose
-from disentangle_ext.data.arrays import ArrayData, StoredData
+from disentangle_ext.data.arrays import ArrayData
 from disentangle_ext.data.base import GroundTruthData
 from disentangle_ext.data.dsprites_like import DSpritesLike
+from disentangle_ext.data.shapes3d_like import Shapes3DLike
+from disentangle_ext.data.torus_like import TorusLike
 
-__all__ = ["DATASETS", "ArrayData", "DSpritesLike", "GroundTruthData", "load_data"]
+__all__ = ["DATASETS", "ArrayData", "DSpritesLike", "GroundTruthData", "Shapes3DLike", "TorusLike", "load_data"]
 
-DATASETS: dict[str, Callable[..., GroundTruthData]] = {"dsprites_like": DSpritesLike}
+DATASETS: dict[str, Callable[..., GroundTruthData]] = {
+    "dsprites_like": DSpritesLike,
+    "shapes3d_like": Shapes3DLike,
+    "torus_like": TorusLike,
+}
 
 
 def load_data(name: str, **options: Any) -> GroundTruthData:

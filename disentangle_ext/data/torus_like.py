@@ -26,12 +26,12 @@ _CHUNK = 32
 class Transitions(NamedTuple):
     """Rows before and after the action of group elements."""
 
-    index: Tensor
-    """[n]"""
+    before: Tensor
+    """[n], rows"""
     g: Tensor
     """[n, K], steps along each factor"""
-    target: Tensor
-    """[n], equal to ``act(index, g)``"""
+    after: Tensor
+    """[n], rows: ``act(before, g)``"""
 
 
 class TorusLike(GroundTruthData):
@@ -71,6 +71,10 @@ class TorusLike(GroundTruthData):
         shape = (3 if factors > 2 else 1, size, size)
         super().__init__("torus_like", FACTORS[:factors], [classes] * factors, shape, device=device)
         self._classes_each = classes
+        # By class, on the CPU: a table gives a row the same bits in every batch and on every device.
+        angles = torch.arange(classes, dtype=torch.float64) * (2 * math.pi / classes)
+        self._turns = torch.stack([angles.cos(), angles.sin()], -1).float().to(self.device)
+        self._colors = _hues(torch.arange(classes) / classes).to(self.device)
 
     def act(self, index: Any, g: Any) -> Tensor:
         """The rows that the group elements ``g`` take the rows ``index`` to: int64 [n].
@@ -119,8 +123,7 @@ class TorusLike(GroundTruthData):
 
     def exact_code(self, index: Any) -> Tensor:
         """(cos, sin) of every factor's angle 2 pi class / n, on which G acts by rotations: float32 [n, 2 K]."""
-        angles = self.factors(index).double() * (2 * math.pi / self._classes_each)
-        return torch.stack([angles.cos(), angles.sin()], -1).flatten(1).float()
+        return self._turns[self.factors(index)].flatten(1)
 
     def _pixels(self, index: Tensor) -> Tensor:
         if len(index) == 0:
@@ -137,8 +140,7 @@ class TorusLike(GroundTruthData):
         dx = (places - fractions[:, :1] + 0.5).remainder(1.0) - 0.5
         dy = (places - fractions[:, 1:2] + 0.5).remainder(1.0) - 0.5
         if classes.shape[1] > 3:
-            angle = 2 * math.pi * fractions[:, 3]
-            cosine, sine = angle.cos()[:, None], angle.sin()[:, None]
+            cosine, sine = self._turns[classes[:, 3]].unsqueeze(-1).unbind(1)
             u = (cosine * dx)[:, None, :] - (sine * dy)[:, :, None]
             v = (sine * dx)[:, None, :] + (cosine * dy)[:, :, None]
         else:
@@ -146,7 +148,7 @@ class TorusLike(GroundTruthData):
         outside = torch.maximum(u.abs() * _SIDE[0] - v * _SIDE[1] - _SIDE[2], v - _BASE)
         coverage = (0.5 - outside * size).clamp(0, 1)[:, None] * 255
         if classes.shape[1] > 2:
-            coverage = coverage * _hues(fractions[:, 2])[:, :, None, None]
+            coverage = coverage * self._colors[classes[:, 2], :, None, None]
         return coverage.round().to(torch.uint8)
 
 
