@@ -9,16 +9,39 @@ from typing import Any
 from disentangle_ext._names import choose
 from disentangle_ext.data.arrays import ArrayData
 from disentangle_ext.data.base import GroundTruthData
+from disentangle_ext.data.cars3d import Cars3D
+from disentangle_ext.data.dsprites import DSprites
 from disentangle_ext.data.dsprites_like import DSpritesLike
+from disentangle_ext.data.mpi3d import MPI3D
+from disentangle_ext.data.shapes3d import Shapes3D
 from disentangle_ext.data.shapes3d_like import Shapes3DLike
+from disentangle_ext.data.smallnorb import SmallNORB
 from disentangle_ext.data.torus_like import TorusLike
 
-__all__ = ["DATASETS", "ArrayData", "DSpritesLike", "GroundTruthData", "Shapes3DLike", "TorusLike", "load_data"]
+__all__ = [
+    "DATASETS",
+    "MPI3D",
+    "ArrayData",
+    "Cars3D",
+    "DSprites",
+    "DSpritesLike",
+    "GroundTruthData",
+    "Shapes3D",
+    "Shapes3DLike",
+    "SmallNORB",
+    "TorusLike",
+    "load_data",
+]
 
 DATASETS: dict[str, Callable[..., GroundTruthData]] = {
     "dsprites_like": DSpritesLike,
     "shapes3d_like": Shapes3DLike,
     "torus_like": TorusLike,
+    "dsprites": DSprites,
+    "shapes3d": Shapes3D,
+    "cars3d": Cars3D,
+    "smallnorb": SmallNORB,
+    "mpi3d": MPI3D,
 }
 
 

@@ -43,8 +43,8 @@ class TorusLike(GroundTruthData):
 
         f(act(x, g)) = rho(g) f(x),    rho(g) = diag(R(2 pi g_1 / n), ..., R(2 pi g_K / n)).
 
-    :meth:`exact_code` is such a code. Images are anti-aliased over one pixel and in colour if hue is a factor. A step of
-    position moves the sprite by ``size / n`` pixels: where that is a whole number, it rolls the image exactly.
+    :meth:`exact_code` is such a code. Images are anti-aliased over one pixel, and in colour if hue is a factor. A step
+    of position moves the sprite by ``size / n`` pixels: where that is a whole number, it rolls the image exactly.
 
     Args:
         factors: how many of the cyclic factors there are, 2, 3 or 4.

@@ -38,8 +38,9 @@ def test_noise_is_uniform_where_there_is_no_sprite():
     assert ((counts - expected).square() / expected).sum() < 350  # chi-squared, 255 degrees of freedom
     clear = ~sprites[:2].flatten(2).any((0, 1))
     first, second = images[:2].double().flatten(2)[:, :, clear]
-    for others in (first[:2], first[1:], torch.stack([first[0, 1:], first[0, :-1]]), torch.stack([first[0], second[0]])):
-        assert abs(torch.corrcoef(others)[0, 1]) < 0.07
+    pairs = [(first[0], first[1]), (first[1], first[2]), (first[0, 1:], first[0, :-1]), (first[0], second[0])]
+    for one, other in pairs:
+        assert abs(torch.corrcoef(torch.stack([one, other]))[0, 1]) < 0.07
     assert data.image_shape == (3, 64, 64)
 
 
