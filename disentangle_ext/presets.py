@@ -29,7 +29,16 @@ _QUICK: dict[str, Any] = {
 }
 _QUICK_NETWORK: dict[str, dict[str, Any]] = {"conv": {"base_channels": 16}, "mlp": {"width": 256}}
 _QUICK_MODEL: dict[str, dict[str, Any]] = {"beta_tcvae": {"beta": 15.0}, "beta_vae": {"beta": 15.0}}
-_QUICK_DATA: dict[str, dict[str, Any]] = {"dsprites_like": {"data_variant": "quick"}}
+_QUICK_DATA: dict[str, dict[str, Any]] = {
+    "dsprites_like": {"data_variant": "quick"},
+    "shapes3d_like": {"data_variant": "quick"},
+    "faces_like": {"data_variant": "quick"},
+    "torus_like": {"data_factors": 2, "data_classes": 16, "data_size": 32},
+    "digits": {},
+    "arrays": {},
+    "image_folder": {"data_size": 32},
+    **{name: {} for name in ("dsprites", "shapes3d", "cars3d", "smallnorb", "mpi3d")},
+}
 
 
 def quick(model: str | None, data: str | None, network: str) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,10 @@ import torch
 from torch import Tensor
 
 from disentangle_ext.data.base import GroundTruthData
+from disentangle_ext.data.official import reading
 from disentangle_ext.data.pixels import flatten_pixels, gather_pixels
 
-__all__ = ["ArrayData", "StoredData"]
+__all__ = ["ArrayData", "StoredData", "arrays"]
 
 
 class StoredData(GroundTruthData):
@@ -98,6 +101,10 @@ class ArrayData(StoredData):
         self._table = torch.from_numpy(classes).to(self.device)
         self._sorted_codes, self._order = self._codes(self._table).sort(stable=True)
 
+    @property
+    def is_grid(self) -> bool:
+        return len(self._sorted_codes.unique()) == math.prod(self.factor_sizes)
+
     def _classes(self, index: Tensor) -> Tensor:
         return self._table.index_select(0, index)
 
@@ -116,6 +123,45 @@ class ArrayData(StoredData):
     def _codes(self, factors: Tensor) -> Tensor:
         """One number per combination of classes."""
         return (factors * self._strides).sum(1)
+
+
+def arrays(path: Path | None = None, *, device: torch.device | str = "cpu") -> ArrayData:
+    """The arrays in a file, for the command line.
+
+    Args:
+        path: an .npz with ``images`` and, if they are known, ``factors`` and their ``names``, as
+            :class:`ArrayData` takes them; or an .npy with images alone.
+        device: where the images are kept.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError, TypeError: for a file that holds something else, named in the message. Nothing is unpickled.
+    """
+    if path is None:
+        raise ValueError("arrays: path is not given: an .npz with images and factors, or an .npy with images")
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"arrays: there is no file {path}")
+    try:
+        with reading("arrays", path):
+            loaded = np.load(path, allow_pickle=False)
+            content = {"images": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded}
+    except ValueError as error:
+        text = " ".join(str(error).split())
+        raise ValueError(text if str(path) in text else f"arrays: {path} cannot be read: {text}") from None
+    if "images" not in content:
+        raise ValueError(f"arrays: {path} must hold an array 'images', it holds {', '.join(content) or 'nothing'}")
+    names = content.get("names")
+    try:
+        return ArrayData(
+            content["images"],
+            content.get("factors"),
+            None if names is None else [str(name) for name in names],
+            name=path.stem,
+            device=device,
+        )
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"arrays: {path}: {error}") from None
 
 
 def _check_images(images: Any) -> Tensor:

@@ -62,6 +62,11 @@ class GroundTruthData(abc.ABC):
             f"{type(self).__name__}({self.name}: {len(self):,} images of {shape}; {factors or 'no factors'})"
         )
 
+    @property
+    def is_grid(self) -> bool:
+        """Whether every combination of factor classes has an image."""
+        return True
+
     def images(self, index: Any) -> Tensor:
         """The images of the rows ``index`` [n]: uint8 [n, C, H, W] in 0..255, channels last in memory."""
         return self._pixels(self._check_index(index, "images"))

@@ -64,8 +64,10 @@ def locate(
         names = dict.fromkeys([source.file, source.file.removesuffix(".gz")])
         there = [folder / each for each in names if (folder / each).is_file()]
         if not there and not download:
-            hint = "pass path=, or download=True" if path is None else "download=True fetches it"
-            raise FileNotFoundError(f"{owner}: there is no {source.file} in {folder}: {hint}")
+            raise FileNotFoundError(
+                f"{owner}: there is no {source.file} in {folder}: give path, or download=True (--data-path and "
+                "--data-download on the command line)"
+            )
         if not there:
             there = [folder / source.file]
             _download(owner, source, there[0], verify)

@@ -206,7 +206,7 @@ def test_a_download_is_verified_and_kept(sprites, tmp_path, cache, monkeypatch):
     content, images = sprites
     path = save_npz(tmp_path / "there.npz", **content)
     source = published(monkeypatch, dsprites_file, "NPZ", path)
-    with pytest.raises(FileNotFoundError, match=r"DSprites: there is no dsprites_.*: pass path=, or download"):
+    with pytest.raises(FileNotFoundError, match=r"DSprites: there is no dsprites_.*: give path, or download=True"):
         DSprites()
     assert torch.equal(DSprites(download=True).images(range(96)), images)
     assert (cache / "dsprites" / source.file).read_bytes() == path.read_bytes()
@@ -323,7 +323,7 @@ def test_wrong_mpi3d_files_are_named(tmp_path, cache):
         MPI3D(path, verify=False)
     with pytest.raises(ValueError, match="MPI3D: unknown variant 'realist': did you mean 'realistic'"):
         MPI3D(path, variant="realist")
-    with pytest.raises(FileNotFoundError, match=r"MPI3D: there is no mpi3d_real.npz in .*: download=True fetches it"):
+    with pytest.raises(FileNotFoundError, match=r"MPI3D: there is no mpi3d_real.npz in .*: give path, or download=True"):
         MPI3D(tmp_path, variant="real")
     assert not files_in(cache)
 
