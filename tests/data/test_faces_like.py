@@ -69,15 +69,14 @@ def test_rays_end_on_the_surface_or_closest_to_it_and_normals_are_gradients():
     walk = torch.linspace(0, 2 * head.START, 700)
     along = [head._distance(one, o + walk[:, None] * r)[0] for o, r in zip(origins, rays)]
     nearest = torch.stack([each.min() for each in along])
-    # Of 576 rays one may graze a rim and pass it.
-    assert ((nearest < -0.01) & (distance > 0)).sum() <= 1
+    assert not ((nearest < -0.01) & (distance > 0)).any()
     assert not ((nearest > 0.02) & (distance == 0)).any()
     hit = distance == 0
     assert 0.2 < hit.float().mean() < 0.6
     assert head._distance(one, points[hit])[0].abs().max() < 3e-3
     first = torch.stack([walk[(each < 0).nonzero()[0, 0]] for each, inside in zip(along, nearest < -0.01) if inside])
     reached = ((points - origins) * rays).sum(1)[nearest < -0.01]
-    assert ((first - reached).abs() > 0.02).sum() <= 1
+    assert ((first - reached).abs() > 0.02).sum() <= 2  # a ray may end at what it grazes before
     normal, albedo = head._surface(one, points[hit])
     step = 1e-3
     numeric = torch.stack(
@@ -88,7 +87,8 @@ def test_rays_end_on_the_surface_or_closest_to_it_and_normals_are_gradients():
         1,
     )
     cosine = (torch.nn.functional.normalize(numeric, dim=1) * normal).sum(1)
-    assert cosine.quantile(0.02) > 0.98
+    assert cosine.median() > 0.999
+    assert (cosine > 0.95).double().mean() > 0.97  # near a crease the gradients of two parts are far apart
     assert (albedo >= head.IRIS - 1e-6).all()
     assert (albedo <= head.EYE + 1e-6).all()
 
