@@ -14,6 +14,7 @@ import torch
 
 from bench import bench_aggregate_posterior, bench_elbo_decomposition, bench_mmd, bench_permute_dims, bench_rsample_kl
 from bench import cuda_harness as cuda
+from bench import data_sets
 from bench.harness import OURS, PLAIN, append, measure, read
 from bench.rates import measure_rates
 from disentangle_ext import _extension
@@ -65,7 +66,12 @@ def cuda_table(rows: list[Row]) -> str:
 
 def write_readme() -> None:
     text = README.read_text(encoding="utf-8")
-    for name, content in (("bench", table(read())), ("bench-cuda", cuda_table(read(cuda.RESULTS)))):
+    tables = {
+        "bench": table(read()),
+        "bench-cuda": cuda_table(read(cuda.RESULTS)),
+        "bench-data": data_sets.table(read(data_sets.RESULTS)),
+    }
+    for name, content in tables.items():
         begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
         head, _, rest = text.partition(begin)
         _, _, tail = rest.partition(end)
@@ -86,6 +92,15 @@ def measure_cpu(seconds: float, threads: int) -> None:
             append(rows)
             for row in rows:
                 show(row, "", "")
+
+
+def measure_data(seconds: float, threads: int) -> None:
+    torch.set_num_threads(threads)
+    for name, make in data_sets.SETS.items():
+        row = data_sets.measure(name, make(), batch=64, seconds=seconds)
+        append([row], data_sets.RESULTS, data_sets.COLUMNS, data_sets.IDENTITY)
+        print(f"{name:<26} {int(row['images_per_second']):>9,} images/s", flush=True)
+    data_sets.picture()
 
 
 def measure_cuda(seconds: float, in_all: float, only: str) -> None:
@@ -121,6 +136,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of a CPU")
     parser.add_argument("--in-all", type=float, default=170.0, help="seconds after which no GPU case is begun")
     parser.add_argument("--only", default="", help="the ops on a GPU whose name contains this")
+    parser.add_argument("--data-sets", action="store_true", help="the data sets instead, and a picture of them")
     parser.add_argument("--table-only", action="store_true", help="write the README's tables, measure nothing")
     arguments = parser.parse_args()
     torch.manual_seed(0)
@@ -128,6 +144,8 @@ def main() -> None:
         pass
     elif arguments.device == "cuda":
         measure_cuda(arguments.seconds or 1.0, arguments.in_all, arguments.only)
+    elif arguments.data_sets:
+        measure_data(arguments.seconds or 4.0, arguments.threads)
     else:
         measure_cpu(arguments.seconds or 4.0, arguments.threads)
     write_readme()

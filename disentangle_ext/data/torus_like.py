@@ -71,10 +71,12 @@ class TorusLike(GroundTruthData):
         shape = (3 if factors > 2 else 1, size, size)
         super().__init__("torus_like", FACTORS[:factors], [classes] * factors, shape, device=device)
         self._classes_each = classes
-        # By class, on the CPU: a table gives a row the same bits in every batch and on every device.
+        # Tables made on the CPU: what is left are sums and products, which every device rounds alike.
+        self._fractions = (torch.arange(classes) / classes).to(self.device)
+        self._places = ((torch.arange(size) + 0.5) / size).to(self.device)
         angles = torch.arange(classes, dtype=torch.float64) * (2 * math.pi / classes)
         self._turns = torch.stack([angles.cos(), angles.sin()], -1).float().to(self.device)
-        self._colors = _hues(torch.arange(classes) / classes).to(self.device)
+        self._colors = _hues(self._fractions.cpu()).to(self.device)
 
     def act(self, index: Any, g: Any) -> Tensor:
         """The rows that the group elements ``g`` take the rows ``index`` to: int64 [n].
@@ -134,11 +136,9 @@ class TorusLike(GroundTruthData):
     def _render(self, classes: Tensor) -> Tensor:
         """uint8 [n, C, H, W] of factor classes [n, K]."""
         size = self.image_shape[1]
-        fractions = classes.float() / self._classes_each
-        places = (torch.arange(size, device=classes.device) + 0.5) / size
         # Offsets from the centre, the short way around the torus: in [-1/2, 1/2).
-        dx = (places - fractions[:, :1] + 0.5).remainder(1.0) - 0.5
-        dy = (places - fractions[:, 1:2] + 0.5).remainder(1.0) - 0.5
+        centre = self._fractions[classes[:, :2]]
+        dx, dy = ((self._places - centre[:, :, None] + 0.5).remainder(1.0) - 0.5).unbind(1)
         if classes.shape[1] > 3:
             cosine, sine = self._turns[classes[:, 3]].unsqueeze(-1).unbind(1)
             u = (cosine * dx)[:, None, :] - (sine * dy)[:, :, None]

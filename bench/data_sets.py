@@ -1,0 +1,78 @@
+"""How fast the procedural data sets make a batch, and a picture of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import disentangle_ext
+from bench.harness import commit, machine
+from disentangle_ext.data import DSpritesLike, FacesLike, GroundTruthData, Shapes3DLike, TorusLike
+from disentangle_ext.report import save_rows
+
+RESULTS = Path(__file__).parent / "results" / "data_sets.csv"
+PICTURE = Path(__file__).parents[1] / "docs" / "images" / "data_sets.png"
+COLUMNS = ("set", "images", "image", "batch", "threads", "images_per_second", "machine", "torch", "commit")
+IDENTITY = ("set", "batch", "threads", "machine")
+
+SETS: dict[str, Callable[[], GroundTruthData]] = {
+    "dsprites_like": DSpritesLike,
+    "dsprites_like, preloaded": lambda: DSpritesLike().preload(),
+    "dsprites_like, color": lambda: DSpritesLike(effect="color"),
+    "dsprites_like, noisy": lambda: DSpritesLike(effect="noisy"),
+    "dsprites_like, texture": lambda: DSpritesLike(effect="texture"),
+    "shapes3d_like": Shapes3DLike,
+    "faces_like": FacesLike,
+    "torus_like": TorusLike,
+}
+
+
+def measure(name: str, data: GroundTruthData, *, batch: int, seconds: float) -> dict[str, str]:
+    """The row of one set: the median time of a batch of random rows, as a model gets it."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(len(data), (16, batch), generator=generator)
+    taken = []
+    data.batch(rows[0])
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(taken) < 5:
+        start = time.perf_counter()
+        data.batch(rows[len(taken) % len(rows)])
+        taken.append(time.perf_counter() - start)
+    rate = f"{batch / statistics.median(taken):.3g}"
+    shape = " x ".join(map(str, data.image_shape))
+    values = (name, f"{len(data):,}", shape, batch, torch.get_num_threads(), f"{float(rate):.0f}")
+    where = (machine(), disentangle_ext.build_info()["torch_running"], commit())
+    return dict(zip(COLUMNS, map(str, (*values, *where)), strict=True))
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """The rows as Markdown: one line for each set."""
+    if not rows:
+        return "Not measured yet.\n"
+    threads = sorted({row["threads"] for row in rows})
+    columns = [f"images/s, {count} thread{'s' if count != '1' else ''}" for count in threads]
+    lines = [f"| set | images | C x H x W | {' | '.join(columns)} |", "|---|---|---|" + "---|" * len(threads)]
+    groups: dict[str, dict[str, dict[str, str]]] = {}
+    for row in rows:
+        groups.setdefault(row["set"], {})[row["threads"]] = row
+    for name, own in groups.items():
+        first = next(iter(own.values()))
+        rates = [f"{int(own[count]['images_per_second']):,}" if count in own else "" for count in threads]
+        lines.append(f"| `{name}` | {first['images']} | {first['image']} | {' | '.join(rates)} |")
+    origins = sorted({f"{r['machine'].rsplit(',', 1)[0]}, torch {r['torch']}, batches of {r['batch']}" for r in rows})
+    return "\n".join([*lines, "", "Medians; measured on " + "; ".join(origins) + "."]) + "\n"
+
+
+def picture(path: Path = PICTURE, columns: int = 10) -> None:
+    """Random images of each set, one row each."""
+    rows = {}
+    for name, make in SETS.items():
+        if "preloaded" not in name:
+            data = make()
+            index = torch.randint(len(data), (columns,), generator=torch.Generator().manual_seed(4))
+            rows[name] = data.images(index)
+    save_rows(path, rows, title="Data sets made by formula", caption="Random images of each")
