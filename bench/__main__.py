@@ -12,9 +12,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from bench import bench_aggregate_posterior, bench_elbo_decomposition, bench_mmd, bench_permute_dims, bench_rsample_kl
+from bench import (
+    bench_aggregate_posterior,
+    bench_elbo_decomposition,
+    bench_mmd,
+    bench_permute_dims,
+    bench_rsample_kl,
+    data_sets,
+)
 from bench import cuda_harness as cuda
-from bench import data_sets
 from bench.harness import OURS, PLAIN, append, measure, read
 from bench.rates import measure_rates
 from disentangle_ext import _extension

@@ -35,7 +35,7 @@ def measure(name: str, data: GroundTruthData, *, batch: int, seconds: float) -> 
     """The row of one set: the median time of a batch of random rows, as a model gets it."""
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(len(data), (16, batch), generator=generator)
-    taken = []
+    taken: list[float] = []
     data.batch(rows[0])
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(taken) < 5:
