@@ -106,8 +106,8 @@ class Shapes3DLike(GroundTruthData):
         # Products and sums of small integers, exact in float32 whatever their order. The half keeps quotients away
         # from whole numbers, where a device that multiplies by 1 / 255 would round the other way.
         with torch.autocast(index.device.type, enabled=False):
-            image = torch.bmm(self._views[view].float(), torch.stack(colors, 1))
-        return image.add_(127.5).div_(255).to(torch.uint8)
+            image = torch.bmm(torch.stack(colors, 2), self._views[view].float())
+        return image.add_(127.5).div_(255).to(torch.uint8).transpose(1, 2).contiguous()
 
 
 def _factor_values(variant: str) -> dict[str, tuple[float, ...]]:
@@ -139,7 +139,7 @@ def _colors(hues: tuple[float, ...], saturation: float, value: float) -> Tensor:
 
 
 def _draw_views(values: dict[str, tuple[float, ...]], size: int) -> Tensor:
-    """How much of the floor's, the walls' and the object's colour each pixel of each view holds: uint8 [V, H * W, 3].
+    """How much of the floor's, the walls' and the object's colour each pixel of each view holds: uint8 [V, 3, H * W].
 
     The views are in C order of scale, shape and azimuth. Always on the CPU, whose bits then serve every device.
     """
@@ -148,7 +148,7 @@ def _draw_views(values: dict[str, tuple[float, ...]], size: int) -> Tensor:
         torch.stack([_draw_view(scene, _INTERSECT[kind], scale) for scale in values["scale"] for kind in kinds])
         for scene in (_empty_room(azimuth, size) for azimuth in values["azimuth"])
     ]
-    return torch.stack(views, 1).flatten(0, 1)
+    return torch.stack(views, 1).flatten(0, 1).transpose(1, 2).contiguous()
 
 
 class Scene(NamedTuple):
