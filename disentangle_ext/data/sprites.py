@@ -90,20 +90,23 @@ class SpriteData(GroundTruthData):
         if self.effect == "none":
             return sprites
         if self.effect == "color":
-            return sprites & (_bytes(salt, 1)[:, :, None, None] >> 1 | 128)
-        if self.effect == "noisy":
+            image = sprites & (_bytes(salt, 1)[:, :, None, None] >> 1 | 128)
+        elif self.effect == "noisy":
             noise = _bytes(salt, math.prod(self.sprite_shape)).view(-1, 3, *self.sprite_shape[1:])
-            return torch.maximum(sprites, noise)  # a sprite is 0 or 255: what min(s + u, 1) comes to
-        return self._background(salt) ^ sprites  # 255 - b is b with every bit turned
+            image = torch.maximum(sprites, noise)  # a sprite is 0 or 255: what min(s + u, 1) comes to
+        else:
+            image = self._background(salt) ^ sprites  # 255 - b is b with every bit turned
+        return image.contiguous(memory_format=torch.channels_last)
 
     def _background(self, salt: Tensor) -> Tensor:
         height, width = self.sprite_shape[1:]
         numbers = [_hash(salt, 1 + k) & 0x7FFFFFFF for k in range(2)]
         top, left = (n % (side - span + 1) for n, side, span in zip(numbers, self._texture.shape[1:], (height, width)))
-        rows = (top[:, None] + torch.arange(height, device=salt.device))[:, :, None]
-        columns = (left[:, None] + torch.arange(width, device=salt.device))[:, None, :]
-        crop = self._texture.to(torch.int16)[:, rows, columns].transpose(0, 1)
-        return ((crop + _bytes(salt, 1)[:, :, None, None]) // 2).to(torch.uint8)
+        rows = top[:, None] + torch.arange(height, device=salt.device)
+        columns = left[:, None] + torch.arange(width, device=salt.device)
+        places = rows[:, :, None] * self._texture.shape[2] + columns[:, None, :]
+        crop = self._texture.flatten(1).index_select(1, places.flatten()).view(3, *places.shape).transpose(0, 1)
+        return (crop.to(torch.int16) + _bytes(salt, 1)[:, :, None, None] >> 1).to(torch.uint8)
 
 
 def _bytes(salt: Tensor, count: int) -> Tensor:

@@ -70,6 +70,7 @@ def test_texture_is_a_crop_inverted_under_the_sprite(tmp_path):
 def test_rows_are_fixed_and_samples_are_new(effect):
     data, images, _ = both(effect)
     assert torch.equal(data.images(ROWS.flip(0)), images.flip(0))
+    assert images.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(DSpritesLike(effect=effect).images(ROWS[:3]), images[:3])
     factors = data.factors(ROWS)
     once, again, other = (data.sample_images(factors, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2))
