@@ -102,10 +102,10 @@ def measure_cpu(seconds: float, threads: int) -> None:
 
 def measure_data(seconds: float, threads: int) -> None:
     torch.set_num_threads(threads)
-    for name, make in data_sets.SETS.items():
-        row = data_sets.measure(name, make(), batch=64, seconds=seconds)
-        append([row], data_sets.RESULTS, data_sets.COLUMNS, data_sets.IDENTITY)
-        print(f"{name:<26} {int(row['images_per_second']):>9,} images/s", flush=True)
+    rows = data_sets.measure({name: make() for name, make in data_sets.SETS.items()}, batch=64, seconds=seconds)
+    append(rows, data_sets.RESULTS, data_sets.COLUMNS, data_sets.IDENTITY)
+    for row in rows:
+        print(f"{row['set']:<26} {int(row['images_per_second']):>9,} images/s", flush=True)
     data_sets.picture()
 
 

@@ -31,22 +31,28 @@ SETS: dict[str, Callable[[], GroundTruthData]] = {
 }
 
 
-def measure(name: str, data: GroundTruthData, *, batch: int, seconds: float) -> dict[str, str]:
-    """The row of one set: the median time of a batch of random rows, as a model gets it."""
+def measure(sets: dict[str, GroundTruthData], *, batch: int, seconds: float) -> list[dict[str, str]]:
+    """A row for each set: the median time of a batch of random rows, as a model gets it. The sets take turns."""
     generator = torch.Generator().manual_seed(0)
-    rows = torch.randint(len(data), (16, batch), generator=generator)
-    taken: list[float] = []
-    data.batch(rows[0])
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(taken) < 5:
-        start = time.perf_counter()
-        data.batch(rows[len(taken) % len(rows)])
-        taken.append(time.perf_counter() - start)
-    rate = f"{batch / statistics.median(taken):.3g}"
+    rows = {name: torch.randint(len(data), (16, batch), generator=generator) for name, data in sets.items()}
+    taken: dict[str, list[float]] = {name: [] for name in sets}
+    end = time.perf_counter() + seconds * len(sets)
+    turn = 0
+    while time.perf_counter() < end or turn < 6:
+        for name, data in sets.items():
+            start = time.perf_counter()
+            data.batch(rows[name][turn % 16])
+            taken[name].append(time.perf_counter() - start)
+        turn += 1
+    # The first turn is for warming up.
+    return [_row(name, data, batch, batch / statistics.median(taken[name][1:])) for name, data in sets.items()]
+
+
+def _row(name: str, data: GroundTruthData, batch: int, rate: float) -> dict[str, str]:
     shape = " x ".join(map(str, data.image_shape))
-    values = (name, f"{len(data):,}", shape, batch, torch.get_num_threads(), f"{float(rate):.0f}")
+    measured = (name, f"{len(data):,}", shape, batch, torch.get_num_threads(), f"{float(f'{rate:.3g}'):.0f}")
     where = (machine(), disentangle_ext.build_info()["torch_running"], commit())
-    return dict(zip(COLUMNS, map(str, (*values, *where)), strict=True))
+    return dict(zip(COLUMNS, map(str, (*measured, *where)), strict=True))
 
 
 def table(rows: list[dict[str, str]]) -> str:

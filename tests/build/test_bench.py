@@ -208,7 +208,7 @@ def test_device_sh_needs_an_interpreter_with_torch(tmp_path):
 def test_data_sets_are_measured_and_tabulated():
     from disentangle_ext.data import DSpritesLike
 
-    row = data_sets.measure("dsprites_like", DSpritesLike("quick"), batch=8, seconds=0)
+    (row,) = data_sets.measure({"dsprites_like": DSpritesLike("quick")}, batch=8, seconds=0)
     assert list(row) == list(data_sets.COLUMNS)
     assert int(row["images_per_second"]) > 0
     other = {**row, "threads": "2", "images_per_second": "12345"}
