@@ -6,7 +6,7 @@
 #
 # A step that fails does not keep the next ones from running. Logs go to build/device, measurements to
 # bench/results/cuda.csv. Exit code: 0 all passed, 1 something failed, 2 wrong arguments, 3 nothing was run for lack of
-# a GPU. PYTHON is the interpreter (python3), which must have torch with CUDA, setuptools and pytest.
+# a GPU, 4 what was run passed, but something could not be run. PYTHON is the interpreter (python3), which must have torch with CUDA, setuptools and pytest.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -47,7 +47,7 @@ if [ -n "$missing" ]; then
 fi
 
 mkdir -p "$logs"
-summary= failed=0 build_failed=0
+summary= failed=0 skipped=0 build_failed=0
 note() { summary="$summary$(printf '  %-12s %s' "$1" "$2")"$'\n'; }
 
 # run NAME SECONDS COMMAND...: the last lines of a failure are printed, all of it is in NAME.log.
@@ -94,7 +94,8 @@ tests() {
 
 sanitize() {
   if ! command -v compute-sanitizer >/dev/null; then
-    note sanitize "skipped: compute-sanitizer is not installed"
+    note sanitize "NOT RUN: compute-sanitizer is not installed"
+    skipped=1
     return
   fi
   local tool
@@ -130,4 +131,6 @@ done
 echo
 echo "device.sh: $($PYTHON -c 'import torch; print(torch.cuda.get_device_name(), "with torch", torch.__version__)')"
 printf '%s' "$summary"
-exit $failed
+[ $failed = 1 ] && exit 1
+[ $skipped = 1 ] && exit 4
+exit 0

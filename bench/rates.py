@@ -1,7 +1,8 @@
 """The best that a machine can do, measured beside the ops: bytes copied, exponentials, multiply-adds, launches.
 
 A CPU copies between tensors that no cache holds, with ``copy_``. Its exponentials are those of the kernels themselves,
-summed in registers: ``torch.exp2`` is slower than they are, so its rate would be no bound. The other two are of GPUs alone.
+summed in registers: ``torch.exp2`` is slower than they are, so its rate would be no bound. The other two are of GPUs
+alone.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import cpu_harness, cuda_harness
+from bench import cpu_harness, cuda_harness, data_sets
 from bench.harness import BEST, COMPILED, GEOMLOSS, KEOPS, OURS, PLAIN, Row, read
 
 ROOT = Path(__file__).parents[1]
@@ -101,7 +101,11 @@ def cuda_table(rows: list[Row]) -> str:
 
 def tables() -> dict[str, str]:
     """What stands between the README's markers of these names."""
-    return {"bench": cpu_table(read(cpu_harness.RESULTS)), "bench-cuda": cuda_table(read(cuda_harness.RESULTS))}
+    return {
+        "bench": cpu_table(read(cpu_harness.RESULTS)),
+        "bench-cuda": cuda_table(read(cuda_harness.RESULTS)),
+        "bench-data": data_sets.table(read(data_sets.RESULTS)),
+    }
 
 
 def write_readme() -> None:

@@ -17,10 +17,24 @@ from glob import glob
 from pathlib import Path
 
 # A binary serves the devices of its major version from its minor version on. 8.6, which 8.9 resembles, has its own:
-# its multiprocessor is another than that of 8.0. The PTX of the newest is for devices that come after it.
+# its multiprocessor is another than that of 8.0. The PTX of the newest is for devices that come after it. That of the
+# oldest is for those in between, as 8.7 and 11.0, the modules for robots: the driver compiles it once, and the build,
+# which makes it on the way to a binary, is not longer for it.
 DEFAULT_ARCHITECTURES = ("80", "86", "90", "100", "120")
 OLDEST_ARCHITECTURE = 80
-NAMED = {"Ampere": "8.0;8.6+PTX", "Ada": "8.9+PTX", "Hopper": "9.0+PTX", "Blackwell": "10.0;10.3;12.0;12.1+PTX"}
+# The names that torch.utils.cpp_extension takes. Of an architecture that is too old only that matters.
+TOO_OLD = "7.5"
+NAMED = {
+    **dict.fromkeys(("Kepler", "Kepler+Tesla", "Maxwell", "Maxwell+Tegra", "Pascal", "Volta", "Volta+Tegra"), TOO_OLD),
+    "Turing": TOO_OLD,
+    "Ampere": "8.0;8.6+PTX",
+    "Ampere+Tegra": "8.7",
+    "Ada": "8.9+PTX",
+    "Hopper": "9.0+PTX",
+    "Blackwell": "10.0;10.3;12.0;12.1+PTX",
+    "Blackwell+Tegra": "11.0",
+    "Rubin": "10.7+PTX",
+}
 
 
 class ImpossibleError(Exception):
@@ -130,7 +144,8 @@ def default_architectures(known: tuple[str, ...]) -> tuple[str, ...]:
     chosen = [number for number in DEFAULT_ARCHITECTURES if number in known]
     if not chosen:
         raise ImpossibleError(f"nvcc compiles for none of {', '.join(DEFAULT_ARCHITECTURES)}")
-    return (*(f"sm_{number}" for number in chosen), f"compute_{chosen[-1]}")
+    ptx = dict.fromkeys((chosen[0], chosen[-1]))
+    return (*(f"sm_{number}" for number in chosen), *(f"compute_{number}" for number in ptx))
 
 
 def _unknown(word: str, known: tuple[str, ...]) -> SystemExit:
@@ -141,7 +156,7 @@ def _unknown(word: str, known: tuple[str, ...]) -> SystemExit:
 def listed_architectures(
     text: str, known: tuple[str, ...], visible: Callable[[], list[tuple[int, int]]]
 ) -> tuple[str, ...]:
-    """TORCH_CUDA_ARCH_LIST as torch reads it: "8.0;9.0+PTX", separated by semicolons or spaces, or "native".
+    """TORCH_CUDA_ARCH_LIST as torch reads it: "8.0;Ada;9.0+PTX", separated by semicolons or spaces, or "native".
 
     Architectures before 8.0 are left out, since lists that serve several projects often name them.
     """

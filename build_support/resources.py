@@ -122,7 +122,7 @@ def main() -> int:
     try:
         nvcc = find_nvcc(os.environ)
         toolkit = read_toolkit(nvcc)
-        newest = default_architectures(toolkit.known)[-2]
+        newest = [name for name in default_architectures(toolkit.known) if name.startswith("sm_")][-1]
     except ImpossibleError as error:
         raise SystemExit(f"resources: {error}") from None
     architectures = tuple(dict.fromkeys(arguments.architectures or ("sm_80", "sm_90", newest)))

@@ -7,6 +7,7 @@ from types import ModuleType
 
 EXTRAS: dict[str, dict[str, str]] = {
     "train": {"tyro": "tyro", "rich": "rich", "yaml": "PyYAML", "safetensors": "safetensors"},
+    "data": {"h5py": "h5py", "PIL": "Pillow", "scipy": "scipy", "sklearn": "scikit-learn"},
     "metrics": {"sklearn": "scikit-learn"},
     "report": {"matplotlib": "matplotlib", "PIL": "Pillow"},
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -67,9 +68,38 @@ def cuda_device(index: int) -> str:
     return f"{torch.cuda.get_device_name(index)} (sm_{major}{minor})"
 
 
+def serves(architecture: str, capability: tuple[int, int]) -> bool:
+    """Whether code for sm_80, a binary, or compute_80, PTX, runs on a device of this compute capability.
+
+    A binary serves its major version from its minor version on, PTX all that is not older. What uses the features of
+    one architecture ("a") or of its family ("f") serves no other.
+    """
+    parsed = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", architecture)
+    assert parsed, architecture
+    kind, major, minor, features = parsed[1], int(parsed[2]), int(parsed[3]), parsed[4]
+    if features == "a":
+        return capability == (major, minor)
+    if kind == "sm" or features == "f":
+        return capability[0] == major and capability[1] >= minor
+    return capability >= (major, minor)
+
+
+def unserved_device() -> str:
+    """What is wrong where the CUDA kernels are compiled for other GPUs than those of this machine."""
+    architectures = build_info()["cuda_architectures"]
+    for index in range(torch.cuda.device_count()) if "cuda" in tested_devices() else ():
+        if not any(serves(name, torch.cuda.get_device_capability(index)) for name in architectures.split()):
+            remedy = f"TORCH_CUDA_ARCH_LIST=native {_extension.install_command()}"
+            return (
+                f"the CUDA kernels are compiled for {architectures}, of which nothing runs on {cuda_device(index)}: "
+                f"build them again with `{remedy}`"
+            )
+    return ""
+
+
 def kernel_problem() -> str:
     """What is wrong with the kernels in use on this machine, by one small problem; a pure-Python install has none."""
-    return next(filter(None, map(problem_on, tested_devices())), "")
+    return unserved_device() or next(filter(None, map(problem_on, tested_devices())), "")
 
 
 def tested_devices() -> list[str]:

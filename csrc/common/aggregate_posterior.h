@@ -25,6 +25,7 @@ struct AggregateArguments {
     z = prepare(z_, type), mu = prepare(mu_, type), logvar = prepare(logvar_, type), log_weight = prepare(log_weight_, type);
     TORCH_CHECK(!log_weight.defined() || log_weight.numel() == components.problems * components.rows,
                 "aggregate_posterior: log_weight must be [.., N], got ", log_weight.sizes());
+    check_device(log_weight, z, "aggregate_posterior: log_weight");
   }
 };
 
@@ -39,6 +40,7 @@ struct AggregateGradients {
     for (const at::Tensor& t : {log_qz, g})
       check_sizes(t, a.z.sizes().slice(0, a.z.dim() - 1), "aggregate_posterior_backward: log_qz and its gradient");
     for (const at::Tensor& t : {marginals, h}) check_sizes(t, a.z.sizes(), "aggregate_posterior_backward: the marginals and their gradient");
+    for (const at::Tensor& t : {log_qz, marginals, g, h}) check_device(t, a.z, "aggregate_posterior_backward: a log density or its gradient");
   }
 };
 
@@ -75,6 +77,7 @@ inline std::array<at::Tensor, kFields> field_gradients(const ElboArguments& a, c
     const std::optional<at::Tensor> gradient = given.get(f);
     grads[f] = prepare(gradient, a.z.scalar_type());
     TORCH_CHECK(!grads[f].defined() || grads[f].sizes() == a.field_sizes(), "elbo_decomposition_backward: gradient ", f, " has the wrong shape");
+    check_device(grads[f], a.z, "elbo_decomposition_backward: a gradient");
   }
   return grads;
 }

@@ -38,7 +38,13 @@ const T* pointer(const at::Tensor& t) {
 // The Python wrappers explain bad input; these keep a direct call of the raw op from reading past the end.
 inline void check_same(const at::Tensor& a, const at::Tensor& b, const char* op) {
   TORCH_CHECK(a.sizes() == b.sizes() && a.scalar_type() == b.scalar_type() && a.device() == b.device(), op,
-              ": expected tensors of one shape, dtype and device, got ", a.toString(), " ", a.sizes(), " and ", b.toString(), " ", b.sizes());
+              ": expected tensors of one shape, dtype and device, got ", a.toString(), " ", a.sizes(), " on ", a.device(), " and ", b.toString(), " ",
+              b.sizes(), " on ", b.device());
+}
+
+// Tensors on different devices, which only a second GPU makes possible: a kernel would read them as its own.
+inline void check_device(const at::Tensor& t, const at::Tensor& like, const char* what) {
+  TORCH_CHECK(!t.defined() || t.device() == like.device(), what, " must be on ", like.device(), ", got ", t.device());
 }
 
 inline void check_components(const at::Tensor& z, const at::Tensor& mu, const at::Tensor& logvar, const char* op) {
@@ -46,6 +52,7 @@ inline void check_components(const at::Tensor& z, const at::Tensor& mu, const at
   TORCH_CHECK(z.dim() >= 2 && z.dim() == mu.dim() && z.scalar_type() == mu.scalar_type() && z.size(-1) == mu.size(-1) &&
                   z.sizes().slice(0, z.dim() - 2) == mu.sizes().slice(0, z.dim() - 2),
               op, ": expected z [.., M, D] and components [.., N, D] of one dtype, got ", z.sizes(), " and ", mu.sizes());
+  TORCH_CHECK(z.device() == mu.device(), op, ": expected z and components on one device, got ", z.device(), " and ", mu.device());
 }
 
 inline void check_sizes(const at::Tensor& t, at::IntArrayRef sizes, const char* what) {

@@ -1,9 +1,11 @@
 #include <ATen/Dispatch.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
 #include <torch/library.h>
 
 #include "common/aggregate_posterior.h"
 #include "cuda/mixture_tensors.h"
+#include "math/portable.h"
 
 namespace disentangle_ext::cuda {
 namespace {
@@ -15,7 +17,7 @@ MixtureStack<T> stack_of(const AggregateArguments& a) {
   LogWeights<T> weights = LogWeights<T>::make(Estimator(a.estimator), a.components.rows, a.dataset_size, a.offset, pointer<T>(a.log_weight));
   weights.column = nullptr;  // it differs between problems
   return {pointer<T>(a.z),   pointer<T>(a.mu),   pointer<T>(a.logvar), pointer<T>(a.log_weight),
-          a.queries.problems, a.queries.rows, a.components.rows,    int(a.queries.D), weights};
+          a.queries.problems, a.queries.rows, a.components.rows,    dimensions(a.queries.D), weights};
 }
 
 std::tuple<Tensor, Tensor> aggregate_posterior_cuda(const Tensor& z, const Tensor& mu, const Tensor& logvar, const std::optional<Tensor>& log_weight,
@@ -30,11 +32,23 @@ std::tuple<Tensor, Tensor> aggregate_posterior_cuda(const Tensor& z, const Tenso
   return {log_qz, marginals};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> aggregate_posterior_backward_cuda(
+using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+
+Gradients aggregate_posterior_backward_cuda(
     const std::optional<Tensor>& grad_log_qz, const std::optional<Tensor>& grad_marginals, const Tensor& z, const Tensor& mu, const Tensor& logvar,
     const std::optional<Tensor>& log_weight, const Tensor& log_qz, const Tensor& marginals, int64_t estimator, int64_t dataset_size, int64_t offset) {
   const AggregateArguments a(z, mu, logvar, log_weight, estimator, dataset_size, offset);
   const AggregateGradients in(a, grad_log_qz, grad_marginals, log_qz, marginals);
+  if (a.queries.D == 0) {  // every density is one, like that of this posterior at its mean
+    const auto one = [](const Tensor& t, double value) {
+      std::vector<int64_t> sizes = t.sizes().vec();
+      sizes.back() = 1;
+      return at::full(sizes, value, t.options());
+    };
+    const Gradients like = aggregate_posterior_backward_cuda(grad_log_qz, std::nullopt, one(a.z, 0), one(a.mu, 0), one(a.mu, -kLog2Pi), log_weight, log_qz,
+                                                             log_qz.unsqueeze(-1), estimator, dataset_size, offset);
+    return {at::empty_like(z), at::empty_like(mu), at::empty_like(mu), std::get<3>(like)};
+  }
   const bool nothing = a.queries.rows == 0 || a.components.rows == 0 || a.queries.problems == 0;
   const auto like = [&](const Tensor& t) { return nothing ? at::zeros(t.sizes(), a.z.options()) : at::empty(t.sizes(), a.z.options()); };
   const Tensor dz = like(z), dmu = like(mu), dlogvar = like(mu);

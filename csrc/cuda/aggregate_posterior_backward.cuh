@@ -162,7 +162,7 @@ __device__ __forceinline__ bool load_dim(T* row, const MixtureStack<T>& s, const
   const bool far = rule.marginal(shift);
   if (far) shift = -kInfinity<T>;
   const bool none = shift == -kInfinity<T>;
-  row[k] = used && !too_large(z) ? z : T(0);
+  row[k] = used && !too_large(z) && log_density != -kInfinity<T> ? z : T(0);
   row[D + k] = none ? T(0) : kFolded<T> ? h * exp2(shift + rule.reference) : h;
   if (!kFolded<T>) row[QueryTile<T, D>::kShift + k] = shift;
   return far;

@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(kGradientThreads, 1)
   __shared__ GradientBlock block;
   find_work(block, s, plan, dim_runs);
   const int chunks = int(ceil_div(plan.component_range, chunk)), first_dim = int(block.dim_run) * run_size;
-  for (int k = 0; k < chunks; ++k) {
+  for (int k = 0; block.first_component + k * chunk < block.last_component; ++k) {  // the last range may have fewer chunks
     FarRule<T> rule;
     if (!out.get_left(blockIdx.x, k, chunks, rule.reference)) continue;
     const int64_t first = block.first_component + k * chunk, last = min(first + chunk, block.last_component);

@@ -105,7 +105,7 @@ struct Queries {
         for (int q = 0; q < kSweepQueries; ++q) {
           const T t = (z[q][d] - mu) * scale;
           if (kJoint) g[q][c] = multiply_add(-t, t, g[q][c]);
-          sum[q][d] += exp2(multiply_add(-t, t, kUneven ? peak + bits[q] : peak));
+          sum[q][d] += exp2_of_any(multiply_add(-t, t, kUneven ? peak + bits[q] : peak));
         }
       }
     }
@@ -427,6 +427,7 @@ __global__ void reduce_fields(ElboOutput<T> elbo, int64_t blocks, int64_t querie
 template <typename T, int D, bool kJoint>
 void launch_sweep(const MixtureStack<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, const DensityOutput<T>& finished, cudaStream_t stream) {
   const int dim_runs = kJoint ? 1 : int(ceil_div(s.D, D));
+  if (dim_runs == 0) return;  // no dimensions, no marginals
   const int64_t blocks = s.problems * plan.splits * ceil_div(s.queries, plan.queries_per_block()) * dim_runs;
   const int threads = plan.lanes() * plan.groups;
   const size_t tile = kTile * kComponentRow<D> * sizeof(T), merge = size_t(threads) * kSweepQueries * (D + 2) * sizeof(T);

@@ -19,7 +19,8 @@ struct PairTile {
   __device__ __forceinline__ explicit PairTile(T* memory)
       : z(memory), mu(z + kPairDims * kPairQueries), scale(mu + kPairDims * kPairComponents), peak(scale + kPairDims * kPairComponents) {}
 
-  // Dimensions first_dim .. of `queries` and `components` of a problem, transposed; places past the last hold zeros.
+  // Dimensions first_dim .. of `queries` and `components` of a problem, transposed; places past the last hold zeros,
+  // and a scale of one, for queries at infinity.
   __device__ __forceinline__ void load(const MixtureStack<T>& s, const IncomingGradients<T>* in, int64_t first_row, int queries, int64_t first_component,
                                        int components, int first_dim) const {
     __syncthreads();
@@ -35,7 +36,7 @@ struct PairTile {
       const bool used = j < components && d < s.D;
       const int64_t at = (first_component + j) * s.D + d;
       const T logvar = used ? s.logvar[at] : T(0);
-      mu[to] = used ? s.mu[at] : T(0), scale[to] = used ? scale_of(logvar) : T(0), peak[to] = used ? peak_of(logvar) : T(0);
+      mu[to] = used ? s.mu[at] : T(0), scale[to] = used ? scale_of(logvar) : T(1), peak[to] = used ? peak_of(logvar) : T(0);
     }
     __syncthreads();
   }

@@ -13,15 +13,15 @@ using at::Tensor;
 template <typename T>
 MixtureStack<T> stack_of(const ElboArguments& a) {
   const int64_t components = a.component_mu.size(-2);
-  return {pointer<T>(a.z), pointer<T>(a.component_mu), pointer<T>(a.component_logvar), nullptr, a.shape.problems, a.shape.rows, components, int(a.shape.D),
-          LogWeights<T>::make(Estimator(a.estimator), components, a.dataset_size, a.offset, nullptr)};
+  return {pointer<T>(a.z), pointer<T>(a.component_mu), pointer<T>(a.component_logvar), nullptr, a.shape.problems, a.shape.rows, components,
+          dimensions(a.shape.D), LogWeights<T>::make(Estimator(a.estimator), components, a.dataset_size, a.offset, nullptr)};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> elbo_decomposition_cuda(
     const Tensor& z, const Tensor& mu, const Tensor& logvar, const std::optional<Tensor>& component_mu, const std::optional<Tensor>& component_logvar,
     int64_t estimator, int64_t dataset_size, int64_t offset, int64_t reduction) {
   const ElboArguments a(z, mu, logvar, component_mu, component_logvar, estimator, dataset_size, offset, reduction);
-  TORCH_CHECK(a.component_mu.size(-2) > 0 || z.numel() == 0, "elbo_decomposition: there are no components");
+  TORCH_CHECK(a.component_mu.size(-2) > 0 || a.shape.problems * a.shape.rows == 0, "elbo_decomposition: there are no components");
   const auto options = a.z.options();
   const Tensor log_qz = at::empty(z.sizes().slice(0, z.dim() - 1), options), marginals = at::empty(z.sizes(), options);
   const bool nothing = log_qz.numel() == 0;
@@ -49,7 +49,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> elbo_decomposition_backward_c
   check_sizes(lq, z.sizes().slice(0, z.dim() - 1), "elbo_decomposition_backward: rows_log_qz");
   check_sizes(lm, z.sizes(), "elbo_decomposition_backward: rows_log_qz_marginals");
   const std::array<Tensor, kFields> fields = field_gradients(a, grads);
-  const bool nothing = lq.numel() == 0;
+  for (const Tensor& t : {lq, lm}) check_device(t, z, "elbo_decomposition_backward: a log density");
+  const bool nothing = lm.numel() == 0 || a.component_mu.numel() == 0;
   const auto like = [&](const Tensor& t) { return nothing ? at::zeros(t.sizes(), options) : at::empty(t.sizes(), options); };
   const Tensor dz = like(z), dcmu = like(a.component_mu), dclogvar = like(a.component_mu);
   const Tensor dmu = a.own_components ? dcmu : like(mu), dlogvar = a.own_components ? dclogvar : like(mu);

@@ -18,7 +18,12 @@ struct Launch {
 
   // A launch that was refused says so here; a kernel that fails says so at the next sync.
   ~Launch() noexcept(false) {
-    if (!std::uncaught_exceptions()) C10_CUDA_KERNEL_LAUNCH_CHECK();
+    if (std::uncaught_exceptions()) return;
+    const bool missing = cudaPeekAtLastError() == cudaErrorNoKernelImageForDevice;
+    if (missing) (void)cudaGetLastError();  // the next call is not to blame
+    TORCH_CHECK(!missing,
+                "disentangle_ext: its kernels are not compiled for this GPU; `python -m disentangle_ext.doctor` says for which, and what to do");
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
   }
 };
 

@@ -92,6 +92,14 @@ struct Weights {
   }
 };
 
+// 2^x for any x, and where it does not fit more than out_of_range lets pass: float64's exp2 wraps around there, while the
+// instruction for float32 ends at infinity.
+template <typename T>
+DX_INLINE T exp2_of_any(T x) {
+  constexpr T most = FloatFormat<T>::max_exponent;
+  return exp2(sizeof(T) == sizeof(double) && x > most ? most : x);  // a NaN stays one
+}
+
 // A sum of 2^x kept as 2^max * sum. The least maximum is finite, so that sums of nothing but zeros stay free of NaN.
 template <typename T>
 struct OnlineSum {

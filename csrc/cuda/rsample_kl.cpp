@@ -4,7 +4,6 @@
 #include <torch/library.h>
 
 #include "common/problems.h"
-#include "cuda/checks.h"
 #include "cuda/launch.h"
 
 namespace disentangle_ext::cuda {

@@ -1,4 +1,4 @@
-// Data races, uninitialised shared memory and accesses outside of the watched buffers, found whatever the schedule.
+// Data races, uninitialised shared memory and workspaces, and accesses outside of the watched buffers, found whatever the schedule.
 //
 // The kernels are compiled with g++ -fsanitize=thread, which calls __tsan_read4(address) and its kin at every access.
 // This file answers those calls (libtsan is not linked, so the library loads into any program). Two accesses of one
@@ -74,6 +74,7 @@ class Memory {
 struct Watched {
   Range range;
   std::string name;
+  std::vector<bool> written;  // words of a workspace that kernels have written; empty for what the host filled
 };
 
 struct Findings {
@@ -82,7 +83,20 @@ struct Findings {
   std::string text;
 };
 
+// Words of static shared memory that a launch touched: the kernel's own, for arrays of all kernels lie side by side here.
+struct StaticShared {
+  std::vector<bool> touched;
+  size_t words = 0;
+
+  void touch(uintptr_t address) {
+    auto word = touched[(address - reinterpret_cast<uintptr_t>(grid.static_shared.begin)) / 4];
+    words += !word;
+    word = true;
+  }
+};
+
 Memory memory;
+StaticShared static_shared;
 std::vector<Watched> watched;
 std::vector<unsigned> clocks;  // thread x lane: what each thread knows of the clocks of its warp
 std::vector<char> fenced;      // threads that executed a fence
@@ -98,7 +112,7 @@ struct Silence {
   ~Silence() { in_kernel = true; }
 };
 
-const Watched* find_watched(const void* address, size_t bytes) {
+Watched* find_watched(const void* address, size_t bytes) {
   static size_t last = 0;
   const char* const end = static_cast<const char*>(address) + bytes - 1;
   const auto holds = [&](const Watched& w) { return w.range.contains(address) && w.range.contains(end); };
@@ -220,27 +234,34 @@ void access(void* address, size_t bytes, Kind kind, void* caller, bool must_be_a
   if (!shared && is_private(address)) return;
   const auto begin = reinterpret_cast<uintptr_t>(address);
   Access now = describe_access(kind, caller);
-  const bool inside = shared ? grid.is_shared(static_cast<char*>(address) + bytes - 1) : find_watched(address, bytes) != nullptr;
+  Watched* const buffer = shared ? nullptr : find_watched(address, bytes);
+  const bool inside = shared ? grid.is_shared(static_cast<char*>(address) + bytes - 1) : buffer != nullptr;
   if (!inside || (must_be_aligned && begin % bytes)) {
     report(inside ? "misaligned access" : "out of bounds", begin, now);
     fail("the kernel was stopped before a bad access");
   }
-  bool some_missing = false, some_there = false;
+  bool some_missing = false, some_there = false, never_written = false;
   for (uintptr_t at = begin; at < begin + bytes;) {
     const unsigned offset = at % 4, count = static_cast<unsigned>(std::min<uintptr_t>(4 - offset, begin + bytes - at));
     now.bytes = static_cast<uint8_t>(((1u << count) - 1) << offset);
     Word& word = memory.word(at);
     check_race(word, at, now, shared);
     if (shared) {
+      if (grid.static_shared.contains(address)) static_shared.touch(at);
       const uint8_t initialised = initialise(word, now);
       some_missing |= initialised != now.bytes;
       some_there |= initialised != 0;
+    } else if (buffer->written.size()) {
+      auto written = buffer->written[(at - reinterpret_cast<uintptr_t>(buffer->range.begin)) / 4];
+      never_written |= !written;
+      if (kind != Kind::read) written = true;
     }
     remember(word, now, shared);
     at += count;
   }
   const bool padded_vector = bytes > sizeof(double) && some_there;  // one load of elements and of the padding behind them
   if (uninitialised_is_bad && kind != Kind::write && some_missing && !padded_vector) report("uninitialised value", begin, now);
+  if (kind == Kind::read && never_written) report("uninitialised value", begin, now);
 }
 
 Range find_image() {
@@ -272,11 +293,16 @@ void checker_begin_launch() {
   published.assign(grid.block_count, 0);
   acquiring_block = ~0u;
   findings = {};
+  static_shared = {std::vector<bool>(grid.static_shared.bytes / 4 + 1), 0};
   memory.trim();
   if (!image.bytes) image = find_image();
 }
 
-std::string checker_end_launch() { return findings.count ? std::to_string(findings.count) + " bad accesses" + findings.text : ""; }
+std::string checker_end_launch() {
+  if (findings.count) return std::to_string(findings.count) + " bad accesses" + findings.text;
+  const size_t own = 4 * static_shared.words, dynamic = grid.dynamic_shared.bytes;
+  return own + dynamic <= kMostSharedBytes ? "" : "invalid launch: " + std::to_string(own) + " static and " + std::to_string(dynamic) + " bytes of shared memory";
+}
 
 // Every lane learns what any of them knew, and starts a new interval of its own.
 void checker_warp_barrier(unsigned first_thread, unsigned lanes) {
@@ -304,7 +330,9 @@ void checker_fence() {
   if (current) fenced[current->linear] = 1;
 }
 
-void watch(const void* begin, size_t bytes, const std::string& name) { watched.push_back({{static_cast<const char*>(begin), bytes}, name}); }
+void watch(const void* begin, size_t bytes, const std::string& name, bool empty) {
+  watched.push_back({{static_cast<const char*>(begin), bytes}, name, std::vector<bool>(empty ? (bytes + 3) / 4 : 0)});
+}
 
 void forget_watched() { watched.clear(); }
 

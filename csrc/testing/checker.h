@@ -12,10 +12,11 @@ std::string checker_end_launch();  // what it found, empty if nothing
 void checker_warp_barrier(unsigned first_thread, unsigned lanes);
 void checker_atomic(void* address, size_t bytes, void* caller);
 void checker_fence();
-// Kernels may access `bytes` from `begin`; outside of the watched buffers they may access nothing.
-void watch(const void* begin, size_t bytes, const std::string& name);
+// Kernels may access `bytes` from `begin`; outside of the watched buffers they may access nothing. What is `empty` they
+// write before they read it.
+void watch(const void* begin, size_t bytes, const std::string& name, bool empty = false);
 void forget_watched();
-// Off for kernels that load rows with their padding: what they use of it still shows as NaN.
+// Of shared memory. Off for kernels that load rows with their padding: what they use of it still shows as NaN.
 void report_uninitialised(bool on);
 #else
 inline void checker_begin_launch() {}
@@ -23,7 +24,7 @@ inline std::string checker_end_launch() { return {}; }
 inline void checker_warp_barrier(unsigned, unsigned) {}
 inline void checker_atomic(void*, size_t, void*) {}
 inline void checker_fence() {}
-inline void watch(const void*, size_t, const std::string&) {}
+inline void watch(const void*, size_t, const std::string&, bool = false) {}
 inline void forget_watched() {}
 inline void report_uninitialised(bool) {}
 #endif

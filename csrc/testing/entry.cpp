@@ -26,7 +26,7 @@ void watch_buffers(const Argument* arguments, int64_t count) {
 
 Registration::Registration(const char* name, Entry entry) { table()[name] = entry; }
 
-void watch_workspace(void* begin, size_t bytes) { watch(begin, bytes, "a workspace"); }
+void watch_workspace(void* begin, size_t bytes) { watch(begin, bytes, "a workspace", true); }
 
 const char* call(const char* name, const Argument* arguments, int64_t count) {
   static std::string error;

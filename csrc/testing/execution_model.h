@@ -3,7 +3,7 @@
 // An error, not undefined behaviour, are: a barrier that some threads miss or meet at another line, a deadlock, warp
 // operations whose lanes disagree, a launch that a GPU would refuse. Shared memory starts each block as NaN (all bits
 // set). The environment variable DX_ORDER (fwd, rev, or the seed of a shuffle) changes the order of threads and blocks.
-// checker.cpp adds data races, uninitialised shared memory and out-of-bounds accesses, whatever the order.
+// checker.cpp adds data races, uninitialised shared memory and workspaces, and out-of-bounds accesses, whatever the order.
 //
 // It cannot see speed, weak memory ordering, or what a GPU rounds differently.
 #pragma once

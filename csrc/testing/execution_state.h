@@ -9,6 +9,9 @@
 
 namespace disentangle_ext::testing {
 
+// Of a block; more of it, dynamic, would need a call that the launchers do not make.
+inline constexpr size_t kMostSharedBytes = 48 * 1024;
+
 enum class State { running, at_block_barrier, at_warp_operation, exited };
 
 struct Range {

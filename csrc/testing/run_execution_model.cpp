@@ -76,6 +76,15 @@ __global__ void reverse(const float* x, float* out, int n) {
   if (i < n) out[i] = tile[63 - t];
 }
 
+__global__ void static_and_dynamic(float* x) {
+  __shared__ float own[64];
+  DX_DYNAMIC_SHARED(float, tile);
+  const int t = threadIdx.x;
+  own[t] = tile[t] = x[t];
+  __syncthreads();
+  x[t] = own[63 - t] + tile[63 - t];
+}
+
 __global__ void bits(unsigned* out) {
   out[0] = __brev(1u) + __popc(0xf0u) + __popcll(~0ull);
   out[1] = __umulhi(0x80000000u, 6u) + __clz(1) + __clzll(1) + __ffs(8) + __ffsll(1ll << 40);
@@ -196,6 +205,12 @@ DX_ENTRY(through_workspace, const float* x, float* out) {
   const disentangle_ext::testing::Workspace<float> between(64);
   DX_LAUNCH(reverse, 1, 64, 256, nullptr, x, between.get(), 64);
   DX_LAUNCH(reverse, 1, 64, 256, nullptr, between.get(), out, 64);
+}
+DX_ENTRY(static_and_dynamic, float* x, int64_t shared_bytes) { DX_LAUNCH(static_and_dynamic, 1, 64, static_cast<size_t>(shared_bytes), nullptr, x); }
+DX_ENTRY(half_a_workspace, float* x) {
+  const disentangle_ext::testing::Workspace<float> between(64);
+  DX_LAUNCH(reverse, 1, 64, 256, nullptr, x, between.get(), 32);
+  DX_LAUNCH(reverse, 1, 64, 256, nullptr, between.get(), x, 64);
 }
 
 DX_ENTRY(missing_barrier, float* out) { DX_LAUNCH(missing_barrier, 1, 64, 0, nullptr, out); }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from disentangle_ext._names import choose
-from disentangle_ext.data.base import GroundTruthData, flatten_pixels, gather_pixels
+from disentangle_ext.data.pixels import flatten_pixels, gather_pixels, pack_bits
+from disentangle_ext.data.sprites import SpriteData
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -35,7 +37,7 @@ REACH = 13.6
 CHUNK = 32
 
 
-class DSpritesLike(GroundTruthData):
+class DSpritesLike(SpriteData):
     """White squares, ellipses and hearts on black, moved, turned and scaled: binary, without anti-aliasing.
 
     ======== ======================================================================== ============ =========
@@ -67,6 +69,8 @@ class DSpritesLike(GroundTruthData):
 
     Args:
         variant: "default", "official" or "quick".
+        effect: "none", "color", "noisy" or "texture", as for :class:`SpriteData`.
+        texture: an image file for effect "texture"; one drawn by formula without it.
         device: where images are rendered and kept. (Apple's mps has no float64: there they are rendered on
             the CPU.)
 
@@ -77,23 +81,29 @@ class DSpritesLike(GroundTruthData):
             pixels of the 64 x 64 frame, from the left and from the top.
 
     Raises:
-        ValueError: for an unknown variant.
+        ValueError: for an unknown variant or effect, or an image that cannot serve as texture.
 
     Shapes and factors: Matthey, Higgins, Hassabis, Lerchner, "dSprites: Disentanglement testing Sprites
     dataset", 2017.
     """
 
-    def __init__(self, variant: str = "default", *, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        variant: str = "default",
+        *,
+        effect: str = "none",
+        texture: Path | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.variant = choose("DSpritesLike: variant", variant, VARIANTS)
         self.factor_values = _factor_values(self.variant)
         varying = [name for name in FACTORS if len(self.factor_values[name]) > 1]
         size = 32 if self.variant == "quick" else FRAME
         name = "dsprites_like" if self.variant == "default" else f"dsprites_like ({self.variant})"
         sizes = [len(self.factor_values[name]) for name in varying]
-        super().__init__(name, varying, sizes, (1, size, size), device=device)
+        super().__init__(name, varying, sizes, (size, size), effect=effect, texture=texture, device=device)
         self._tables = self._make_tables()
         self._stored: Tensor | None = None
-        self._packed: Tensor | None = None
         if self.variant == "quick":
             everything = torch.arange(len(self), device=self.device)
             self._stored = flatten_pixels(self._render(everything))
@@ -108,19 +118,17 @@ class DSpritesLike(GroundTruthData):
 
         A batch is then one gather and one unpacking. Returns the set. Nothing is left to do for ``quick``.
         """
-        if self._stored is None and self._packed is None:
-            row_bytes = math.prod(self.image_shape) // 8
+        if self._stored is None:
+            row_bytes = math.prod(self.sprite_shape) // 8
             packed = torch.empty(len(self), row_bytes, dtype=torch.uint8, device=self.device)
             for rows in torch.arange(len(self), device=self.device).split(4096):
-                packed[rows] = _pack(self._render(rows))
-            self._packed = packed
+                packed[rows] = pack_bits(self._render(rows))
+            self._stored = packed
         return self
 
-    def _pixels(self, index: Tensor) -> Tensor:
+    def _sprites(self, index: Tensor) -> Tensor:
         if self._stored is not None:
-            return gather_pixels(self._stored, index, self.image_shape)
-        if self._packed is not None:
-            return _unpack(self._packed.index_select(0, index), self.image_shape)
+            return gather_pixels(self._stored, index, self.sprite_shape)
         return self._render(index)
 
     def _render(self, index: Tensor) -> Tensor:
@@ -130,7 +138,7 @@ class DSpritesLike(GroundTruthData):
         for name, table in self._tables.items():
             values.append(table[classes.get(name, constant).to(table.device)])
         chunks = zip(*(value.split(CHUNK) for value in values))
-        size = self.image_shape[1]
+        size = self.sprite_shape[1]
         return torch.cat([_render_sprites(*chunk, size=size) for chunk in chunks]).to(self.device)
 
     def _make_tables(self) -> dict[str, Tensor]:
@@ -210,17 +218,3 @@ def _in_heart(u: Tensor, v: Tensor) -> Tensor:
     middle = 4 - 2 * c2 - 8 * c2.square()
     half_height = c2.clamp_min(0).sqrt() * (19 - 8 * c2)
     return (c2 >= 0) & ((y - middle).abs() <= half_height)
-
-
-def _pack(images: Tensor) -> Tensor:
-    """uint8 [n, 1, H, W] in {0, 255} -> uint8 [n, H * W / 8], the first pixel in the highest bit."""
-    return ((images.reshape(len(images), -1, 8) & 1) << _bit_places(images.device)).sum(-1, dtype=torch.uint8)
-
-
-def _unpack(packed: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
-    bits = (packed[:, :, None] >> _bit_places(packed.device)) & 1
-    return bits.mul_(255).view(-1, *image_shape)
-
-
-def _bit_places(device: torch.device) -> Tensor:
-    return torch.arange(7, -1, -1, dtype=torch.uint8, device=device)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from disentangle_ext.report.pictures import save_reconstructions, save_traversals
+from disentangle_ext.report.pictures import save_reconstructions, save_rows, save_traversals
 
-__all__ = ["save_reconstructions", "save_traversals"]
+__all__ = ["save_reconstructions", "save_rows", "save_traversals"]

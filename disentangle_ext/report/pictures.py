@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from disentangle_ext._extras import require
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["save_reconstructions", "save_traversals"]
+__all__ = ["save_reconstructions", "save_rows", "save_traversals"]
 
 # Lengths in pixels of the picture, drawn at 200 dots per inch.
 DPI = 200
@@ -75,6 +75,27 @@ def save_reconstructions(
         what = f"{count} images, each" if count > 1 else "An image"
         caption = f"{what} above its reconstruction"
     _save_grid(path, rows, labels, [], "", title, caption, rows_in_group=2, what="save_reconstructions")
+
+
+def save_rows(path: str | os.PathLike[str], rows: Mapping[str, Any], *, title: str, caption: str = "") -> None:
+    """Writes labelled rows of images: what data sets, factors or models look like.
+
+    Args:
+        path: the picture to write, a .png.
+        rows: for each label, images [n, C, H, W], C = 1 or 3, of one height and width: floats in [0, 1], clipped for
+            display, or uint8; tensors or arrays.
+        title: the first line of the picture.
+        caption: the line under it.
+
+    Raises:
+        ValueError: for no rows, a shape that is not the above, different sizes, or NaN.
+        ImportError: without the ``report`` extra.
+    """
+    pictures = {label: _to_bytes(images, f"save_rows: rows[{label!r}]", 4) for label, images in rows.items()}
+    sizes = {images.shape[1:3] for images in pictures.values()}
+    if len(sizes) != 1:
+        raise ValueError(f"save_rows: rows must hold images of one size, got {sorted(sizes)}")
+    _save_grid(path, list(pictures.values()), list(pictures), [], "", title, caption, what="save_rows")
 
 
 def save_traversals(

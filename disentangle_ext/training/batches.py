@@ -7,8 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from disentangle_ext.data import GroundTruthData
-from disentangle_ext.data.grouped import GroupedBatch, GroupedSampler
+from disentangle_ext.data import GroundTruthData, GroupedBatch, GroupedSampler
 from disentangle_ext.objectives.base import Changes, GroupObjective, Objective, PairObjective
 from disentangle_ext.training.randomness import BatchOrder, step_generator
 

@@ -16,7 +16,7 @@ def keep_freed_memory() -> bool:
 
     glibc hands the large blocks at the end of its heap back to the kernel as they are freed. On a CPU every step then
     asks for its activations anew, and the kernel clears them page by page: some 50 MB a step of 64 images of 64 x 64,
-    a tenth to a quarter of its time. With this the process stays as large as it was at its largest. No value changes.
+    a tenth to a fifth of its time. With this the process stays as large as it was at its largest. No value changes.
     """
     if not sys.platform.startswith("linux"):
         return False

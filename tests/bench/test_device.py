@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,3 +36,19 @@ def test_device_sh_refuses_what_it_does_not_know():
 
 def test_device_sh_needs_an_interpreter_with_torch(tmp_path):
     assert device(PYTHON=str(tmp_path / "no-python")).returncode == 3
+
+
+@pytest.mark.parametrize(("tool", "code"), [(None, 4), ("exit 0", 0), ("exit 9", 1)])
+def test_device_sh_does_not_pass_what_it_could_not_run(tool, code, tmp_path):
+    """With an interpreter that agrees to everything, as one on a machine with a GPU would."""
+    (tmp_path / "tools").mkdir()
+    for name, text in {"python": "exit 0", "compute-sanitizer": tool}.items():
+        if text is not None:
+            (tmp_path / "tools" / name).write_text(f"#!/bin/sh\n{text}\n")
+            (tmp_path / "tools" / name).chmod(0o755)
+    path = f"{tmp_path / 'tools'}:/usr/bin:/bin"
+    if tool is None and shutil.which("compute-sanitizer", path=path):
+        pytest.skip("compute-sanitizer is installed")
+    result = device("sanitize", "--logs", str(tmp_path / "logs"), PYTHON=str(tmp_path / "tools" / "python"), PATH=path)
+    assert result.returncode == code, result.stdout
+    assert ("NOT RUN: compute-sanitizer is not installed" in result.stdout) == (tool is None)

@@ -8,8 +8,8 @@ import cuda_toolchain
 import pytest
 from cuda_toolchain import ImpossibleError, Plan, Toolkit
 
-KNOWN = ("75", "80", "86", "87", "89", "90", "100", "103", "120", "121")
-DEFAULT = ("sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120")
+KNOWN = ("75", "80", "86", "87", "89", "90", "100", "103", "110", "120", "121")
+DEFAULT = ("sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_80", "compute_120")
 TOOLKIT = Toolkit(Path("/cuda"), "13.0", KNOWN, ("/cuda/include",), ("/cuda/lib",))
 
 # What nvcc 13.0 answers, cut to what is read.
@@ -87,6 +87,7 @@ def test_equal_major_versions_are_compiled(made_by_hand, torch_cuda):
         ({}, None, "torch 2.14.1 is a build without CUDA"),
         ({}, "12.8", "nvcc is of CUDA 13.0 and torch of CUDA 12.8: the major versions differ"),
         ({"TORCH_CUDA_ARCH_LIST": "7.0 7.5"}, "13.0", "TORCH_CUDA_ARCH_LIST='7.0 7.5' has nothing from 8.0 on"),
+        ({"TORCH_CUDA_ARCH_LIST": "Turing"}, "13.0", "TORCH_CUDA_ARCH_LIST='Turing' has nothing from 8.0 on"),
     ],
 )
 def test_what_is_not_compiled_says_why(made_by_hand, environment, torch_cuda, reason):
@@ -137,7 +138,8 @@ def test_an_nvcc_that_fails_is_said(tmp_path):
 
 def test_the_default_keeps_to_what_the_toolkit_knows():
     assert cuda_toolchain.default_architectures(KNOWN) == DEFAULT
-    assert cuda_toolchain.default_architectures(("75", "80", "90")) == ("sm_80", "sm_90", "compute_90")
+    assert cuda_toolchain.default_architectures(("75", "80", "90")) == ("sm_80", "sm_90", "compute_80", "compute_90")
+    assert cuda_toolchain.default_architectures(("75", "80")) == ("sm_80", "compute_80")
     with pytest.raises(ImpossibleError, match="nvcc compiles for none of 80, "):
         cuda_toolchain.default_architectures(("70", "75"))
 
@@ -151,6 +153,11 @@ def test_the_default_keeps_to_what_the_toolkit_knows():
         ("9.0a", ("sm_90a",)),
         ("Hopper", ("sm_90", "compute_90")),
         ("Ampere;8.0", ("sm_80", "sm_86", "compute_86")),
+        ("Volta;Ampere", ("sm_80", "sm_86", "compute_86")),
+        ("Pascal Turing Volta+Tegra Ada", ("sm_89", "compute_89")),
+        ("Ampere+Tegra", ("sm_87",)),
+        ("Ampere+Tegra;Blackwell+Tegra", ("sm_87", "sm_110")),
+        ("Blackwell", ("sm_100", "sm_103", "sm_120", "sm_121", "compute_121")),
         ("native", ("sm_80", "sm_90")),
     ],
 )
@@ -159,7 +166,7 @@ def test_the_list_of_architectures(text, expected):
     assert cuda_toolchain.listed_architectures(text, KNOWN, lambda: visible) == expected
 
 
-@pytest.mark.parametrize("word", ["9,0x", "13.0", "sm_90", "Volta"])
+@pytest.mark.parametrize("word", ["9,0x", "13.0", "sm_90", "Rubin", "Fermi", "Ampere+PTX"])
 def test_an_unknown_architecture_stops_the_build(word):
     with pytest.raises(SystemExit, match="TORCH_CUDA_ARCH_LIST has .*; this nvcc compiles for 7.5, 8.0, "):
         cuda_toolchain.listed_architectures(f"8.0;{word}", KNOWN, list)

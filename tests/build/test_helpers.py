@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from disentangle_ext import _extension, _extras, _names, doctor
+from disentangle_ext import _extension, _extras, _names, build_info, doctor
 from disentangle_ext.ops import reference
 
 if sys.version_info >= (3, 11):
@@ -90,6 +90,39 @@ def test_the_doctor_finds_kernels_that_compute_something_else(capsys, monkeypatc
     monkeypatch.setattr(reference, "aggregate_posterior", lambda *inputs: [x + 1e-3 for x in correct(*inputs)])
     assert doctor.main([]) == 1
     assert "problem: the CPU kernels are off by 1.0e-03" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("architecture", "served", "not_served"),
+    [
+        ("sm_80", [(8, 0), (8, 6), (8, 9)], [(7, 5), (9, 0), (12, 0)]),
+        ("sm_86", [(8, 6), (8, 9)], [(8, 0)]),
+        ("sm_120", [(12, 0), (12, 1)], [(10, 0), (11, 0)]),
+        ("compute_80", [(8, 0), (8, 7), (11, 0), (12, 1)], [(7, 5)]),
+        ("compute_120", [(12, 0), (13, 0)], [(11, 0)]),
+        ("sm_90a", [(9, 0)], [(9, 1), (10, 0)]),
+        ("compute_90a", [(9, 0)], [(10, 0)]),
+        ("compute_100f", [(10, 0), (10, 3)], [(11, 0)]),
+    ],
+)
+def test_which_devices_an_architecture_serves(architecture, served, not_served):
+    assert all(doctor.serves(architecture, capability) for capability in served)
+    assert not any(doctor.serves(architecture, capability) for capability in not_served)
+
+
+@pytest.mark.parametrize(("capability", "problem"), [((10, 3), False), ((8, 6), True)])
+def test_the_doctor_names_a_device_without_kernels(capability, problem, capsys, monkeypatch):
+    """Stands in for a machine with one GPU."""
+    monkeypatch.setattr(doctor, "tested_devices", lambda: ["cuda"])
+    monkeypatch.setattr(doctor, "problem_on", lambda device: "")
+    info = build_info() | {"cuda_architectures": "sm_90 compute_90"}
+    monkeypatch.setattr(doctor, "build_info", lambda: info)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
+    assert doctor.main([]) == int(problem)
+    said = "problem: the CUDA kernels are compiled for sm_90 compute_90, of which nothing runs on a GPU (sm_86): build"
+    assert (said in capsys.readouterr().out) == problem
 
 
 def test_the_doctor_tries_every_device_that_has_kernels(capsys, monkeypatch):

@@ -81,6 +81,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         op = item.path.stem.removeprefix("test_")
         if "mode" in call.params and (harness.sources() / "testing" / f"run_{op}.cpp").exists():
             harness.builder.start(op, call.params["mode"])
+        if "run_mode" in call.params:
+            harness.builder.start(call.params["op"], call.params["run_mode"], planted.copies.of(None))
         if isinstance(call.params.get("plant"), planted.Plant):
             planted.copies.prepare(call.params["plant"])
 

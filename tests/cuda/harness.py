@@ -1,6 +1,6 @@
 """Runs the CUDA kernels on the CPU: builds csrc/testing/run_OP.cpp with g++ and calls its entries with torch tensors.
 
-Modes: `plain` computes; `check` also finds data races, uninitialised shared memory and out-of-bounds accesses; `asan`
+Modes: `plain` computes; `check` also finds data races, uninitialised memory and out-of-bounds accesses; `asan`
 runs each call in a process of its own under AddressSanitizer and UndefinedBehaviorSanitizer.
 """
 
@@ -33,6 +33,7 @@ DTYPES = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 
 
 # Kernels reinterpret their pointers as vectors, which nvcc allows.
 COMMON_FLAGS = ["-std=c++20", "-Wall", "-Wno-unknown-pragmas", "-fno-strict-aliasing", "-fvisibility=hidden"]
+COMMON_FLAGS += ["-DDX_HOST_RUN"]
 # Unrolled loops take longer to build than they save.
 KERNEL_FLAGS = ["-O1", "-fdisable-tree-cunroll", "-fdisable-tree-cunrolli"]
 # Kernels with a planted mistake do not run for long. The checker needs an optimiser, which drops loads made in vain.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 from tests.cuda import harness
 
 HERE = Path(__file__).resolve().parent
-LONGEST_RUN = 120.0  # seconds; a mistake that makes a kernel run forever is caught by this
+SHORTEST_FOREVER = 120.0  # seconds, or ten times what kernels without a mistake take: they run forever
 
 
 @dataclass(frozen=True)
@@ -359,33 +361,116 @@ PLANTS = [
         "to = k * kPairComponents + j;",
         "to = k * kPairComponents + (j ^ 1);",
     ),
+    Plant(
+        "place of any size kept in float32",
+        "aggregate_posterior",
+        "cuda/aggregate_posterior_backward.cuh",
+        "sizeof(T) == sizeof(float) ? T(1e10) : kInfinity<T>;",
+        "kInfinity<T>;",
+    ),
+    Plant(
+        "precision of any size kept in float32",
+        "aggregate_posterior",
+        "cuda/aggregate_posterior_backward.cuh",
+        "sizeof(T) == sizeof(float) ? T(1e17) : kInfinity<T>;",
+        "kInfinity<T>;",
+    ),
+    Plant(
+        "queries too large for float32 not noticed",
+        "aggregate_posterior",
+        "cuda/aggregate_posterior_backward.cuh",
+        "large || any_too_large(s, block)",
+        "large",
+    ),
+    Plant(
+        "query at infinity not moved",
+        "aggregate_posterior",
+        "cuda/aggregate_posterior_backward.cuh",
+        " && log_density != -kInfinity<T> ? z",
+        " ? z",
+    ),
+    Plant(
+        "squared distance that overflows",
+        "aggregate_posterior",
+        "cuda/aggregate_posterior_backward.cuh",
+        "if (!kFolded<T>) x[d] = min(x[d], T(1e300));",
+        "",
+    ),
+    Plant(
+        "squared distance of a pair that overflows",
+        "aggregate_posterior",
+        "cuda/aggregate_posterior_joint.cuh",
+        "min(t * t, kLargest)",
+        "t * t",
+    ),
+    Plant(
+        "scale of zero for a query at infinity",
+        "aggregate_posterior",
+        "cuda/aggregate_posterior_joint.cuh",
+        "scale_of(logvar) : T(1),",
+        "scale_of(logvar) : T(0),",
+    ),
+    Plant(
+        "sum of densities taken as it is, however large",
+        "aggregate_posterior",
+        "cuda/aggregate_posterior_forward.cuh",
+        "sum >= least && sum <= most",
+        "sum >= least",
+    ),
+    Plant(
+        "sum of densities taken as it is, however small",
+        "aggregate_posterior",
+        "cuda/aggregate_posterior_forward.cuh",
+        "sum >= least && sum <= most",
+        "sum > T(0) && sum <= most",
+    ),
+    Plant(
+        "density in float64 that wraps around",
+        "aggregate_posterior",
+        "cuda/aggregate_posterior_forward.cuh",
+        "exp2_of_any(",
+        "exp2(",
+    ),
+    Plant(
+        "first chunk of a range alone left to float64",
+        "aggregate_posterior",
+        "cuda/aggregate_posterior_far.cuh",
+        "block.first_component + k * chunk < block.last_component;",
+        "k < 1;",
+    ),
+    Plant(
+        "chunks that the last range does not have",
+        "aggregate_posterior",
+        "cuda/aggregate_posterior_far.cuh",
+        "block.first_component + k * chunk < block.last_component;",
+        "k < chunks;",
+        ("check",),
+    ),
 ]
 
 
 class Copies:
-    """Copies of csrc, each with one mistake in it."""
+    """Copies of csrc, each with one mistake in it, and one without."""
 
     def __init__(self) -> None:
         self._folder: Path | None = None
-        self._copies: dict[Plant, Path] = {}
+        self._copies: dict[Plant | None, Path] = {}
 
     def folder(self) -> Path:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="planted-"))
         return self._folder
 
-    def of(self, plant: Plant) -> Path:
+    def of(self, plant: Plant | None) -> Path:
+        """With this mistake, or with none."""
         if plant not in self._copies:
-            self._copies[plant] = self.make(plant.file, plant.source())
+            csrc = Path(tempfile.mkdtemp(dir=self.folder())) / "csrc"
+            for part in ("cuda", "math", "testing"):
+                shutil.copytree(harness.ROOT / "csrc" / part, csrc / part)
+            if plant is not None:
+                (csrc / plant.file).write_text(plant.source(), encoding="utf-8")
+            self._copies[plant] = csrc
         return self._copies[plant]
-
-    def make(self, file: str, text: str) -> Path:
-        """A copy of csrc whose `file` has this text."""
-        csrc = Path(tempfile.mkdtemp(dir=self.folder())) / "csrc"
-        for part in ("cuda", "math", "testing"):
-            shutil.copytree(harness.ROOT / "csrc" / part, csrc / part)
-        (csrc / file).write_text(text, encoding="utf-8")
-        return csrc
 
     def prepare(self, plant: Plant) -> None:
         """Begins to build what the test of this plant will run. That its text is gone is for the test to say."""
@@ -405,16 +490,11 @@ verdicts: list[tuple[Plant, str, str]] = []
 
 
 class FirstFailure:
-    """A pytest plugin: which test failed first, and with what. Runs `most` tests, spread over all."""
+    """A pytest plugin: which test failed first, and with what."""
 
-    def __init__(self, most: int | None) -> None:
-        self.most = most
+    def __init__(self) -> None:
         self.test = ""
         self.message = ""
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        if self.most is not None:
-            items[:] = items[:: max(1, len(items) // self.most)]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed and not self.test:
@@ -423,14 +503,14 @@ class FirstFailure:
             self.message = getattr(crash, "message", str(report.longrepr))
 
 
-def _run_tests(answer: Any, op: str, mode: str, csrc: str, output: str, most: int | None) -> None:
+def _run_tests(answer: Any, op: str, mode: str, csrc: str, output: str) -> None:
     """In a process of its own: a mistake may crash it."""
     os.environ.update(DX_CSRC=csrc, DX_MODES=mode)
     with open(output, "w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.chdir(harness.ROOT)
-    first = FirstFailure(most)
+    first = FirstFailure()
     arguments = ["-x", "-q", "-p", "no:cacheprovider", str(HERE / f"test_{op}.py")]
     status = int(pytest.main(arguments, plugins=[first]))
     answer.send((status, first.test, first.message))
@@ -440,6 +520,7 @@ def _run_tests(answer: Any, op: str, mode: str, csrc: str, output: str, most: in
 class Outcome:
     caught: bool
     how: str
+    seconds: float
 
 
 def _preload() -> Any:
@@ -449,22 +530,31 @@ def _preload() -> Any:
     return context
 
 
-def outcome(op: str, mode: str, csrc: Path, most: int | None = None) -> Outcome:
-    """Runs the tests of the op on the planted kernels in this mode."""
+@functools.cache
+def control(op: str, mode: str) -> Outcome:
+    """Of kernels without a mistake, from a copy like any other."""
+    return outcome(op, mode, copies.of(None), None)
+
+
+def outcome(op: str, mode: str, csrc: Path, longest: float | None) -> Outcome:
+    """Runs the tests of the op on the kernels of this copy in this mode."""
+    harness.builder.start(op, mode, csrc).result()
     context = _preload()
     receiver, sender = context.Pipe(duplex=False)
     output = copies.folder() / f"{op}-{mode}.txt"
-    process = context.Process(target=_run_tests, args=(sender, op, mode, str(csrc), str(output), most))
+    process = context.Process(target=_run_tests, args=(sender, op, mode, str(csrc), str(output)))
+    start = time.monotonic()
     process.start()
     sender.close()
-    process.join(LONGEST_RUN)
+    process.join(longest)
+    seconds = time.monotonic() - start
     if process.is_alive():
         process.kill()
         process.join()
-        return Outcome(True, "ran forever")
+        return Outcome(True, "ran forever", seconds)
     if process.exitcode and process.exitcode < 0:
-        return Outcome(True, f"crashed with signal {-process.exitcode}")
+        return Outcome(True, f"crashed with signal {-process.exitcode}", seconds)
     assert process.exitcode == 0, output.read_text()[-4000:]
     status, test, message = receiver.recv()
     assert status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED), output.read_text()[-4000:]
-    return Outcome(status == pytest.ExitCode.TESTS_FAILED, f"{test}: {message}")
+    return Outcome(status == pytest.ExitCode.TESTS_FAILED, f"{test}: {message}", seconds)

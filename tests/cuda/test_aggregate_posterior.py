@@ -37,6 +37,12 @@ class Case(NamedTuple):
     """How far every second query is from the components."""
     narrow: float = 0.0
     """The log-variance of every third component, on which a query lies."""
+    stray: float = 0.0
+    """Where the last component lies."""
+    broad: float = 0.0
+    """What is added to every log-variance."""
+    heavy: float = 0.0
+    """What is added to every log-weight, and a quarter of it once more to the first."""
 
     def __str__(self) -> str:
         given = self._asdict().items()
@@ -63,6 +69,24 @@ CASES = (
     Case(6, 70, 19, component_range=64, query_range=4),
     Case(35, 67, 20, estimator="mss", offset=3, split=64, component_range=64, query_range=32),
     Case(5, 30, 33, far=30.0, weighted=True),
+    # Numbers at the ends of a float's range, or beyond them.
+    Case(4, 4340, 10, far=40.0),  # ranges of two chunks of components, of which the last is short
+    Case(4, 70, 18, far=math.inf, component_range=64),
+    Case(4, 70, 10, far=math.inf),
+    Case(4, 64, 3, far=math.inf, dtype=torch.float64),
+    Case(4, 9, 18, far=1e12),
+    Case(4, 9, 3, far=1e12, broad=52.0),
+    Case(4, 9, 3, far=1e25),
+    Case(4, 9, 18, far=1e25),
+    Case(9, 9, 3, narrow=-100.0),
+    Case(4, 9, 18, stray=1e30),
+    Case(4, 9, 3, stray=1e200, dtype=torch.float64),
+    Case(4, 9, 3, weighted=True, heavy=200.0),
+    Case(4, 9, 3, weighted=True, heavy=-200.0),
+    Case(4, 40, 3, weighted=True, heavy=-85.0, split=128),
+    Case(4, 9, 18, weighted=True, heavy=80.0),
+    Case(4, 9, 3, weighted=True, heavy=650.0, dtype=torch.float64),
+    Case(4, 40, 3, weighted=True, heavy=-706.0, dtype=torch.float64),
     Case(12, 20, 3, estimator="mss", dtype=torch.float64, query_range=5),
     Case(34, 70, 10, weighted=True, dtype=torch.float64, split=64, component_range=64, query_range=33),
 )
@@ -81,7 +105,12 @@ def inputs(case: Case) -> tuple[list[Tensor | None], Tensor | None]:
     if case.narrow:
         logvar[:, ::3] = case.narrow
         z[:, ::3] = mu[:, ::3].to(case.dtype).double()
-    weight = normal(case.problems, case.components) if case.weighted else None
+    logvar += case.broad
+    if case.stray:
+        mu[:, -1] = case.stray
+    weight = normal(case.problems, case.components) + case.heavy if case.weighted else None
+    if weight is not None:
+        weight[:, 0] += case.heavy / 4
     return [None if t is None else t.to(case.dtype) for t in (z, mu, logvar, weight)], weight
 
 
@@ -89,14 +118,20 @@ def plain(case: Case, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
     return reference.aggregate_posterior(*tensors, case.estimator, N, case.offset)
 
 
+def in_range(expected: Tensor, dtype: torch.dtype) -> Tensor:
+    """With infinities for what the dtype cannot hold."""
+    return torch.where(expected.abs() > torch.finfo(dtype).max, expected * math.inf, expected)
+
+
 def assert_close(case: Case, name: str, ours: Tensor, expected: Tensor, eager: Tensor, exponent: float = 1.0) -> None:
     """Allows twice what plain PyTorch is off by, and 16 ulp of the largest value.
 
     An exponential with a large exponent has a relative error of its ulps: 2 more of them, for gradients.
     """
+    expected = in_range(expected, case.dtype)
     difference = (ours.double() - expected).abs()
     difference[ours.double() == expected] = 0  # equal infinities
-    finite = expected.isfinite()
+    finite = expected.isfinite() & eager.isfinite()
     largest = max(1.0, float(expected[finite].abs().max()) if bool(finite.any()) else 1.0)
     eager_error = float((eager.double() - expected)[finite].abs().max()) if bool(finite.any()) else 0.0
     allowed = 2 * eager_error + (14 + 2 * exponent) * torch.finfo(case.dtype).eps * largest
@@ -104,14 +139,27 @@ def assert_close(case: Case, name: str, ours: Tensor, expected: Tensor, eager: T
     assert worst <= allowed, f"{name}: off by {worst:.3g}, allowed {allowed:.3g}"
 
 
+def groups(case: Case) -> list[slice]:
+    """Rows that are compared by themselves: near ones would be nothing beside far ones."""
+    return [slice(0, None, 2), slice(1, None, 2)] if case.far and case.queries > 1 else [slice(None)]
+
+
 def bits(log_qz: Tensor) -> float:
-    """The largest exponent of a responsibility that float32 is trusted with."""
-    return min(256.0, max(1.0, float(log_qz[log_qz.isfinite()].abs().max()) / math.log(2)))
+    """The largest exponent of a responsibility; float32 is trusted with 256."""
+    finite = log_qz[log_qz.isfinite()]
+    most = 256.0 if log_qz.dtype == torch.float32 else math.inf
+    return min(most, max(1.0, float(finite.abs().max()) / math.log(2))) if finite.numel() else 1.0
 
 
-def derivatives(case: Case, tensors: list[Tensor | None], grads: tuple[Tensor, Tensor]) -> list[Tensor]:
-    leaves = [t.detach().requires_grad_() if t is not None else None for t in tensors]
-    return list(torch.autograd.grad(plain(case, *leaves), [t for t in leaves if t is not None], grads))
+def derivatives(case: Case, tensors: list[Tensor | None], grads: tuple[Tensor, ...]) -> list[Tensor]:
+    """Of the reference, with zero where it has NaN: zero densities and components without a share have no gradient."""
+    values = plain(case, *tensors)
+    grads = tuple(torch.where(in_range(v, case.dtype).isneginf(), 0, g) for v, g in zip(values, grads, strict=True))
+    z = tensors[0]
+    assert z is not None
+    leaves = [None if t is None else t.detach().requires_grad_() for t in (z.masked_fill(z.isinf(), 0), *tensors[1:])]
+    wanted = torch.autograd.grad(plain(case, *leaves), [t for t in leaves if t is not None], grads)
+    return [torch.where(t.isnan(), 0, t) for t in wanted]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -126,7 +174,8 @@ def test_aggregate_posterior(case: Case, mode: str, order: str) -> None:
     run.call("aggregate_forward", *tensors, *shape, case.offset, *sizes, log_qz, marginals)
     expected, eager = plain(case, *wide), plain(case, *tensors)
     for name, ours, right, eagers in zip(("log_qz", "marginals"), (log_qz, marginals), expected, eager, strict=True):
-        assert_close(case, name, ours, right, eagers)
+        for rows in groups(case):
+            assert_close(case, name, ours[:, rows], right[:, rows], eagers[:, rows])
 
     generator = torch.Generator().manual_seed(1)
     grads = tuple(torch.randn(t.shape, generator=generator, dtype=torch.float64).to(case.dtype) for t in expected)
@@ -138,9 +187,24 @@ def test_aggregate_posterior(case: Case, mode: str, order: str) -> None:
     run.call("aggregate_backward", *tensors, *shape, case.offset, *ranges, log_qz, marginals, *grads, *out, *missing)
     expected_gradients = derivatives(case, wide, tuple(g.double() for g in grads))
     eager_gradients = derivatives(case, tensors, grads)
-    names = ("z", "mu", "logvar", "log_weight")
-    for name, ours, right, eagers in zip(names, out, expected_gradients, eager_gradients, strict=False):
+    for rows in groups(case):
+        ours, right, eagers = (t[:, rows] for t in (out[0], expected_gradients[0], eager_gradients[0]))
+        assert_close(case, "gradient of z", ours, right, eagers, exponent=bits(log_qz[:, rows]))
+    names = ("mu", "logvar", "log_weight")
+    for name, ours, right, eagers in zip(names, out[1:], expected_gradients[1:], eager_gradients[1:], strict=False):
         assert_close(case, f"gradient of {name}", ours, right, eagers, exponent=bits(log_qz))
+
+
+@pytest.mark.parametrize("split", [0, 64])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_no_dimensions(dtype: torch.dtype, split: int, mode: str) -> None:
+    """Every density is one; what is left are the weights."""
+    weight = torch.randn(1, 70, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    nothing, log_qz = torch.empty(1, 3, 0, dtype=dtype), torch.full((1, 3), math.nan, dtype=dtype)
+    run = harness.library("aggregate_posterior", mode)
+    shape = (1, 3, 70, 0, TYPES[dtype], ESTIMATORS["uniform"], N, 0)
+    run.call("aggregate_forward", nothing, nothing, nothing, weight, *shape, 4, 8, split, log_qz, nothing)
+    torch.testing.assert_close(log_qz, weight.logsumexp(-1, keepdim=True).expand(1, 3))
 
 
 ELBO_CASES: tuple[tuple[Case, str], ...] = (

@@ -149,6 +149,13 @@ def test_uninitialised_shared_memory_is_reported(mode: str) -> None:
         call(mode, "uninitialised", torch.zeros(4))
 
 
+@only("check")
+def test_uninitialised_workspace_is_reported(mode: str) -> None:
+    message = "uninitialised value in a workspace, byte 128 of 256: read by block 0 thread 32 at run_execution_model"
+    with pytest.raises(HostRunError, match=message):
+        call(mode, "half_a_workspace", torch.zeros(64))
+
+
 # Name, arguments, and what the checker and the sanitizers say.
 OVERRUN = "heap-buffer-overflow"
 BAD_ACCESSES = [
@@ -203,6 +210,14 @@ def test_bad_synchronisation_is_reported(mode: str, order: str, name: str, argum
 def test_impossible_launch_is_reported(mode: str, blocks: int, threads: int, shared_bytes: int, message: str) -> None:
     with pytest.raises(HostRunError, match=f"invalid launch.*{message}"):
         call(mode, "launch_nothing", blocks, threads, shared_bytes)
+
+
+@only("check")
+def test_static_shared_memory_counts(mode: str) -> None:
+    most = 48 * 1024
+    call(mode, "static_and_dynamic", torch.zeros(64), most - 256)
+    with pytest.raises(HostRunError, match=f"invalid launch: 256 static and {most - 252} bytes of shared memory"):
+        call(mode, "static_and_dynamic", torch.zeros(64), most - 252)
 
 
 def test_runs_after_an_error(mode: str) -> None:

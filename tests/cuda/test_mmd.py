@@ -98,6 +98,12 @@ def test_several_bandwidths(mode, kernel, d):
     agree(mode, samples(40, 35, d), kernel, h=bandwidths(0.5, 2.0, 7.0))
 
 
+@pytest.mark.parametrize("d", [16, 20], ids=["registers", "wide"])
+def test_as_many_bandwidths_as_fit_into_shared_memory(mode, d):
+    h = torch.linspace(1, 5, 256, dtype=torch.float64)
+    agree(mode, samples(9, 3, d), "rq", h=h, dtype=torch.float64)
+
+
 # Every way to cut the rows ---------------------------------------------------------------------------------------
 
 

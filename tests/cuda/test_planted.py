@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cuda import harness
-from tests.cuda.planted import MISSED, PLANTS, Plant, copies, outcome, verdicts
+from tests.cuda.planted import MISSED, PLANTS, SHORTEST_FOREVER, Plant, control, copies, outcome, verdicts
 
 UNAVAILABLE = harness.unavailable()
 pytestmark = pytest.mark.skipif(UNAVAILABLE is not None, reason=UNAVAILABLE or "")
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(UNAVAILABLE is not None, reason=UNAVAILABLE or "
 @pytest.mark.parametrize("op", sorted({plant.op for plant in PLANTS}))
 def test_kernels_without_a_mistake_pass(op: str, run_mode: str) -> None:
     """Otherwise every mistake would seem to be caught."""
-    result = outcome(op, run_mode, harness.sources(), most=20)
+    result = control(op, run_mode)
     assert not result.caught, result.how
 
 
@@ -23,8 +23,7 @@ def test_kernels_without_a_mistake_pass(op: str, run_mode: str) -> None:
 def test_planted_mistake_is_caught(plant: Plant) -> None:
     csrc = copies.of(plant)
     for mode in plant.modes:
-        harness.builder.start(plant.op, mode, csrc).result()
-        result = outcome(plant.op, mode, csrc)
+        result = outcome(plant.op, mode, csrc, max(SHORTEST_FOREVER, 10 * control(plant.op, mode).seconds))
         if result.caught:
             verdicts.append((plant, mode, result.how))
             return

@@ -234,7 +234,7 @@ def test_preloading_changes_no_image(variant, monkeypatch):
     images, batch = data.images(rows), data.batch(rows)
     assert data.preload() is data
     if variant == "default":
-        assert data._packed.shape == (len(data), 512)
+        assert data._stored.shape == (len(data), 512)
         monkeypatch.setattr(data, "_render", None)
     assert torch.equal(data.images(rows), images)
     assert torch.equal(data.batch(rows.flip(0)), batch.flip(0))

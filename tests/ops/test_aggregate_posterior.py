@@ -412,12 +412,33 @@ def test_no_components(device):
     assert torch.equal(gradients[0], torch.zeros_like(z))
 
 
+@dtypes(torch.float32, torch.float64)
+def test_no_dimensions(dtype, device):
+    """Every density is one; what is left are the weights."""
+    z, mu = torch.zeros(4, 0, dtype=dtype, device=device), torch.zeros(7, 0, dtype=dtype, device=device)
+    weight = normal(7, device=device).to(dtype)
+    (joint, marginals), gradients = values_and_gradients([z, mu, mu, weight])
+    torch.testing.assert_close(joint, weight.logsumexp(-1).expand(4))
+    assert marginals.shape == (4, 0)
+    assert [g.shape for g in gradients] == [z.shape, mu.shape, mu.shape, weight.shape]
+    for field in ops.elbo_decomposition(mu, mu, mu, dataset_size=N):
+        assert field.isfinite()
+
+
 @pytest.mark.parametrize("components", [16, 20])
-def test_a_query_at_infinity(components, device):
-    mu = normal(components, 3, device=device).float()
-    joint, marginals = ops.aggregate_posterior(torch.full((2, 3), math.inf, device=device), mu, torch.zeros_like(mu))
-    assert torch.isneginf(joint).all()
-    assert torch.isneginf(marginals).all()
+@pytest.mark.parametrize("D", [3, 18])
+@dtypes(torch.float32, torch.float64)
+def test_a_query_at_infinity(components, D, dtype, device):
+    """Its densities are zero and have no gradients; those of the other queries are as without it."""
+    mu, near = normal(components, D, device=device).to(dtype), normal(2, D, device=device).to(dtype)
+    z = torch.cat([near, torch.full((2, D), math.inf, dtype=dtype, device=device)])
+    (joint, marginals), gradients = values_and_gradients([z, mu, torch.zeros_like(mu)])
+    assert torch.isneginf(joint[2:]).all()
+    assert torch.isneginf(marginals[2:]).all()
+    expected, expected_gradients = values_and_gradients([near, mu, torch.zeros_like(mu)])
+    for a, b in zip((joint[:2], marginals[:2], gradients[0][:2], *gradients[1:]), (*expected, *expected_gradients)):
+        torch.testing.assert_close(a, b)
+    assert torch.equal(gradients[0][2:], torch.zeros_like(near))
 
 
 def test_a_query_whose_squared_distance_overflows(device):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from disentangle_ext.report import pictures, save_reconstructions, save_traversals
+from disentangle_ext.report import pictures, save_reconstructions, save_rows, save_traversals
 
 
 def colours(rows, columns, height=16, width=16):
@@ -47,6 +47,21 @@ def test_traversals_stand_in_rows_in_the_order_given(tmp_path):
     assert (np.diff(boxes[..., 1], axis=1) == 120 + pictures.GAP).all()
     assert (np.ptp(boxes[..., 0], axis=1) == 0).all()
     assert (np.ptp(boxes[..., 1], axis=0) == 0).all()
+
+
+def test_rows_of_images_stand_under_their_title_in_the_order_given(tmp_path):
+    both = colours(2, 6)
+    grey = torch.full((2, 1, 16, 16), 17 / 255)
+    save_rows(tmp_path / "r.png", {"a": both[0], "b": both[1][:3], "c": grey}, title="Rows")
+    page = read(tmp_path / "r.png")
+    first, second = (np.array([box(page, image) for image in row]) for row in (both[0], both[1][:3]))
+    assert (page == 17).all(-1).sum() == 2 * first[0, 2] * first[0, 3]
+    assert (first[:3, 1] == second[:, 1]).all()
+    assert (second[:, 0] - first[:3, 0] == first[0, 2] + pictures.GAP).all()
+    with pytest.raises(ValueError, match=r"save_rows: rows must hold images of one size, got "):
+        save_rows(tmp_path / "r.png", {"a": both[0], "b": both[1][..., :8, :]}, title="Rows")
+    with pytest.raises(ValueError, match=r"save_rows: rows\['a'\] must be \[n, C, H, W\]"):
+        save_rows(tmp_path / "r.png", {"a": both}, title="Rows")
 
 
 def test_reconstructions_stand_under_their_images_and_wrap(tmp_path):

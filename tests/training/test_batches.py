@@ -7,8 +7,7 @@ from itertools import product
 import pytest
 import torch
 
-from disentangle_ext.data import ArrayData, load_data
-from disentangle_ext.data.grouped import GroupedSampler
+from disentangle_ext.data import ArrayData, GroupedSampler, load_data
 from disentangle_ext.objectives import DCIGN, AdaGVAE, PlainVAE
 from disentangle_ext.training.batches import GroupOrder, PairOrder, batch_order
 from disentangle_ext.training.randomness import BatchOrder

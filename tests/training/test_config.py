@@ -27,7 +27,7 @@ def test_each_part_gets_its_own() -> None:
     config = resolve({**MINIMAL, "beta": 3, "base_channels": 8, "data_variant": "quick", "lr": "1e-3"})
     assert config.objective_options["beta"] == 3.0
     assert config.network_options["base_channels"] == 8
-    assert config.data_options == {"variant": "quick"}
+    assert config.data_options["variant"] == "quick"
     assert config.lr == 1e-3
 
 
@@ -71,8 +71,9 @@ def test_no_two_options_share_a_name(model: str, network: str, data: str) -> Non
 
 @pytest.mark.parametrize("model", sorted(OBJECTIVES))
 @pytest.mark.parametrize("network", sorted(NETWORKS))
-def test_every_option_has_help(model: str, network: str) -> None:
-    for part in part_options(model, network, "dsprites_like"):
+@pytest.mark.parametrize("data", sorted(DATASETS))
+def test_every_option_has_help(model: str, network: str, data: str) -> None:
+    for part in part_options(model, network, data):
         assert [option.name for option in part if not option.help] == []
 
 

@@ -1,0 +1,117 @@
+"""Folders of images, the arrays in a file, and the digits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from disentangle_ext.data import ImageFolder, arrays, digits, image_folder
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three images of different shapes and kinds, one in a folder of its own; and a text."""
+    root = tmp_path / "pictures"
+    (root / "more").mkdir(parents=True)
+    wide = RNG.integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    Image.fromarray(wide).save(root / "b.png")
+    Image.fromarray(RNG.integers(0, 256, (40, 16), dtype=np.uint8)).save(root / "a.PNG")
+    Image.new("RGBA", (64, 64), (255, 0, 0, 128)).save(root / "more" / "c.webp", lossless=True)
+    (root / "notes.txt").write_text("no image")
+    return root, wide
+
+
+def test_images_are_cut_resized_and_in_the_order_of_their_paths(folder):
+    root, wide = folder
+    data = ImageFolder(root, size=16)
+    assert [file.name for file in data.files] == ["a.PNG", "b.png", "c.webp"]
+    assert (len(data), data.image_shape, data.factor_names) == (3, (3, 16, 16), ())
+    assert np.array_equal(data.images([1])[0].permute(1, 2, 0).numpy(), wide[:, 4:20])
+    grey = data.images([0])[0]
+    assert torch.equal(grey[0], grey[2])
+    assert data.images([2])[0, :, 8, 8].tolist() == [255, 0, 0]
+    assert ImageFolder(root, size=8, channels=1).images(range(3)).shape == (3, 1, 8, 8)
+    with pytest.raises(ValueError, match=r"ImageFolder.index: pictures has no factors to find an image by"):
+        data.index(torch.empty(1, 0, dtype=torch.int64))
+
+
+def test_a_folder_is_read_again_only_after_a_change(folder, monkeypatch):
+    root, _ = folder
+    images = ImageFolder(root).images(range(3))
+    monkeypatch.setattr(image_folder, "read_image", lambda *arguments: torch.zeros(3, 64, 64, dtype=torch.uint8))
+    assert torch.equal(ImageFolder(root).images(range(3)), images)
+    Image.new("RGB", (9, 9)).save(root / "d.png")
+    assert (ImageFolder(root).images(range(4)) == 0).all()
+
+
+def test_wrong_folders_are_named(folder, tmp_path, cache):
+    root, _ = folder
+    for content in (b"", b"<html>", (root / "b.png").read_bytes()[:200]):
+        (root / "z.png").write_bytes(content)
+        with pytest.raises(ValueError, match=f"{root / 'z.png'} cannot be read as an image: "):
+            ImageFolder(root)
+        assert not [path for path in cache.rglob("*") if path.is_file()]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"ImageFolder: .*empty holds no images: no file there ends in .bmp"):
+        ImageFolder(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match="ImageFolder: there is no folder "):
+        ImageFolder(tmp_path / "none")
+    for options, message in (
+        ({}, "path is not given"),
+        ({"path": root, "channels": 2}, "channels must be 1 or 3, got 2"),
+        ({"path": root, "size": 0}, "size must be at least 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=f"ImageFolder: {message}"):
+            ImageFolder(**options)
+
+
+IMAGES = RNG.integers(0, 256, (6, 5, 4), dtype=np.uint8)
+
+
+def test_arrays_come_from_a_file(tmp_path):
+    factors = np.array([[0, 2], [1, 5]] * 3)
+    np.savez(tmp_path / "own.npz", images=IMAGES, factors=factors, names=["a", "b"])
+    data = arrays(tmp_path / "own.npz")
+    assert (data.name, data.factor_names, data.factor_sizes) == ("own", ("a", "b"), (2, 2))
+    assert torch.equal(data.images(range(6))[:, 0], torch.from_numpy(IMAGES))
+    assert data.factors(range(2)).tolist() == [[0, 0], [1, 1]]
+    np.save(tmp_path / "own.npy", IMAGES)
+    assert torch.equal(arrays(tmp_path / "own.npy").images([3])[0, 0], torch.from_numpy(IMAGES[3]))
+
+
+def test_wrong_files_of_arrays_are_named(tmp_path):
+    path = tmp_path / "own.npz"
+
+    def fails(message, error=ValueError):
+        with pytest.raises(error, match=f"arrays: {path}.*{message}") as caught:
+            arrays(path)
+        assert "\n" not in str(caught.value)
+
+    np.savez(path, pictures=IMAGES)
+    fails("must hold an array 'images', it holds pictures")
+    np.savez(path, images=IMAGES.astype(object))
+    fails("cannot be read: .*allow_pickle")
+    np.savez(path, images=IMAGES / 255)
+    fails("ArrayData: images must be uint8", TypeError)
+    np.savez(path, images=IMAGES)
+    path.write_bytes(path.read_bytes()[:150])
+    fails("truncated, damaged")
+    path.write_text("<html>")
+    fails("cannot be read")
+    with pytest.raises(FileNotFoundError, match="arrays: there is no file"):
+        arrays(tmp_path / "none.npz")
+    with pytest.raises(ValueError, match="arrays: path is not given"):
+        arrays()
+
+
+def test_digits_are_whole_and_labelled():
+    data = digits()
+    assert (len(data), data.image_shape, data.factor_sizes) == (1797, (1, 32, 32), (10,))
+    images = data.images(range(1797))[:, 0]
+    assert torch.equal(images[:, ::4, ::4].repeat_interleave(4, 1).repeat_interleave(4, 2), images)
+    assert (images.min(), images.max(), len(images.unique())) == (0, 255, 17)
+    assert data.factors(range(10))[:, 0].tolist() == list(range(10))
