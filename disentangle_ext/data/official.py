@@ -245,7 +245,8 @@ def hdf5_dataset(
         dataset = file[key] if kind == "HardLink" else None
         if dataset is None or not hasattr(dataset, "shape"):
             raise ValueError(f"{owner}: {path} must hold a dataset {key!r}, it holds {', '.join(file) or 'nothing'}")
-        if dataset.external is not None or dataset.is_virtual:
+        # The last too: a group on the way to it may be a link to another file.
+        if dataset.external is not None or dataset.is_virtual or dataset.file.filename != file.filename:
             raise ValueError(f"{owner}: {path}: {key} must lie in this file, it refers to another")
         check_array(owner, f"{path}: {key}", dataset.shape, dataset.dtype, shape, dtype)
         return dataset

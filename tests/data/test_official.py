@@ -103,6 +103,17 @@ def test_dsprites_hdf5_reads_back(sprites, tmp_path):
     assert torch.equal(data.images([95]), noisy)
 
 
+def test_a_group_of_another_hdf5_file_is_refused(sprites, tmp_path, cache):
+    content, _ = sprites
+    other = save_hdf5(tmp_path / "secret.h5", latents__classes=content["latents_classes"])
+    path = save_hdf5(tmp_path / "a.hdf5", imgs=content["imgs"])
+    with h5py.File(path, "a") as file:
+        file["latents"] = h5py.ExternalLink(str(other), "latents")
+    with pytest.raises(ValueError, match=f"DSprites: {path}: latents/classes must lie in this file"):
+        DSprites(path, verify=False)
+    assert not files_in(cache)
+
+
 def test_a_second_load_maps_what_the_first_has_converted(sprites, tmp_path, cache, monkeypatch):
     content, images = sprites
     path = save_npz(tmp_path / "a.npz", **content)
