@@ -44,6 +44,7 @@ __all__ = [
     "load_data",
 ]
 
+# By the name that --data takes.
 DATASETS: dict[str, Callable[..., GroundTruthData]] = {
     "dsprites_like": DSpritesLike,
     "shapes3d_like": Shapes3DLike,

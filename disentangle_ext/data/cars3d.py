@@ -62,17 +62,18 @@ class Cars3D(StoredData):
     ) -> None:
         path = None if path is None else Path(path)
         if path is not None and (path / LIST).is_file():
-            file, source = path / LIST, Source(LIST, TAR.url, None)
+            files = [(file, Source(file.name, TAR.url, None)) for file in (path / LIST, *sorted(path.glob("*.mat")))]
+            cars = _read_folder
         else:
-            (file,), source = locate("Cars3D", "cars3d", [TAR], path, download=download, verify=verify), TAR
-        read = _read_folder if source.file == LIST else _read_archive
+            files = [(locate("Cars3D", "cars3d", [TAR], path, download=download, verify=verify)[0], TAR)]
+            cars = _read_archive
         rows = converted(
             "Cars3D",
             "cars3d",
-            [(file, source)],
+            files,
             math.prod(SIZES),
             SIDE * SIDE * 3,
-            lambda: _in_grid_order(read(file)),
+            lambda: _in_grid_order(cars(files[0][0])),
             verify=verify,
         )
         super().__init__("cars3d", FACTORS, SIZES, (3, SIDE, SIDE), rows, device=device)
@@ -86,10 +87,10 @@ def _in_grid_order(cars: Iterator[tuple[int, np.ndarray]]) -> Iterator[np.ndarra
     yield grid.reshape(math.prod(SIZES), -1)
 
 
-def _read_folder(listing: Path) -> Iterator[tuple[int, np.ndarray]]:
-    names = _names(listing, listing.read_bytes())
+def _read_folder(path: Path) -> Iterator[tuple[int, np.ndarray]]:
+    names = _names(path, path.read_bytes())
     for place, name in enumerate(names):
-        file = listing.parent / f"{name}.mat"
+        file = path.parent / f"{name}.mat"
         with reading("Cars3D", file):
             content = file.read_bytes()
         yield place, _car(str(file), content)

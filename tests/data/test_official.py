@@ -376,6 +376,15 @@ def test_cars3d_reads_back_from_archive_and_folder(cars, tmp_path):
             assert data.factors([row]).tolist() == [[elevation, azimuth, car]]
 
 
+def test_a_changed_car_is_converted_again(cars):
+    folder, meshes = cars
+    before = Cars3D(folder).images(range(12))
+    scipy.io.savemat(folder / "car_100_mesh.mat", {"im": 255 - meshes[2]})
+    after = Cars3D(folder).images(range(12))
+    changed = (before != after).flatten(1).any(1)
+    assert changed.tolist() == [False, False, True] * 4
+
+
 def test_wrong_cars_are_named(cars, tmp_path, cache):
     folder, _ = cars
     archive = tmp_path / "a.tar.gz"

@@ -285,7 +285,7 @@ def test_overwrite(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--model", "beta_tcvea", "--data", "dsprites_like"], "unknown model 'beta_tcvea': did you mean 'beta_tcvae'"),
-        (["--model", "beta_vae", "--data", "dsprite"], "unknown data set 'dsprite': did you mean 'dsprites_like'"),
+        (["--model", "beta_vae", "--data", "dsprite"], "unknown data set 'dsprite': did you mean 'dsprites'"),
         (["--model", "beta_vae", *QUICK, "--batch-size", "1537"], "batch_size must be from 1 to the 1536 images"),
         (["--model", "beta_tcvae", *QUICK, "--alpha", "2"], "alpha and gamma must be 1 with kl='analytic'"),
         (["--model", "beta_vae", *QUICK, "--data-variant", "quik"], "did you mean 'quick'"),
