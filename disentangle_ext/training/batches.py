@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
@@ -28,6 +29,12 @@ def batch_order(objective: Objective, data: GroundTruthData, batch_size: int, se
     Raises:
         ValueError: if the data set has no such batches, or none of this size.
     """
+    if isinstance(objective, (PairObjective, GroupObjective)) and len(data) > math.prod(data.factor_sizes) > 1:
+        # Both look images up by their factors, and would only ever see the first of those that share them.
+        raise ValueError(
+            f"{type(objective).__name__}: data must have one image for each combination of its factors, "
+            f"{data.name} has {len(data):,} images of {math.prod(data.factor_sizes):,} combinations"
+        )
     if isinstance(objective, PairObjective):
         return PairOrder(data, batch_size, seed, changes=objective.changes)
     if isinstance(objective, GroupObjective):

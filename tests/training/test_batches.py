@@ -70,3 +70,8 @@ def test_errors() -> None:
         PairOrder(DATA, 7, 0, changes="one")
     with pytest.raises(ValueError, match="PairOrder: data must be a full grid of factors, arrays is not"):
         PairOrder(ArrayData(torch.randint(256, (9, 1, 4, 4), dtype=torch.uint8)), 4, 0, changes="one")
+    twice = ArrayData(torch.randint(256, (6, 1, 4, 4), dtype=torch.uint8), [[0], [1], [2]] * 2)
+    for objective in (AdaGVAE(), DCIGN(latent_dim=2, factor_names=twice.factor_names)):
+        with pytest.raises(ValueError, match="one image for each combination of its factors, arrays has 6 images of 3"):
+            batch_order(objective, twice, 2, 0)
+    assert isinstance(batch_order(PlainVAE(), twice, 2, 0), BatchOrder)
