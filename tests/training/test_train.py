@@ -237,13 +237,14 @@ def test_ctrl_c_saves_and_the_printed_command_goes_on_exactly(
     assert capsys.readouterr().out == f"{stopped} is finished: there is nothing to go on with.\n"
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["beta_tcvae", "factor_vae", "dcign"])
+def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, model: str) -> None:
     """Lines that were logged after the checkpoint are written again, not twice."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     steps = ["--max-steps", "60", "--log-every", "10", "--checkpoint-every", "25"]
-    assert main(whole, *steps) == 0
+    assert main(whole, *steps, model=model) == 0
     process = subprocess.Popen(
-        command("--model", "beta_tcvae", *QUICK, *steps, "--output-dir", str(killed)), stdout=subprocess.PIPE, text=True
+        command("--model", model, *QUICK, *steps, "--output-dir", str(killed)), stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     for line in process.stdout:
