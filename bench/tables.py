@@ -95,7 +95,7 @@ def cuda_table(rows: list[Row]) -> str:
         best = own.get(cuda_harness.GRAPHED) or own[OURS]
         lines.append([f"`{op}`", size, passes, *times, f"{best['over_floor']} ({best['bound']})"])
     header = ("op", "size", "pass", *(f"{name}, ms" for name in columns), "times the floor")
-    origins = sorted({f"{r['gpu']}, torch {r['torch']}, CUDA {r['cuda']}" for r in rows})
+    origins = sorted({f"{r['gpu']}, torch {r['torch']}, CUDA {r['cuda']}, {r['commit']}" for r in rows})
     return "\n".join([*markdown(header, lines), "", "Medians; measured on " + "; ".join(origins) + "."]) + "\n"
 
 
