@@ -248,13 +248,20 @@ def timing_rows(case: Case, times: dict[str, list[float]], rates: Rates) -> list
 
 
 def commit() -> str:
-    """The commit, "-dirty" with changes; DISENTANGLE_EXT_COMMIT names it where the history did not travel along."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    """The commit, "-dirty" with changes; DISENTANGLE_EXT_COMMIT names it where the history did not travel along.
+
+    What the benchmarks write themselves is no change: each row would make the next one dirty.
+    """
+    root = Path(__file__).parents[1]
+    name = ["git", "describe", "--always", "--exclude=*"]
+    written = ("bench/results", "docs/images", "README.md")
+    changes = ["git", "diff", "--quiet", "HEAD", "--", ".", *(f":(exclude){path}" for path in written)]
     try:
-        asked = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        asked = subprocess.run(name, cwd=root, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("DISENTANGLE_EXT_COMMIT") or "unknown"
-    return asked.stdout.strip()
+    dirty = subprocess.run(changes, cwd=root, check=False).returncode != 0
+    return asked.stdout.strip() + ("-dirty" if dirty else "")
 
 
 def append(rows: list[Row], path: Path, columns: Sequence[str], identity: Sequence[str]) -> None:
