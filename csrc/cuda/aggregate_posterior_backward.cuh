@@ -162,7 +162,9 @@ __device__ __forceinline__ bool load_dim(T* row, const MixtureStack<T>& s, const
   const bool far = rule.marginal(shift);
   if (far) shift = -kInfinity<T>;
   const bool none = shift == -kInfinity<T>;
-  row[k] = used && !too_large(z) && log_density != -kInfinity<T> ? z : T(0);
+  // In float32 an infinite place is too large already.
+  const bool nowhere = sizeof(T) == sizeof(double) && log_density == -kInfinity<T>;
+  row[k] = used && !too_large(z) && !nowhere ? z : T(0);
   row[D + k] = none ? T(0) : kFolded<T> ? h * exp2(shift + rule.reference) : h;
   if (!kFolded<T>) row[QueryTile<T, D>::kShift + k] = shift;
   return far;
