@@ -386,7 +386,7 @@ PLANTS = [
         "query at infinity not moved",
         "aggregate_posterior",
         "cuda/aggregate_posterior_backward.cuh",
-        " && log_density != -kInfinity<T> ? z",
+        " && !nowhere ? z",
         " ? z",
     ),
     Plant(
