@@ -84,11 +84,11 @@ build() {
   run doctor 60 "$PYTHON" -m disentangle_ext.doctor && cat "$logs/doctor.log"
 }
 
-# Only the cases on the GPU: those on the CPU, and the memory of the process, are tested wherever this is developed.
+# Only the cases on the GPU: the others, and the memory of the process, are tested wherever this is developed.
 tests() {
   local workers=()
   "$PYTHON" -c "import xdist" 2>/dev/null && workers=(-n $(($(nproc) > 12 ? 12 : $(nproc))))
-  OMP_NUM_THREADS=2 run test 240 "$PYTHON" -m pytest tests/ops -k cuda --ignore tests/ops/test_memory.py -q --maxfail=30 --durations=8 \
+  OMP_NUM_THREADS=2 run test 240 "$PYTHON" -m pytest tests/ops tests/data/test_cuda.py -k cuda --ignore tests/ops/test_memory.py -q --maxfail=30 --durations=8 \
     -p no:cacheprovider "${workers[@]}"
 }
 
