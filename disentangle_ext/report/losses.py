@@ -116,7 +116,7 @@ def save_losses(
     """Writes a plot of every term in the lines of a metrics.jsonl, with its unit.
 
     Terms of one size share their axes; those whose value is mostly an estimator's constant, as ``tc_mws``, have axes of
-    their own. Axes are logarithmic where all values are positive and far apart, and say so. With more than 150 lines
+    their own. Axes are logarithmic where all values are positive and far apart, and say so. From 100 lines on
     each term is also drawn smoothed, by :func:`smooth`, which the caption states.
 
     Args:
@@ -183,9 +183,10 @@ def _panels(terms: Mapping[str, np.ndarray]) -> list[Panel]:
 
 def _explain(steps: np.ndarray, terms: Mapping[str, np.ndarray], width: int) -> list[str]:
     """What a point is, in words."""
-    apart = f"{int(np.median(np.diff(steps))):,} steps" if len(steps) > 1 else "steps"
+    apart = int(np.median(np.diff(steps))) if len(steps) > 1 else int(steps[0])
+    point = f"the mean of the {apart:,} steps up to it" if apart > 1 else "one step"
     smoothing = f"faint as logged, strong a running mean of {width} points" if width > 1 else "not smoothed"
-    lines = [f"Each point is the mean of the {apart} up to it; {smoothing}"]
+    lines = [f"Each point is {point}; {smoothing}"]
     measured = [name for name in MEASURED if name in terms]
     if measured:
         lines.append(f"Of one batch, by mss: {', '.join(measured)}")
