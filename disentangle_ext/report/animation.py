@@ -18,8 +18,9 @@ __all__ = ["draw_animation", "save_animation"]
 # A GIF holds 256 colours at most; half of them look the same here, and make a smaller file.
 WORD_COLOURS, IMAGE_COLOURS = 15, 112
 TRACK, KNOB = (200, 200, 196), (26, 26, 26)
-_STEPS = 13
-_SHOWN = 5
+_STEPS = 11
+# Images side by side, fewer of large ones: the file is as large as all pixels that move.
+_SHOWN, _SHOWN_LARGE, _LARGE = 5, 3, 32
 
 
 def save_animation(
@@ -112,7 +113,8 @@ def _palette(image: Any, pictures: np.ndarray) -> Any:
 def draw_animation(subject: Subject, path: Path) -> None:
     """Every latent from a few random images."""
     values = torch.linspace(-subject.limit, subject.limit, _STEPS)
-    images = subject.data.batch(subject.random_rows(_SHOWN))
+    shown = _SHOWN if max(subject.data.image_shape[1:]) <= _LARGE else _SHOWN_LARGE
+    images = subject.data.batch(subject.random_rows(shown))
     low, high = number(-subject.limit), number(subject.limit)
     code = "code" if subject.deterministic else "posterior mean"
     caption = (

@@ -192,8 +192,7 @@ def _explain(steps: np.ndarray, terms: Mapping[str, np.ndarray], width: int) -> 
         lines.append(f"Of one batch, by mss: {', '.join(measured)}")
     laden = [name for name in CONSTANT if name in terms]
     if laden:
-        instead = ": look at those by mss" if measured else ""
-        lines.append(f"Large by a constant of the estimator, not as a quantity: {', '.join(laden)}{instead}")
+        lines.append(f"With a large constant of the estimator, so not to be read as figures: {', '.join(laden)}")
     return lines
 
 

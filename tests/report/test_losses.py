@@ -58,7 +58,7 @@ def test_terms_with_a_constant_have_axes_of_their_own(plot):
     assert {axes.get_ylabel() for axes in figure.axes} == {"nats"}
     assert words(figure) == (
         "T vae on a set Each point is the mean of the 50 steps up to it; not smoothed Of one batch, by mss: "
-        "total_correlation Large by a constant of the estimator, not as a quantity: tc_mws: look at those by mss"
+        "total_correlation With a large constant of the estimator, so not to be read as figures: tc_mws"
     )
 
 
