@@ -48,7 +48,9 @@ def read_run(run: Path, *, limit: float = TRAVERSAL[1]) -> Subject:
     return subject_of(model, data, objective, posterior, folder, config, limit=limit)
 
 
-def draw_run(run: Path, names: Sequence[str] | None = None, *, limit: float = TRAVERSAL[1]) -> tuple[list[Path], dict[str, str]]:
+def draw_run(
+    run: Path, names: Sequence[str] | None = None, *, limit: float = TRAVERSAL[1]
+) -> tuple[list[Path], dict[str, str]]:
     """Draw the pictures of a finished run again, into its folder.
 
     Args:
