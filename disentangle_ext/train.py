@@ -9,11 +9,14 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from disentangle_ext.report.pictures import describe
 from disentangle_ext.training.command_line import PROGRAM, Request, parse
 from disentangle_ext.training.loop import NonFiniteLossError
 from disentangle_ext.training.memory import keep_freed_memory
 from disentangle_ext.training.run_folder import SCORES, RunFolder
 from disentangle_ext.training.session import Outcome, train
+
+REPORT = "python -m disentangle_ext.report"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,6 +61,9 @@ def _say(request: Request, outcome: Outcome) -> int:
         return 0
     if outcome.scores.mig is not None:
         print(f"MIG {outcome.scores.mig:.3f} ({outcome.scores.points:,} points; parts in {folder.path / SCORES})")
+    if outcome.scores.not_drawn:
+        print("\n".join(describe(outcome.scores.not_drawn)), file=sys.stderr)
+        print(f"To draw again:\n  {REPORT} {shlex.quote(str(folder.path))}", file=sys.stderr)
     print(f"Run folder: {folder.path}")
     return 0
 

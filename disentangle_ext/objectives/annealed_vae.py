@@ -17,6 +17,10 @@ def _check(c_max: float, gamma: float, threshold: int) -> None:
         raise ValueError(f"annealed_vae: threshold must be at least 1, got {threshold}")
 
 
+def _capacity(step: int, c_max: float, threshold: int) -> float:
+    return c_max * (min(step, threshold) / threshold)
+
+
 def annealed_vae(
     output: VAEOutput,
     images: Tensor,
@@ -54,7 +58,7 @@ def annealed_vae(
     _check(c_max, gamma, threshold)
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     kl = output.kl.mean()
-    gap = (kl - c_max * (min(step, threshold) / threshold)).abs()
+    gap = (kl - _capacity(step, c_max, threshold)).abs()
     return Loss(recon + gamma * gap, {"reconstruction": recon, "kl": kl, "capacity_gap": gap})
 
 
@@ -97,6 +101,10 @@ class AnnealedVAE(Objective):
             likelihood=self.likelihood,
             scale=self.scale,
         )
+
+    def capacity(self, step: int) -> float:
+        """C in nats after ``step`` updates."""
+        return _capacity(step, self.c_max, self.threshold)
 
     def extra_repr(self) -> str:
         return f"c_max={self.c_max}, gamma={self.gamma}, threshold={self.threshold}"

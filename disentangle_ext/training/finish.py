@@ -12,8 +12,11 @@ from disentangle_ext import ops
 from disentangle_ext.data import GroundTruthData
 from disentangle_ext.models import VAE
 from disentangle_ext.models.vae import TRAVERSAL
+from disentangle_ext.objectives import AnnealedVAE, Objective
+from disentangle_ext.report import Subject, draw
+from disentangle_ext.training.config import TrainConfig
 from disentangle_ext.training.randomness import mix
-from disentangle_ext.training.run_folder import RECONSTRUCTIONS, SCORES, TRAVERSALS, RunFolder
+from disentangle_ext.training.run_folder import SCORES, RunFolder
 
 SCORED = 10_000
 """Images that a score is computed from, or all of a smaller data set."""
@@ -21,17 +24,28 @@ SCORED = 10_000
 # Images encoded at once. The activations of more are so large that malloc takes them from the system and gives them
 # back every time: with 1,024 images of 64 x 64 a CPU spends half its time on that.
 _CHUNK = 64
-_PICTURED = 10
-
 
 class Scores(NamedTuple):
-    """What scores.json says in short."""
+    """What scores.json says in short, and what became of the pictures."""
 
     mig: float | None
     """None for a data set without factors."""
     points: int
     kl: list[float]
     """Mean KL of each latent, in nats."""
+    not_drawn: dict[str, str]
+    """Pictures that could not be drawn, and why."""
+
+
+class Posterior(NamedTuple):
+    """What a model makes of the images that a score is computed from."""
+
+    rows: Tensor
+    """Which images [n]."""
+    mu: Tensor
+    """Posterior means [n, D]."""
+    kl: Tensor
+    """Mean KL of each latent in nats [D]."""
 
 
 @torch.no_grad()
@@ -64,24 +78,60 @@ def scored_rows(size: int, seed: int) -> Tensor:
     return torch.randperm(size, generator=generator)[:SCORED]
 
 
-def finish(model: VAE, data: GroundTruthData, folder: RunFolder, *, seed: int) -> Scores:
-    """Write the pictures and the scores of a model in eval mode.
+def encode_scored(model: VAE, data: GroundTruthData, seed: int) -> Posterior:
+    """The images that a score is computed from, encoded."""
+    rows = scored_rows(len(data), seed)
+    mu, logvar = encode_rows(model, data, rows)
+    _, per_latent = ops.rsample_kl(mu, logvar, per_dimension=True, key=torch.zeros(2, dtype=torch.int64))
+    return Posterior(rows, mu, per_latent.mean(0))
+
+
+def finish(
+    model: VAE, data: GroundTruthData, objective: Objective, folder: RunFolder, config: TrainConfig
+) -> Scores:
+    """Write the scores and the pictures of a model in eval mode.
 
     Args:
         model: the trained model.
         data: what it was trained on.
+        objective: what it was trained with.
         folder: where to write.
-        seed: chooses the images of a large data set.
+        config: of the run; its seed chooses the images of a large data set.
     """
-    rows = scored_rows(len(data), seed)
-    mu, logvar = encode_rows(model, data, rows)
-    _, per_latent = ops.rsample_kl(mu, logvar, per_dimension=True, key=torch.zeros(2, dtype=torch.int64))
-    kl = per_latent.mean(0)
-    scores = {"points": len(rows), "kl_per_latent": kl.tolist(), **_mig(mu, data, rows)}
+    posterior = encode_scored(model, data, config.seed)
+    scores = {
+        "points": len(posterior.rows),
+        "kl_per_latent": posterior.kl.tolist(),
+        **_mig(posterior.mu, data, posterior.rows),
+    }
     folder.write_json(SCORES, scores)
-    _reconstructions(model, data, folder, seed)
-    _traversals(model, data, folder, kl)
-    return Scores(scores.get("mig", {}).get("score"), len(rows), kl.tolist())
+    not_drawn = draw(subject_of(model, data, objective, posterior, folder, config), folder.path)
+    return Scores(scores.get("mig", {}).get("score"), len(posterior.rows), posterior.kl.tolist(), not_drawn)
+
+
+def subject_of(
+    model: VAE,
+    data: GroundTruthData,
+    objective: Objective,
+    posterior: Posterior,
+    folder: RunFolder,
+    config: TrainConfig,
+    *,
+    limit: float = TRAVERSAL[1],
+) -> Subject:
+    """What the pictures of a finished run are drawn of; latents move from -limit to limit."""
+    return Subject(
+        model,
+        data,
+        f"{config.model} on {data.name}, step {config.max_steps:,}, seed {config.seed}",
+        use=posterior.mu.var(0, correction=0) if objective.deterministic else posterior.kl,
+        points=len(posterior.rows),
+        deterministic=objective.deterministic,
+        seed=config.seed,
+        metrics=folder.read_metrics(),
+        capacity=objective.capacity if isinstance(objective, AnnealedVAE) else None,
+        limit=limit,
+    )
 
 
 def _mig(mu: Tensor, data: GroundTruthData, rows: Tensor) -> dict[str, Any]:
@@ -90,34 +140,3 @@ def _mig(mu: Tensor, data: GroundTruthData, rows: Tensor) -> dict[str, Any]:
     from disentangle_ext.metrics import mig
 
     return {"mig": mig(mu, data.factors(rows), factor_names=data.factor_names).as_dict()}
-
-
-def _reconstructions(model: VAE, data: GroundTruthData, folder: RunFolder, seed: int) -> None:
-    from disentangle_ext.report.pictures import save_reconstructions
-
-    generator = torch.Generator().manual_seed(mix(seed, len(data)))
-    images = data.batch(torch.randperm(len(data), generator=generator)[:_PICTURED])
-    with torch.no_grad():
-        pixels = model.decode(model.encode(images)[0])
-    save_reconstructions(folder.path / RECONSTRUCTIONS, images, pixels)
-
-
-def _traversals(model: VAE, data: GroundTruthData, folder: RunFolder, kl: Tensor) -> None:
-    from disentangle_ext.report.pictures import save_traversals
-
-    values = torch.linspace(*TRAVERSAL)
-    order = kl.argsort(descending=True).tolist()
-    images = data.batch(_middle(data))
-    rows = torch.cat([model.traverse(images, dim, values=values) for dim in order])
-    labels = [f"z{dim}  KL {kl[dim]:.2f} nats" for dim in order]
-    save_traversals(folder.path / TRAVERSALS, rows, labels, values.tolist())
-
-
-def _middle(data: GroundTruthData) -> Tensor:
-    """The row with every factor at its middle class: a traversal from there has room on both sides."""
-    if not data.factor_names:
-        return torch.tensor([len(data) // 2])
-    try:
-        return data.index(torch.tensor([[size // 2 for size in data.factor_sizes]]))
-    except ValueError:  # rows of a user's own that form no full grid
-        return torch.tensor([len(data) // 2])

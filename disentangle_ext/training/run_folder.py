@@ -10,18 +10,19 @@ from typing import Any
 
 import torch
 
+from disentangle_ext.report import PICTURES
+
 CONFIG = "config.yaml"
 ENVIRONMENT = "env.json"
 METRICS = "metrics.jsonl"
 MODEL = "model.safetensors"
-RECONSTRUCTIONS = "reconstructions.png"
-TRAVERSALS = "traversals.png"
 SCORES = "scores.json"
 EXACT_ELBO = "exact_elbo.json"
 DONE = "DONE"
 CHECKPOINTS = "checkpoints"
 
-_FILES = (CONFIG, ENVIRONMENT, METRICS, MODEL, RECONSTRUCTIONS, TRAVERSALS, SCORES, EXACT_ELBO, DONE)
+_PICTURES = tuple(picture.file for picture in PICTURES.values())
+_FILES = (CONFIG, ENVIRONMENT, METRICS, MODEL, *_PICTURES, SCORES, EXACT_ELBO, DONE)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

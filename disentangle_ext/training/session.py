@@ -81,8 +81,7 @@ def train(
 def _train(
     config: TrainConfig, folder: RunFolder, resume: bool, overwrite: bool, fast: Collection[str]
 ) -> Outcome:
-    for module in ("safetensors", "matplotlib", "PIL"):  # needed at the end at the latest: better to hear of it now
-        require(module, extra="train", what="train")
+    require("safetensors", extra="train", what="train")  # needed in a while at the latest: better to hear of it now
     data = load_data(config.data, **config.data_options)
     if resume and fast:
         recorded = read_yaml(folder.path / CONFIG)
@@ -104,7 +103,7 @@ def _train(
         return Outcome(folder, trainer.step, None)
     model = trainer.model.eval()
     save_tensors(folder.path / MODEL, model.state_dict(), {"vae": model.architecture})
-    scores = finish(model, data, folder, seed=config.seed)
+    scores = finish(model, data, trainer.objective, folder, config)
     folder.finish()
     return Outcome(folder, trainer.step, scores)
 

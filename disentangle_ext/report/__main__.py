@@ -1,0 +1,57 @@
+"""Draw the pictures of a finished run again: ``python -m disentangle_ext.report runs/a --only traversals --range 3``.
+
+Exit codes: 0 all drawn, 1 some not, 2 a mistake in the call, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from disentangle_ext.models.vae import TRAVERSAL
+from disentangle_ext.report.pictures import PICTURES, describe
+from disentangle_ext.report.run import draw_run
+
+PROGRAM = "python -m disentangle_ext.report"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    request = _parser().parse_args(argv)
+    try:
+        written, failed = draw_run(request.run, request.only, limit=request.range)
+    except (ValueError, ImportError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:  # no such run, a folder that cannot be read
+        print(error if error.errno is None else f"report: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("report: interrupted", file=sys.stderr)
+        return 130
+    for path in written:
+        print(path)
+    for line in describe(failed):
+        print(line, file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    text = "Draw the pictures of a finished run again, into its folder."
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=text, allow_abbrev=False)
+    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a finished run of disentangle_ext.train")
+    known = ", ".join(PICTURES)
+    parser.add_argument("--only", metavar="NAME", nargs="+", help=f"these alone, of: {known} (default: all that fit)")
+    parser.add_argument(
+        "--range",
+        type=float,
+        default=TRAVERSAL[1],
+        help="latents move from minus this to this, in standard deviations of the prior (default: %(default)g)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

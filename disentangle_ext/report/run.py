@@ -1,0 +1,75 @@
+"""A run folder as the subject of pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from disentangle_ext._names import choose
+from disentangle_ext.data import load_data
+from disentangle_ext.load import load
+from disentangle_ext.models.vae import TRAVERSAL
+from disentangle_ext.report.grid import require_drawing
+from disentangle_ext.report.pictures import PICTURES, draw, fitting
+from disentangle_ext.report.subject import Subject
+from disentangle_ext.training.config import read_yaml, resolve
+from disentangle_ext.training.finish import encode_scored, subject_of
+from disentangle_ext.training.run_folder import CONFIG, RunFolder
+from disentangle_ext.training.session import build_objective
+
+__all__ = ["draw_run", "read_run"]
+
+
+def read_run(run: Path, *, limit: float = TRAVERSAL[1]) -> Subject:
+    """The subject that a finished run has drawn at its end, from what is in its folder.
+
+    Args:
+        run: the folder of a finished run.
+        limit: latents move from -limit to limit.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, it is no run folder, or the run is not finished.
+        ValueError: if its model or configuration is damaged or missing, or limit is not positive and finite.
+    """
+    if not 0 < limit < math.inf:
+        raise ValueError(f"report: range must be greater than 0 and finite, got {limit}")
+    folder = RunFolder(run)
+    model = load(folder.path)
+    if not folder.is_run:
+        raise ValueError(f"report: RUN must be a folder with a {CONFIG}, which names the data set, got {run}")
+    where = folder.path / CONFIG
+    config = resolve(read_yaml(where), source=f"report: {where}")
+    data = load_data(config.data, **config.data_options)
+    objective = build_objective(config, data)
+    posterior = encode_scored(model, data, config.seed)
+    return subject_of(model, data, objective, posterior, folder, config, limit=limit)
+
+
+def draw_run(
+    run: Path, names: Sequence[str] | None = None, *, limit: float = TRAVERSAL[1]
+) -> tuple[list[Path], dict[str, str]]:
+    """Draw the pictures of a finished run again, into its folder.
+
+    Args:
+        run: the folder.
+        names: which of :data:`PICTURES`; default: all that fit.
+        limit: latents move from -limit to limit.
+
+    Returns:
+        What was written, and why other pictures were not.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_run`, and for an unknown name.
+        ImportError: without the ``report`` extra.
+    """
+    for name in names or ():
+        choose("report: picture", name, PICTURES)
+    require_drawing("report")
+    subject = read_run(run, limit=limit)
+    wanted = list(dict.fromkeys(names or fitting(subject)))
+    with torch.no_grad():
+        failed = draw(subject, run, wanted)
+    return [run / PICTURES[name].file for name in wanted if name not in failed], failed
