@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from disentangle_ext.models.vae import TRAVERSAL
 from disentangle_ext.report.pictures import PICTURES, describe
 from disentangle_ext.report.run import draw_run
 
@@ -44,8 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     known = ", ".join(PICTURES)
     parser.add_argument("--only", metavar="NAME", nargs="+", help=f"these alone, of: {known} (default: all that fit)")
     parser.add_argument(
-        "--range", type=float, default=2.0, help="latents move from minus this to this; 2 is two standard deviations "
-        "of the prior (default: 2)"
+        "--range",
+        type=float,
+        default=TRAVERSAL[1],
+        help="latents move from minus this to this, in standard deviations of the prior (default: %(default)g)",
     )
     return parser
 

@@ -15,11 +15,12 @@ from disentangle_ext.report.subject import Subject
 
 __all__ = ["draw_animation", "save_animation"]
 
-# A GIF holds at most 256 colours. Half of them look the same here, and make a smaller file.
-COLOURS = 128
+# A GIF holds 256 colours at most; half of them look the same here, and make a smaller file.
+WORD_COLOURS, IMAGE_COLOURS = 15, 112
 TRACK, KNOB = (200, 200, 196), (26, 26, 26)
-_STEPS = 17
-_SHOWN = 5
+_STEPS = 11
+# Images side by side, fewer of large ones: the file is as large as all pixels that move.
+_SHOWN, _SHOWN_LARGE, _LARGE = 5, 3, 32
 
 
 def save_animation(
@@ -30,7 +31,7 @@ def save_animation(
     *,
     title: str = "Latents in motion",
     caption: str | None = None,
-    milliseconds: int = 80,
+    milliseconds: int = 100,
 ) -> None:
     """Writes a GIF in which each row moves one latent through its values and back, from n images side by side.
 
@@ -68,10 +69,10 @@ def save_animation(
         low, high = number(numbers[0]), number(numbers[-1])
         caption = f"Each row moves one latent from {low} to {high} and back; the others stay as they are"
     frames = _frames(pictures, labels, numbers, title, caption)
-    palette = _palette(image, frames[0], pictures)
+    palette = _palette(image, pictures)
     there = [image.fromarray(frame).quantize(palette=palette, dither=image.Dither.NONE) for frame in frames]
     first, *rest = [*there, *there[-2:0:-1]]
-    first.save(path, save_all=True, append_images=rest, duration=milliseconds, loop=0, disposal=1, optimize=False)
+    first.save(path, save_all=True, append_images=rest, duration=milliseconds, loop=0, disposal=1, optimize=True)
 
 
 def _frames(
@@ -79,19 +80,18 @@ def _frames(
 ) -> list[np.ndarray]:
     """The way there, one frame for each value."""
     starts = pictures.shape[1]
-    # The heads are the scale of the knob: each column's middle is as far along as its value.
-    heads = [number(value) for value in np.linspace(values[0], values[-1], starts)] if starts > 1 else [""]
-    heads_name = "latent value" if starts > 1 else ""
-    grid = Grid(list(pictures[:, :, 0]), labels, title, caption, heads=heads, heads_name=heads_name, target=64)
-    half = grid.cell[1] // 2 if starts > 1 else 0
-    begin, end = grid.lefts[0] + half, grid.lefts[-1] + grid.cell[1] - half
-    track = grid.tops[0] - 6
+    # The ends of the range stand over the outer columns, and the knob runs between them where there is room.
+    wide = starts > 2
+    heads = [number(values[0]), *[""] * (starts - 2), number(values[-1])] if wide else [""]
+    grid = Grid(list(pictures[:, :, 0]), labels, title, caption, heads=heads, heads_name="latent value", target=64)
+    begin, end = grid.lefts[1 if wide else 0], grid.lefts[-2 if wide else -1] + grid.cell[1]
+    track = grid.tops[0] - 18
     frames = []
     for step, part in enumerate((values - values[0]) / (values[-1] - values[0])):
         page = grid.page.copy()
         page[track : track + 2, begin:end] = TRACK
-        knob = round(begin + part * (end - begin))
-        page[track - 2 : track + 4, knob - 6 : knob + 6] = KNOB
+        knob = begin + round(part * (end - begin - 12))
+        page[track - 5 : track + 7, knob : knob + 12] = KNOB
         for r in range(len(pictures)):
             for column in range(starts):
                 grid.place(page, r, column, pictures[r, column, step])
@@ -99,18 +99,22 @@ def _frames(
     return frames
 
 
-def _palette(image: Any, page: np.ndarray, pictures: np.ndarray) -> Any:
-    """Colours for the words and for the images of every frame: a palette of each frame's own would flicker."""
-    words = page.reshape(-1, 3)
-    pixels = np.concatenate([np.unique(words, axis=0), np.full((1, 3), PAGE), pictures.reshape(-1, 3)])
-    return image.fromarray(pixels.astype(np.uint8)[None]).quantize(COLOURS, method=image.Quantize.MEDIANCUT)
+def _palette(image: Any, pictures: np.ndarray) -> Any:
+    """Colours for the page and for the images of every frame: a palette of each frame's own would flicker."""
+    words = np.linspace(PAGE, KNOB, WORD_COLOURS).round()
+    pixels = image.fromarray(pictures.reshape(1, -1, 3)).quantize(IMAGE_COLOURS, method=image.Quantize.MEDIANCUT)
+    own = np.reshape(pixels.getpalette(), (-1, 3))[:IMAGE_COLOURS]
+    palette = image.new("P", (1, 1))
+    palette.putpalette(np.concatenate([words, [TRACK], own]).astype(np.uint8).tobytes())
+    return palette
 
 
 @torch.no_grad()
 def draw_animation(subject: Subject, path: Path) -> None:
     """Every latent from a few random images."""
     values = torch.linspace(-subject.limit, subject.limit, _STEPS)
-    images = subject.data.batch(subject.random_rows(_SHOWN))
+    shown = _SHOWN if max(subject.data.image_shape[1:]) <= _LARGE else _SHOWN_LARGE
+    images = subject.data.batch(subject.random_rows(shown))
     low, high = number(-subject.limit), number(subject.limit)
     code = "code" if subject.deterministic else "posterior mean"
     caption = (

@@ -95,14 +95,14 @@ class Grid:
     @cached_property
     def lefts(self) -> list[int]:
         """Where each column begins."""
-        label = max(self._width(text, LABEL) for text in (*self.labels, ""))
-        left = MARGIN + max(label, self._width(self.heads_name, TICK)) + 2 * GAP
+        label = max(self._width(self.heads_name, TICK), *(self._width(text, LABEL) for text in (*self.labels, "")))
+        left = MARGIN + (label + 2 * GAP if label else 0)
         return _places(left, self.cell[1] + GAP, max(map(len, self.rows)), self.column_breaks)
 
     @cached_property
     def tops(self) -> list[int]:
         """Where each row begins."""
-        top = self._captions_top + LINE * len(self._captions) + 4 + (HEAD if self.heads else 0)
+        top = self._captions_top + LINE * len(self._captions) + BREAK + (HEAD if self.heads else 0)
         return _places(top, self.cell[0] + GAP + (NOTE if self.notes else 0), len(self.rows), self.row_breaks)
 
     @property

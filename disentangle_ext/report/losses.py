@@ -37,6 +37,8 @@ class Panel(NamedTuple):
 
 
 _ESTIMATES = ("mi", "tc", "dwkl")
+CONSTANT = tuple(f"{name}_{estimator}" for estimator in ("mws", "mss_legacy") for name in _ESTIMATES)
+"""Estimates to train on, which as numbers are far from what they estimate."""
 PANELS = (
     Panel("Loss, as it is minimised", ("loss",), may_be_log=True),
     Panel("Reconstruction, \N{MINUS SIGN}log p(x|z)", ("reconstruction",), may_be_log=True),
@@ -47,10 +49,7 @@ PANELS = (
             *(f"{name}_mss" for name in _ESTIMATES),
         ),
     ),
-    Panel(
-        "Trained on: estimates with a large constant",
-        tuple(f"{name}_{estimator}" for estimator in ("mws", "mss_legacy") for name in _ESTIMATES),
-    ),
+    Panel("Trained on: with the estimator's constant", CONSTANT),
     Panel("The discriminator's loss", ("adversary",), level=(math.log(2), "guessing, log 2")),
     Panel("abs(KL \N{MINUS SIGN} C)", ("capacity_gap",), may_be_log=True),
     Panel("Squared MMD to the prior", ("mmd",), unit="squared distance"),
@@ -117,7 +116,7 @@ def save_losses(
     """Writes a plot of every term in the lines of a metrics.jsonl, with its unit.
 
     Terms of one size share their axes; those whose value is mostly an estimator's constant, as ``tc_mws``, have axes of
-    their own. Axes are logarithmic where all values are positive and far apart, and say so. With more than 150 lines
+    their own. Axes are logarithmic where all values are positive and far apart, and say so. From 100 lines on
     each term is also drawn smoothed, by :func:`smooth`, which the caption states.
 
     Args:
@@ -184,14 +183,17 @@ def _panels(terms: Mapping[str, np.ndarray]) -> list[Panel]:
 
 def _explain(steps: np.ndarray, terms: Mapping[str, np.ndarray], width: int) -> list[str]:
     """What a point is, in words."""
-    apart = f"{int(np.median(np.diff(steps))):,} steps" if len(steps) > 1 else "steps"
-    line = f"Each value is the mean of the {apart} up to it"
+    apart = int(np.median(np.diff(steps))) if len(steps) > 1 else int(steps[0])
+    point = f"the mean of the {apart:,} steps up to it" if apart > 1 else "one step"
+    smoothing = f"faint as logged, strong a running mean of {width} points" if width > 1 else "not smoothed"
+    lines = [f"Each point is {point}; {smoothing}"]
     measured = [name for name in MEASURED if name in terms]
-    lines = [line + (f", but for {', '.join(measured)}:" if measured else "")]
     if measured:
-        lines.append("they are by mss, of one batch, and the figures to look at")
-    smoothing = f"faint: as logged; strong: running mean of {width} lines" if width > 1 else "not smoothed"
-    return [*lines[:-1], f"{lines[-1]}; {smoothing}"]
+        lines.append(f"Of one batch, by mss: {', '.join(measured)}")
+    laden = [name for name in CONSTANT if name in terms]
+    if laden:
+        lines.append(f"With a large constant of the estimator, so not to be read as figures: {', '.join(laden)}")
+    return lines
 
 
 def _draw(
@@ -222,8 +224,9 @@ def _draw(
     axes.xaxis.set_major_locator(_ticker().MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     if is_log:
+        axes.yaxis.set_major_locator(_ticker().LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
-        axes.yaxis.set_minor_formatter("")
+        axes.yaxis.set_minor_formatter(_ticker().NullFormatter())
     axes.grid(alpha=0.3, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=TICK["size"] - 0.5, frameon=False, handlelength=2.6)

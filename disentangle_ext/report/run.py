@@ -11,6 +11,7 @@ import torch
 from disentangle_ext._names import choose
 from disentangle_ext.data import load_data
 from disentangle_ext.load import load
+from disentangle_ext.models.vae import TRAVERSAL
 from disentangle_ext.report.grid import require_drawing
 from disentangle_ext.report.pictures import PICTURES, draw, fitting
 from disentangle_ext.report.subject import Subject
@@ -22,7 +23,7 @@ from disentangle_ext.training.session import build_objective
 __all__ = ["draw_run", "read_run"]
 
 
-def read_run(run: Path, *, limit: float = 2.0) -> Subject:
+def read_run(run: Path, *, limit: float = TRAVERSAL[1]) -> Subject:
     """The subject that a finished run has drawn at its end, from what is in its folder.
 
     Args:
@@ -47,7 +48,9 @@ def read_run(run: Path, *, limit: float = 2.0) -> Subject:
     return subject_of(model, data, objective, posterior, folder, config, limit=limit)
 
 
-def draw_run(run: Path, names: Sequence[str] | None = None, *, limit: float = 2.0) -> tuple[list[Path], dict[str, str]]:
+def draw_run(
+    run: Path, names: Sequence[str] | None = None, *, limit: float = TRAVERSAL[1]
+) -> tuple[list[Path], dict[str, str]]:
     """Draw the pictures of a finished run again, into its folder.
 
     Args:

@@ -95,9 +95,8 @@ def draw_traversals(subject: Subject, path: Path) -> None:
     images = subject.data.batch(rows)
     low, high = number(-subject.limit), number(subject.limit)
     code = "code" if subject.deterministic else "posterior mean"
-    start = "the input image" if len(images) == 1 else "either input image"
     caption = (
-        f"{subject.name}\nEach row moves one latent from {low} to {high} and leaves the others at the {code} of "
-        f"{start}; {subject.order_in_words}"
+        f"{subject.name}\nEach row moves one latent from {low} to {high} and leaves the others at the {code} of the "
+        f"input image; {subject.order_in_words}"
     )
     save_traversals(path, subject.traverse(images, values), subject.labels, values, inputs=images, caption=caption)

@@ -18,11 +18,11 @@ import torch
 import disentangle_ext
 from disentangle_ext import train as train_module
 from disentangle_ext.data import load_data
+from disentangle_ext.report import PICTURES as PICTURE_KINDS
 from disentangle_ext.training.checkpoint import read_tensors
-from disentangle_ext.training.run_folder import RunFolder
 
 QUICK = ["--data", "dsprites_like", "--quick", "--base-channels", "4", "--batch-size", "16"]
-PICTURES = ("reconstructions.png", "traversals.png")
+PICTURES = ("traversals.png", "reconstructions.png", "samples.png", "factors.png", "losses.png")
 
 
 def command(*arguments: str) -> list[str]:
@@ -71,8 +71,8 @@ def test_end_to_end(tmp_path: Path) -> None:
     assert "MIG 0." in finished.stdout
     assert "1,536 points" in finished.stdout
     assert "\x1b" not in finished.stdout, "control characters in what is no terminal"
-    names = {"config.yaml", "env.json", "metrics.jsonl", "model.safetensors", "scores.json", "DONE", *PICTURES}
-    assert {path.name for path in folder.iterdir()} == names
+    names = {"config.yaml", "env.json", "metrics.jsonl", "model.safetensors", "scores.json", "DONE"}
+    assert {path.name for path in folder.iterdir()} == {*names, *PICTURES, "animation.gif"}
 
 
 def test_what_the_run_folder_says(run: Path) -> None:
@@ -92,6 +92,7 @@ def test_what_the_run_folder_says(run: Path) -> None:
     assert environment["build_info"] == disentangle_ext.build_info() | {"threads": 1}
     for name in PICTURES:
         assert (run / name).read_bytes().startswith(b"\x89PNG")
+    assert (run / "animation.gif").read_bytes().startswith(b"GIF89a")
 
 
 def test_mig_in_the_folder_is_that_of_the_saved_model(run: Path) -> None:
@@ -105,24 +106,34 @@ def test_mig_in_the_folder_is_that_of_the_saved_model(run: Path) -> None:
     assert scores["kl_per_latent"] == pytest.approx(kl.tolist(), rel=1e-3, abs=1e-5)
 
 
-def test_traversals_are_sorted_by_kl(tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from disentangle_ext.report import pictures
-    from disentangle_ext.training.finish import finish
+def test_a_picture_that_fails_does_not_keep_a_run_from_ending(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(subject: Any, path: Path) -> None:
+        raise RuntimeError("no\nluck")
 
-    drawn: dict[str, Any] = {}
+    monkeypatch.setitem(PICTURE_KINDS, "samples", PICTURE_KINDS["samples"]._replace(draw=fail))
+    assert main(tmp_path / "a run", "--max-steps", "3") == 0
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "Not drawn: samples: RuntimeError: no luck\n"
+        f"To draw again:\n  python -m disentangle_ext.report '{tmp_path}/a run'\n"
+    )
+    assert (tmp_path / "a run" / "DONE").exists()
+    assert (tmp_path / "a run" / "scores.json").exists()
+    assert (tmp_path / "a run" / "losses.png").exists()
+    assert not (tmp_path / "a run" / "samples.png").exists()
 
-    def record(path: Path, rows: Any, labels: Any, values: Any, **options: Any) -> None:
-        drawn.update(rows=rows, labels=labels, values=values)
 
-    monkeypatch.setattr(pictures, "save_traversals", record)
-    model, data = disentangle_ext.load(run), load_data("dsprites_like", variant="quick")
-    scores = finish(model, data, RunFolder(tmp_path), seed=0)
-    order = sorted(range(6), key=lambda dim: -scores.kl[dim])
-    assert drawn["labels"] == [f"z{dim}  KL {scores.kl[dim]:.2f} nats" for dim in order]
-    assert drawn["rows"].shape == (6, 9, 1, 32, 32)
-    middle = data.images(data.index([[3, 8, 8]]))
-    for row, dim in zip(drawn["rows"], order, strict=True):
-        torch.testing.assert_close(row, model.traverse(middle, dim, values=drawn["values"])[0])
+def test_a_run_without_the_libraries_that_draw_ends_and_names_their_extra(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(tmp_path / "run", "--max-steps", "3") == 0
+    reason = 'report needs matplotlib: pip install "disentangle_ext[report]"'
+    names = ", ".join(PICTURE_KINDS)
+    assert capsys.readouterr().err.splitlines()[0] == f"Not drawn: {names}: {reason}"
+    assert (tmp_path / "run" / "DONE").exists()
 
 
 def test_latents_that_belong_to_a_factor_are_scored_and_swept(

@@ -10,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from disentangle_ext.report import pictures, save_reconstructions, save_rows, save_traversals
+from disentangle_ext.report import grid, save_reconstructions, save_rows, save_samples, save_traversals
+from disentangle_ext.report import reconstructions as reconstructions_module
+from disentangle_ext.report import traversals as traversals_module
 
 
 def colours(rows, columns, height=16, width=16):
@@ -43,8 +45,8 @@ def test_traversals_stand_in_rows_in_the_order_given(tmp_path):
     boxes = np.array([[box(page, image) for image in row] for row in rows])
     assert (boxes[..., 2] == 60).all()
     assert (boxes[..., 3] == 120).all()
-    assert (np.diff(boxes[..., 0], axis=0) == 60 + pictures.GAP).all()
-    assert (np.diff(boxes[..., 1], axis=1) == 120 + pictures.GAP).all()
+    assert (np.diff(boxes[..., 0], axis=0) == 60 + grid.GAP).all()
+    assert (np.diff(boxes[..., 1], axis=1) == 120 + grid.GAP).all()
     assert (np.ptp(boxes[..., 0], axis=1) == 0).all()
     assert (np.ptp(boxes[..., 1], axis=0) == 0).all()
 
@@ -57,7 +59,7 @@ def test_rows_of_images_stand_under_their_title_in_the_order_given(tmp_path):
     first, second = (np.array([box(page, image) for image in row]) for row in (both[0], both[1][:3]))
     assert (page == 17).all(-1).sum() == 2 * first[0, 2] * first[0, 3]
     assert (first[:3, 1] == second[:, 1]).all()
-    assert (second[:, 0] - first[:3, 0] == first[0, 2] + pictures.GAP).all()
+    assert (second[:, 0] - first[:3, 0] == first[0, 2] + grid.GAP).all()
     with pytest.raises(ValueError, match=r"save_rows: rows must hold images of one size, got "):
         save_rows(tmp_path / "r.png", {"a": both[0], "b": both[1][..., :8, :]}, title="Rows")
     with pytest.raises(ValueError, match=r"save_rows: rows\['a'\] must be \[n, C, H, W\]"):
@@ -70,10 +72,61 @@ def test_reconstructions_stand_under_their_images_and_wrap(tmp_path):
     page = read(tmp_path / "r.png")
     top, bottom = (np.array([box(page, image) for image in row]) for row in both)
     size = top[0, 2]
-    assert (bottom[:, 0] - top[:, 0] == size + pictures.GAP).all()
+    assert (bottom[:, 0] - top[:, 0] == size + grid.GAP).all()
     assert (bottom[:, 1] == top[:, 1]).all()
     assert (top[4:, 1] == top[:3, 1]).all()
-    assert (top[4:, 0] - bottom[:3, 0] == size + 3 * pictures.GAP).all()
+    assert (top[4:, 0] - bottom[:3, 0] == size + grid.GAP + grid.BREAK).all()
+
+
+def test_traversals_from_several_images_stand_side_by_side_behind_them(tmp_path):
+    rows, inputs = colours(2, 6).view(2, 2, 3, 3, 16, 16), colours(1, 14)[0, 12:]
+    save_traversals(tmp_path / "t.png", rows, ["z0", "z1"], [-1, 0, 1], inputs=inputs)
+    page = read(tmp_path / "t.png")
+    boxes = np.array([[[box(page, image) for image in part] for part in row] for row in rows])
+    step = boxes[0, 0, 1, 1] - boxes[0, 0, 0, 1]
+    assert step == boxes[0, 0, 0, 3] + grid.GAP
+    assert (np.diff(boxes[..., 1], axis=2) == step).all()
+    assert (boxes[:, 1, 0, 1] - boxes[:, 0, 2, 1] == 2 * step + grid.BREAK).all()
+    for start, image in enumerate(inputs):  # beside every row, so its pixels are in two places
+        colour = (image[:, 0, 0] * 255).round().numpy().astype(np.uint8)
+        places = np.argwhere((page == colour).all(-1))
+        assert len(places) == 2 * boxes[0, 0, 0, 2] * boxes[0, 0, 0, 3]
+        assert places[:, 1].min() == boxes[0, start, 0, 1] - step
+    with pytest.raises(ValueError, match="save_traversals: inputs must be 2 images as large as those of rows, got"):
+        save_traversals(tmp_path / "t.png", rows, ["z0", "z1"], [-1, 0, 1], inputs=inputs[:1])
+
+
+def test_samples_fill_rows(tmp_path):
+    images = colours(1, 7)[0]
+    save_samples(tmp_path / "s.png", images, columns=3)
+    boxes = np.array([box(read(tmp_path / "s.png"), image) for image in images])
+    assert (boxes[::3, 1] == grid.MARGIN).all()
+    assert (boxes[:3, 0] + boxes[0, 2] + grid.GAP == boxes[3:6, 0]).all()
+    with pytest.raises(ValueError, match="save_samples: columns must be at least 1, got 0"):
+        save_samples(tmp_path / "s.png", images, columns=0)
+
+
+def test_a_caption_is_wrapped_at_words(tmp_path):
+    image = grid.to_bytes(colours(1, 1)[0], "x")
+    words = " ".join(f"word{i}" for i in range(60))
+    drawn = grid.Grid([image], ["z0"], "T", f"first line\n{words}")
+    assert drawn._captions[0] == "first line"
+    assert " ".join(drawn._captions[1:]) == words
+    assert len(drawn._captions) > 3
+    assert max(drawn._width(line, grid.CAPTION) for line in drawn._captions) <= grid.NARROWEST
+    assert drawn.render().shape[1] <= grid.NARROWEST + 2 * grid.MARGIN
+
+
+def test_notes_stand_under_their_images_and_make_room_for_themselves():
+    rows = [grid.to_bytes(row, "x") for row in colours(2, 2)]
+    plain = grid.Grid(rows, ["a", "b"], "T").render()
+    drawn = grid.Grid(rows, ["a", "b"], "T", notes=[["3", "5"], ["", "7"]])
+    noted = drawn.render()
+    assert noted.shape[0] == plain.shape[0] + 2 * grid.NOTE
+    for row, column, is_there in ((0, 0, True), (0, 1, True), (1, 0, False), (1, 1, True)):
+        top, left = drawn.tops[row] + drawn.cell[0], drawn.lefts[column]
+        under = noted[top : top + grid.NOTE, left : left + drawn.cell[1]]
+        assert (under != grid.PAGE).any() == is_there
 
 
 @pytest.mark.parametrize("size", [28, 32, 64, 100, 256])
@@ -84,9 +137,9 @@ def test_every_pixel_of_an_image_is_shown_as_a_square_of_its_own(tmp_path, size)
     page = read(tmp_path / "r.png")
     zoom = max(1, round(112 / size))
     cell = np.kron(image[0, 0].numpy(), np.ones((zoom, zoom), np.uint8))
-    left = page.shape[1] - pictures.MARGIN - len(cell)
-    bottom = page.shape[0] - pictures.MARGIN
-    top = bottom - 2 * len(cell) - pictures.GAP
+    left = page.shape[1] - grid.MARGIN - len(cell)
+    bottom = page.shape[0] - grid.MARGIN
+    top = bottom - 2 * len(cell) - grid.GAP
     for channel in range(3):
         np.testing.assert_array_equal(page[top : top + len(cell), left : left + len(cell), channel], cell)
         np.testing.assert_array_equal(
@@ -102,14 +155,14 @@ def test_the_page_grows_with_its_text(tmp_path, label, title):
     save_traversals(tmp_path / "t.png", colours(1, 1), [label], [0.5], title=title)
     page = read(tmp_path / "t.png")
     inside = page[8:-8, 8:-8]
-    assert (inside != pictures.PAGE).any()
+    assert (inside != grid.PAGE).any()
     for edge in (page[:8], page[-8:], page[:, :8], page[:, -8:]):
-        assert (edge == pictures.PAGE).all()
+        assert (edge == grid.PAGE).all()
     top, left, height, width = box(page, colours(1, 1)[0, 0])
     beside = page[top : top + height, :left]
-    assert (beside != pictures.PAGE).any()
-    assert (beside[:, -pictures.GAP :] == pictures.PAGE).all()
-    assert left + width <= page.shape[1] - pictures.MARGIN
+    assert (beside != grid.PAGE).any()
+    assert (beside[:, -grid.GAP :] == grid.PAGE).all()
+    assert left + width <= page.shape[1] - grid.MARGIN
 
 
 def test_dollars_are_not_formulas(tmp_path):
@@ -130,7 +183,8 @@ def test_labels_values_title_and_caption_are_drawn(tmp_path):
 
 def test_the_default_caption_states_the_range(tmp_path, monkeypatch):
     captions = []
-    monkeypatch.setattr(pictures, "_save_grid", lambda *arguments, **_: captions.append(arguments[6]))
+    for module in (reconstructions_module, traversals_module):
+        monkeypatch.setattr(module, "write_png", lambda path, drawn, **_: captions.append(drawn.caption))
     save_traversals(tmp_path / "t.png", torch.zeros(1, 3, 1, 8, 8), ["z0"], torch.linspace(-2.5, 2.5, 3))
     save_reconstructions(tmp_path / "r.png", torch.zeros(4, 1, 8, 8), torch.zeros(4, 1, 8, 8))
     save_reconstructions(tmp_path / "r.png", torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8))
@@ -141,9 +195,9 @@ def test_the_default_caption_states_the_range(tmp_path, monkeypatch):
 def test_floats_are_clipped_and_every_float_type_is_taken(tmp_path):
     image = torch.tensor([-0.5, 0.0, 0.5, 1.0, 7.0, 0.25]).view(1, 1, 2, 3)
     expected = torch.tensor([0, 0, 128, 255, 255, 64], dtype=torch.uint8).view(1, 1, 2, 3)
-    np.testing.assert_array_equal(pictures._to_bytes(image, "x", 4)[0, ..., 0], expected[0, 0])
+    np.testing.assert_array_equal(grid.to_bytes(image, "x")[0, ..., 0], expected[0, 0])
     for same in (image.double(), image.bfloat16(), image.half().requires_grad_(), image.numpy(), expected):
-        np.testing.assert_array_equal(pictures._to_bytes(same, "x", 4)[0, ..., 2], expected[0, 0])
+        np.testing.assert_array_equal(grid.to_bytes(same, "x")[0, ..., 2], expected[0, 0])
 
 
 GREY = torch.zeros(2, 3, 1, 8, 8)
