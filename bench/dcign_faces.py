@@ -54,10 +54,11 @@ def table(rows: list[Row]) -> str:
     """The rows as Markdown: one line for each seed and one for the medians."""
     if not rows:
         return "Not measured yet.\n"
-    header = ["seed", *(f"{name}, z{d}" for d, name in enumerate(FACTORS)), "largest of the others, for each", "CPU seconds"]
+    own = [f"{name}, z{d}" for d, name in enumerate(FACTORS)]
+    header = ["seed", *own, "largest of the others, for each", "CPU seconds"]
     lines = []
-    for name, own in (*((row["seed"], [row]) for row in rows), ("median", rows)):
-        middle = medians(own)
+    for name, some in (*((row["seed"], [row]) for row in rows), ("median", rows)):
+        middle = medians(some)
         correlations = [f"{middle[each]:.2f}" for each in FACTORS]
         others = ", ".join(f"{middle[each]:.2f}" for each in LARGEST)
         lines.append([name, *correlations, others, f"{middle['cpu_seconds']:.0f}"])
