@@ -37,7 +37,7 @@ demo: $(VENV)/step-extras
 	$(RUN) bench/demo.py
 
 demo-seeds: $(VENV)/step-extras
-	$(RUN) bench/demo_seeds.py
+	$(RUN) -m bench.demo_seeds
 
 test: $(VENV)/step-dev
 	$(RUN) -m pytest $(PYTEST)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import cpu_harness, cuda_harness, data_sets
+from bench import cpu_harness, cuda_harness, data_sets, dcign_faces
 from bench.harness import BEST, COMPILED, GEOMLOSS, KEOPS, OURS, PLAIN, Row, read
 
 ROOT = Path(__file__).parents[1]
@@ -105,6 +105,7 @@ def tables() -> dict[str, str]:
         "bench": cpu_table(read(cpu_harness.RESULTS)),
         "bench-cuda": cuda_table(read(cuda_harness.RESULTS)),
         "bench-data": data_sets.table(read(data_sets.RESULTS)),
+        "dcign-faces": dcign_faces.table(read(dcign_faces.RESULTS)),
     }
 
 

@@ -61,6 +61,8 @@ def _say(request: Request, outcome: Outcome) -> int:
         return 0
     if outcome.scores.mig is not None:
         print(f"MIG {outcome.scores.mig:.3f} ({outcome.scores.points:,} points; parts in {folder.path / SCORES})")
+    if outcome.scores.own is not None:
+        print(outcome.scores.own)
     if outcome.scores.not_drawn:
         print("\n".join(describe(outcome.scores.not_drawn)), file=sys.stderr)
         print(f"To draw again:\n  {REPORT} {shlex.quote(str(folder.path))}", file=sys.stderr)

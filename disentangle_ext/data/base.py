@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,6 +33,9 @@ class GroundTruthData(abc.ABC):
         image_shape: (C, H, W).
         device: where images come from; :meth:`to` changes it.
     """
+
+    periods: Mapping[str, int] = {}
+    """For each factor on a circle the number of classes that make a turn; all others are on a line."""
 
     def __init__(
         self,
@@ -66,6 +69,10 @@ class GroundTruthData(abc.ABC):
     def is_grid(self) -> bool:
         """Whether every combination of factor classes has an image."""
         return True
+
+    def held_out(self) -> GroundTruthData | None:
+        """Images of the same kind with other classes of a factor, for tests of what was learned here; None: no such."""
+        return None
 
     def images(self, index: Any) -> Tensor:
         """The images of the rows ``index`` [n]: uint8 [n, C, H, W] in 0..255, channels last in memory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ class Cars3D(StoredData):
 
     Reed, Zhang, Zhang, Lee, "Deep Visual Analogy-Making", NeurIPS 2015.
     """
+
+    periods: Mapping[str, int] = {"azimuth": 24}
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +59,8 @@ class DSprites(SpriteData):
 
     Matthey, Higgins, Hassabis, Lerchner, "dSprites: Disentanglement testing Sprites dataset", 2017.
     """
+
+    periods: Mapping[str, int] = {"orientation": 39}  # classes 0 and 39 are the same images
 
     def __init__(
         self,

@@ -102,6 +102,8 @@ class DSpritesLike(SpriteData):
         name = "dsprites_like" if self.variant == "default" else f"dsprites_like ({self.variant})"
         sizes = [len(self.factor_values[name]) for name in varying]
         super().__init__(name, varying, sizes, (size, size), effect=effect, texture=texture, device=device)
+        if "orientation" in varying:
+            self.periods = {"orientation": _turn(variant)}
         self._tables = self._make_tables()
         self._stored: Tensor | None = None
         if self.variant == "quick":
@@ -149,6 +151,11 @@ class DSpritesLike(SpriteData):
         }
 
 
+def _turn(variant: str) -> int:
+    """How many classes of orientation make a turn."""
+    return 39 if variant == "official" else 40
+
+
 def _factor_values(variant: str) -> dict[str, tuple[float, ...]]:
     scale = tuple(0.5 + 0.5 * k / 5 for k in range(6))
     if variant == "quick":
@@ -159,7 +166,7 @@ def _factor_values(variant: str) -> dict[str, tuple[float, ...]]:
             "position_x": tuple(16 + 32 * k / 15 for k in range(16)),
             "position_y": tuple(26 + 12 * k / 15 for k in range(16)),
         }
-    last = 39 if variant == "official" else 40
+    last = _turn(variant)
     position = tuple(16 + 32 * k / 31 for k in range(32))
     return {
         "shape": (0.0, 1.0, 2.0),

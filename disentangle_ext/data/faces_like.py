@@ -24,6 +24,7 @@ VARIANTS = {
     "default": (range(40), (15, 11, 15), 64, 1),
     "held_out": (range(40, 50), (15, 11, 15), 64, 1),
     "quick": (range(4), (15, 5, 15), 32, 2),
+    "quick_held_out": (range(40, 44), (15, 5, 15), 32, 2),
 }
 RANGES = (75.0, 30.0, 80.0)
 LIGHT_HEIGHT = math.radians(20)
@@ -35,13 +36,14 @@ CHUNK = 64
 class FacesLike(GroundTruthData):
     """Heads of ellipsoids that melt into each other, in grey, lit by one lamp.
 
-    ======== ==================================================================== =========== =======
-    variant  factors and classes                                                  image       images
-    ======== ==================================================================== =========== =======
-    default  identity 40, azimuth 15, elevation 11, light 15                      1 x 64 x 64 99,000
-    held_out identity 10 (others), azimuth 15, elevation 11, light 15             1 x 64 x 64 24,750
-    quick    identity 4, azimuth 15, elevation 5, light 15                        1 x 32 x 32 4,500
-    ======== ==================================================================== =========== =======
+    ============== ========================================================= =========== =======
+    variant        factors and classes                                       image       images
+    ============== ========================================================= =========== =======
+    default        identity 40, azimuth 15, elevation 11, light 15           1 x 64 x 64 99,000
+    held_out       identity 10 (others), azimuth 15, elevation 11, light 15  1 x 64 x 64 24,750
+    quick          identity 4, azimuth 15, elevation 5, light 15             1 x 32 x 32 4,500
+    quick_held_out identity 4 (others), azimuth 15, elevation 5, light 15    1 x 32 x 32 4,500
+    ============== ========================================================= =========== =======
 
     An identity is eight traits from a seeded table: widths and heights of head, jaw, chin and nose, distance of the
     eyes, hairline. Azimuth runs over [-75, 75] degrees, elevation over [-30, 30], and the lamp's azimuth, about the
@@ -55,7 +57,7 @@ class FacesLike(GroundTruthData):
     gather and one product with the direction of the light.
 
     Args:
-        variant: "default", "held_out" or "quick".
+        variant: "default", "held_out", "quick" or "quick_held_out".
         device: where rays are marched, and images lit.
 
     Attributes:
@@ -91,6 +93,11 @@ class FacesLike(GroundTruthData):
             for a in self.factor_values["light"]
         ]
         self._lights = (torch.tensor(lights) * 127).round().to(self.device)
+
+    def held_out(self) -> FacesLike | None:
+        """Heads that are not in this set, in the same poses and light; None if this set holds those already."""
+        other = {"default": "held_out", "quick": "quick_held_out"}.get(self.variant)
+        return None if other is None else FacesLike(other, device=self.device)
 
     def _march(self) -> Iterator[np.ndarray]:
         """The views in C order of identity, azimuth and elevation."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,8 @@ class Shapes3D(StoredData):
 
     Burgess and Kim, "3D Shapes Dataset", 2018.
     """
+
+    periods: Mapping[str, int] = {"floor_hue": 10, "wall_hue": 10, "object_hue": 10}
 
     def __init__(
         self,

@@ -84,6 +84,7 @@ class Shapes3DLike(GroundTruthData):
         size = 32 if variant == "quick" else 64
         name = "shapes3d_like" if variant == "default" else f"shapes3d_like ({variant})"
         super().__init__(name, varying, sizes, (3, size, size), device=device)
+        self.periods = {name: len(self.factor_values[name]) for name in varying if name.endswith("_hue")}
         self._views = _draw_views(self.factor_values, size).to(self.device)
         colors = [_colors(self.factor_values[name], *tint) for name, tint in zip(FACTORS, TINTS)]
         self._colors = torch.nn.utils.rnn.pad_sequence(colors, batch_first=True).to(self.device)

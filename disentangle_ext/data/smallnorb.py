@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -63,6 +63,8 @@ class SmallNORB(StoredData):
     LeCun, Huang, Bottou, "Learning Methods for Generic Object Recognition with Invariance to Pose and Lighting", CVPR
     2004.
     """
+
+    periods: Mapping[str, int] = {"azimuth": 18}
 
     def __init__(
         self,

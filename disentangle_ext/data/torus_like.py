@@ -70,6 +70,7 @@ class TorusLike(GroundTruthData):
             raise ValueError(f"TorusLike: size must be in 8..1024, got {size}")
         shape = (3 if factors > 2 else 1, size, size)
         super().__init__("torus_like", FACTORS[:factors], [classes] * factors, shape, device=device)
+        self.periods = dict.fromkeys(self.factor_names, classes)
         self._classes_each = classes
         # Tables made on the CPU: what is left are sums and products, which every device rounds alike.
         self._fractions = (torch.arange(classes) / classes).to(self.device)

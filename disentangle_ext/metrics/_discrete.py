@@ -7,16 +7,22 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["check_codes", "check_factors", "entropy", "histogram_bins", "mutual_information", "to_classes"]
+__all__ = [
+    "check_codes",
+    "check_factors",
+    "entropy",
+    "histogram_bins",
+    "mutual_information",
+    "to_classes",
+    "to_numpy",
+]
 
 
 def check_codes(codes: Any, where: str) -> np.ndarray:
     """``codes`` [N, D] as a finite float array on the CPU. ``where`` begins the errors."""
-    array = _to_numpy(codes)
+    array = to_numpy(codes)
     if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(
-            f"{where}: codes must be [N, D] with at least one row and column, got {list(array.shape)}"
-        )
+        raise ValueError(f"{where}: codes must be [N, D] with at least one row and column, got {list(array.shape)}")
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{where}: codes must be real numbers, got {array.dtype}")
     # Half precision cannot tell the edges of 20 bins apart, and integers have no fractions for them.
@@ -29,13 +35,11 @@ def check_codes(codes: Any, where: str) -> np.ndarray:
 
 def check_factors(factors: Any, rows: int, where: str) -> np.ndarray:
     """``factors`` [N, K] as an array of finite numbers with ``rows`` rows. ``where`` begins the errors."""
-    array = _to_numpy(factors)
+    array = to_numpy(factors)
     if array.ndim != 2 or array.shape[1] == 0:
         raise ValueError(f"{where}: factors must be [N, K] with at least one column, got {list(array.shape)}")
     if len(array) != rows:
-        raise ValueError(
-            f"{where}: factors must have a row for each of the {rows} rows of codes, got {len(array)}"
-        )
+        raise ValueError(f"{where}: factors must have a row for each of the {rows} rows of codes, got {len(array)}")
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{where}: factors must be numbers, got {array.dtype}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -98,7 +102,7 @@ def entropy(classes: np.ndarray, sizes: list[int]) -> np.ndarray:
     return result
 
 
-def _to_numpy(value: Any) -> np.ndarray:
+def to_numpy(value: Any) -> np.ndarray:
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
         return (value.to(torch.float32) if value.dtype == torch.bfloat16 else value).numpy()

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from disentangle_ext._names import choose
-from disentangle_ext.metrics._discrete import (
-    check_codes,
-    check_factors,
-    entropy,
-    histogram_bins,
-    mutual_information,
-    to_classes,
-)
+from disentangle_ext.metrics._discrete import entropy, histogram_bins, mutual_information
+from disentangle_ext.metrics._metric import Metric
+from disentangle_ext.metrics._plot import code_names, heat_map
+from disentangle_ext.metrics._problem import Problem, check_count, evaluate, pose
+from disentangle_ext.metrics._result import FactorResult
 
-__all__ = ["MIGResult", "mig"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["MIG", "MIGResult", "mig"]
 
 PROTOCOLS = ("histogram",)
 
 
-@dataclass(frozen=True, eq=False)
-class MIGResult:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MIGResult(FactorResult):
     """What :func:`mig` measured.
 
     Attributes:
@@ -33,40 +33,35 @@ class MIGResult:
         mutual_information: [D, K], nats, between code dimension d and factor k.
         entropy: [K], nats, of each factor.
         best: [K], the code dimension that knows most about each factor (the first of equals); -1 if skipped.
-        skipped: the columns of factors that are constant: they have no entropy to divide by and are left out
-            of ``score``.
-        factor_names: the K names.
-        settings: protocol, num_bins, num_points, and the seed, None because nothing is drawn.
     """
 
-    score: float
     gaps: np.ndarray
     mutual_information: np.ndarray
     entropy: np.ndarray
     best: np.ndarray
-    skipped: tuple[int, ...]
-    factor_names: tuple[str, ...]
-    settings: dict[str, Any]
 
-    def __str__(self) -> str:
-        parts = [f"{name} {gap:.3f}" for name, gap in zip(self.factor_names, self.gaps) if gap == gap]
-        skipped = [self.factor_names[k] for k in self.skipped]
-        constant = f"; skipped, constant: {', '.join(skipped)}" if skipped else ""
-        return f"MIG {self.score:.3f} ({', '.join(parts)}{constant})"
+    title: ClassVar[str] = "MIG"
+    by_factor: ClassVar[tuple[str, ...]] = ("gaps",)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain values for JSON, the gaps by factor name and None for a skipped one."""
-        return {
-            "score": self.score,
-            "gaps": {
-                name: None if gap != gap else gap for name, gap in zip(self.factor_names, self.gaps.tolist())
-            },
-            "mutual_information": self.mutual_information.tolist(),
-            "entropy": self.entropy.tolist(),
-            "best": self.best.tolist(),
-            "skipped": [self.factor_names[k] for k in self.skipped],
-            "settings": dict(self.settings),
-        }
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The mutual information of each code dimension with each factor, in shares of the factor's entropy.
+
+        The two largest of a factor, whose difference is its gap, are framed; the gaps stand beside the names.
+        """
+        varies = np.flatnonzero(self.entropy > 0)
+        share = np.full(self.mutual_information.shape, np.nan)
+        share[:, varies] = self.mutual_information[:, varies] / self.entropy[varies]
+        ranked = np.argsort(-share[:, varies], axis=0, kind="stable")[:2]
+        return heat_map(
+            share,
+            code_names(len(share)),
+            [f"{name}\ngap {gap:.2f}" if gap == gap else name for name, gap in zip(self.factor_names, self.gaps)],
+            title=f"{self._headline()}: I(z; v) / H(v)",
+            what="MIGResult.plot",
+            ax=ax,
+            marked=[(int(d), int(k)) for row in ranked for d, k in zip(row, varies)],
+            high=1.0,
+        )
 
 
 def mig(
@@ -76,6 +71,8 @@ def mig(
     num_bins: int = 20,
     protocol: str = "histogram",
     factor_names: Sequence[str] | None = None,
+    bootstrap: int = 0,
+    seed: int = 0,
 ) -> MIGResult:
     """The mutual information gap: how much better one code dimension knows a factor than any other does.
 
@@ -104,6 +101,8 @@ def mig(
         num_bins: bins per code dimension, at least 2.
         protocol: "histogram".
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
+        bootstrap: number of resamples of the rows for the interval of the score; 0 for none.
+        seed: of the resamples.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies (as with a single row), num_bins
@@ -114,19 +113,19 @@ def mig(
     2018 (arXiv 1802.04942).
     """
     choose("mig: protocol", protocol, PROTOCOLS)
-    if isinstance(num_bins, bool) or not isinstance(num_bins, (int, np.integer)) or num_bins < 2:
-        raise ValueError(f"mig: num_bins must be an integer of at least 2, got {num_bins!r}")
-    codes = check_codes(codes, "mig")
-    factors = check_factors(factors, len(codes), "mig")
-    names = _check_names(factor_names, factors.shape[1])
-    classes, sizes = to_classes(factors)
-    varies = np.array(sizes) > 1
-    if not varies.any():
-        raise ValueError(
-            f"mig: factors must hold a column with two values or more, got {len(codes)} equal rows"
-        )
-    bins = histogram_bins(codes, int(num_bins))
-    information = mutual_information(bins, [int(num_bins)] * codes.shape[1], classes, sizes)
+    bins = check_count("mig", "num_bins", num_bins, 2)
+    problem = pose("mig", codes, factors, factor_names, seed=seed)
+    return evaluate(problem, lambda each: _histogram(each, bins), bootstrap=bootstrap, seed=seed)
+
+
+class MIG(Metric[MIGResult], function=mig):
+    """:func:`mig` of rows that arrive in batches."""
+
+
+def _histogram(problem: Problem, num_bins: int) -> MIGResult:
+    codes, classes, sizes, varies = problem.codes, problem.classes, problem.sizes, problem.varies
+    bins = histogram_bins(codes, num_bins)
+    information = mutual_information(bins, [num_bins] * codes.shape[1], classes, sizes)
     entropies = entropy(classes, sizes)
     gaps = _gaps(information, entropies, varies)
     return MIGResult(
@@ -135,9 +134,9 @@ def mig(
         mutual_information=information,
         entropy=entropies,
         best=np.where(varies, information.argmax(0), -1),
-        skipped=tuple(int(k) for k in np.flatnonzero(~varies)),
-        factor_names=names,
-        settings={"protocol": protocol, "num_bins": int(num_bins), "num_points": len(codes), "seed": None},
+        skipped=problem.skipped,
+        factor_names=problem.factor_names,
+        settings={"protocol": "histogram", "num_bins": num_bins, "num_points": len(codes), "seed": None},
     )
 
 
@@ -147,12 +146,3 @@ def _gaps(information: np.ndarray, entropies: np.ndarray, varies: np.ndarray) ->
     # I <= H, but the two are rounded separately.
     gaps[varies] = np.minimum((ranked[-1] - ranked[-2])[varies] / entropies[varies], 1.0)
     return gaps
-
-
-def _check_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
-    names = tuple(f"factor_{k}" for k in range(count)) if names is None else tuple(names)
-    if len(names) != count or len(set(names)) != count:
-        raise ValueError(
-            f"mig: factor_names must be {count} distinct names, one per factor, got {list(names)}"
-        )
-    return names

@@ -116,3 +116,5 @@ class GroupObjective(Objective):
     """The factors of each group."""
     weights: Mapping[str, float]
     """How often a group is drawn, relative to 1."""
+    latents: Mapping[str, int]
+    """The latent of each factor that has one of its own."""

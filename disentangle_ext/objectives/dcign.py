@@ -122,6 +122,7 @@ class DCIGN(GroupObjective):
         rest = [name for name in factor_names if name not in named]
         self.groups = {**{name: [name] for name in named}, **({"intrinsic": rest} if rest else {})}
         self.weights = {"intrinsic": _INTRINSIC_WEIGHT} if rest else {}
+        self.latents = {name: place for place, name in enumerate(named)}
         if latent_dim < len(self.groups):
             raise ValueError(f"DCIGN: latent_dim must be at least {len(self.groups)}, one a group, got {latent_dim}")
         active = torch.eye(len(self.groups), latent_dim, dtype=torch.bool)

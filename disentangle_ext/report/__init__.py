@@ -10,6 +10,7 @@ from disentangle_ext.report.pictures import PICTURES, draw
 from disentangle_ext.report.reconstructions import save_reconstructions
 from disentangle_ext.report.samples import save_samples
 from disentangle_ext.report.subject import Subject
+from disentangle_ext.report.sweeps import save_sweeps
 from disentangle_ext.report.traversals import save_traversals
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "save_reconstructions",
     "save_rows",
     "save_samples",
+    "save_sweeps",
     "save_traversals",
 ]

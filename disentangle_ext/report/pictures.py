@@ -14,6 +14,7 @@ from disentangle_ext.report.losses import draw_losses
 from disentangle_ext.report.reconstructions import draw_reconstructions
 from disentangle_ext.report.samples import draw_samples
 from disentangle_ext.report.subject import Subject
+from disentangle_ext.report.sweeps import draw_sweeps
 from disentangle_ext.report.traversals import draw_traversals
 
 __all__ = ["PICTURES", "Picture", "describe", "draw", "fitting"]
@@ -34,6 +35,7 @@ PICTURES: dict[str, Picture] = {
     "reconstructions": Picture("reconstructions.png", draw_reconstructions),
     "samples": Picture("samples.png", draw_samples),
     "factors": Picture("factors.png", draw_factors, lambda subject: bool(subject.data.factor_names)),
+    "sweeps": Picture("sweeps.png", draw_sweeps, lambda subject: bool(subject.own)),
     "animation": Picture("animation.gif", draw_animation),
     "losses": Picture("losses.png", draw_losses, lambda subject: bool(subject.metrics)),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,7 @@ class Subject:
         metrics: the lines of metrics.jsonl.
         capacity: C in nats at a step, for an objective that has one.
         limit: latents move from -limit to limit.
+        own: the latent of each factor that has one of its own.
     """
 
     model: VAE
@@ -44,6 +45,7 @@ class Subject:
     metrics: Sequence[dict[str, Any]] = field(default=(), repr=False)
     capacity: Callable[[int], float] | None = None
     limit: float = TRAVERSAL[1]
+    own: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def order(self) -> list[int]:

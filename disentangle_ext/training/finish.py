@@ -12,7 +12,7 @@ from disentangle_ext import ops
 from disentangle_ext.data import GroundTruthData
 from disentangle_ext.models import VAE
 from disentangle_ext.models.vae import TRAVERSAL
-from disentangle_ext.objectives import AnnealedVAE, Objective
+from disentangle_ext.objectives import AnnealedVAE, GroupObjective, Objective
 from disentangle_ext.report import Subject, draw
 from disentangle_ext.training.config import TrainConfig
 from disentangle_ext.training.randomness import mix
@@ -33,6 +33,8 @@ class Scores(NamedTuple):
     points: int
     kl: list[float]
     """Mean KL of each latent, in nats."""
+    own: str | None
+    """How well the latents that belong to a factor follow it, in words; None where none do."""
     not_drawn: dict[str, str]
     """Pictures that could not be drawn, and why."""
 
@@ -103,10 +105,12 @@ def finish(
         "points": len(posterior.rows),
         "kl_per_latent": posterior.kl.tolist(),
         **_mig(posterior.mu, data, posterior.rows),
+        **_correlation(model, data, objective, config.seed),
     }
     folder.write_json(SCORES, scores)
     not_drawn = draw(subject_of(model, data, objective, posterior, folder, config), folder.path)
-    return Scores(scores.get("mig", {}).get("score"), len(posterior.rows), posterior.kl.tolist(), not_drawn)
+    own = _in_words(scores["correlation"]) if "correlation" in scores else None
+    return Scores(scores.get("mig", {}).get("score"), len(posterior.rows), posterior.kl.tolist(), own, not_drawn)
 
 
 def subject_of(
@@ -131,6 +135,7 @@ def subject_of(
         metrics=folder.read_metrics(),
         capacity=objective.capacity if isinstance(objective, AnnealedVAE) else None,
         limit=limit,
+        own=objective.latents if isinstance(objective, GroupObjective) else {},
     )
 
 
@@ -140,3 +145,32 @@ def _mig(mu: Tensor, data: GroundTruthData, rows: Tensor) -> dict[str, Any]:
     from disentangle_ext.metrics import mig
 
     return {"mig": mig(mu, data.factors(rows), factor_names=data.factor_names).as_dict()}
+
+
+def _correlation(model: VAE, data: GroundTruthData, objective: Objective, seed: int) -> dict[str, Any]:
+    """How the latents that belong to a factor follow it, on images that training has not seen where there are such."""
+    if not isinstance(objective, GroupObjective):
+        return {}
+    from disentangle_ext.metrics import correlation
+
+    held_out = data.held_out()
+    scored = held_out or data
+    rows = scored_rows(len(scored), seed)
+    mu, _ = encode_rows(model, scored, rows)
+    result = correlation(
+        mu,
+        scored.factors(rows),
+        latents=objective.latents,
+        periods=scored.periods,
+        factor_names=scored.factor_names,
+    )
+    return {"correlation": {"data": scored.name, "held_out": held_out is not None, **result.as_dict()}}
+
+
+def _in_words(correlation: dict[str, Any]) -> str:
+    own = [
+        f"{name} {value:.3f} (z{correlation['latents'][name]})"
+        for name, value in correlation["correlations"].items()
+        if value is not None
+    ]
+    return f"Correlation on {correlation['data']}: {', '.join(own)}"

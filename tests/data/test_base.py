@@ -126,3 +126,26 @@ def test_everything_moves_with_the_device(kind):
     assert not [
         name for name, value in vars(data).items() if getattr(value, "device", data.device) != data.device
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "periods"),
+    [
+        ("dsprites_like", {}, {"orientation": 40}),
+        ("dsprites_like", {"variant": "official"}, {"orientation": 39}),
+        ("dsprites_like", {"variant": "quick"}, {}),
+        ("shapes3d_like", {"variant": "quick"}, {"floor_hue": 10, "object_hue": 10}),
+        ("torus_like", {"factors": 2, "classes": 12, "size": 16}, {"position_x": 12, "position_y": 12}),
+    ],
+)
+def test_a_turn_of_a_factor_on_a_circle(name, options, periods):
+    """The last step, back to the first class, changes the image about as much as the others, or not at all."""
+    data = load_data(name, **options)
+    assert dict(data.periods) == periods
+    start = torch.tensor([[size // 2 for size in data.factor_sizes]])
+    for factor, period in periods.items():
+        classes = start.repeat(period, 1)
+        classes[:, data.factor_names.index(factor)] = torch.arange(period)
+        images = data.batch(data.index(classes))
+        steps = (images.roll(-1, 0) - images).abs().flatten(1).mean(1)
+        assert steps[-1] <= 1.5 * steps[:-1].max()

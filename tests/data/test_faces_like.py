@@ -34,7 +34,24 @@ def test_counts_names_and_values(quick):
     sizes = {name: (len(rows), *counts, side) for name, (rows, counts, side, _) in faces_like.VARIANTS.items()}
     assert sizes["default"] == (40, 15, 11, 15, 64)
     assert sizes["held_out"] == (10, 15, 11, 15, 64)
-    assert not set(faces_like.VARIANTS["default"][0]) & set(faces_like.VARIANTS["held_out"][0])
+    for name in ("default", "quick"):
+        held_out = {"default": "held_out", "quick": "quick_held_out"}[name]
+        assert sizes[held_out][1:] == sizes[name][1:]
+        assert not set(faces_like.VARIANTS[name][0]) & set(faces_like.VARIANTS[held_out][0])
+
+
+@pytest.mark.parametrize("variant", ["default", "quick"])
+def test_held_out_heads_have_the_same_poses_and_light(small, tmp_path, monkeypatch, variant):
+    monkeypatch.setenv("DISENTANGLE_EXT_CACHE", str(tmp_path))
+    data = FacesLike(variant)
+    other = data.held_out()
+    assert other is not None
+    assert other.factor_names == data.factor_names
+    for name in ("azimuth", "elevation", "light"):
+        assert other.factor_values[name] == data.factor_values[name]
+    assert not set(other.factor_values["identity"]) & set(data.factor_values["identity"])
+    assert (other.images([7]) != data.images([7])).any()
+    assert other.held_out() is None
 
 
 def smooth_distance(one, point):

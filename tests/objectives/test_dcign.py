@@ -83,11 +83,13 @@ def test_groups_of_faces_and_of_other_sets() -> None:
     assert list(faces.groups) == ["azimuth", "elevation", "light", "intrinsic"]
     assert (faces.groups["intrinsic"], faces.weights) == (["identity"], {"intrinsic": 10.0})
     assert faces.active.long().tolist() == [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1]]
+    assert faces.latents == {"azimuth": 0, "elevation": 1, "light": 2}
     other = DCIGN(latent_dim=D, factor_names=("scale", "x"))
     assert (list(other.groups), other.weights) == (["scale", "x"], {})
     assert other.active.long().tolist() == [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0]]
     chosen = DCIGN(latent_dim=3, factor_names=("scale", "x", "y"), extrinsic=("y",))
     assert chosen.groups == {"y": ["y"], "intrinsic": ["scale", "x"]}
+    assert chosen.latents == {"y": 0}
     assert chosen.active.long().tolist() == [[1, 0, 0], [0, 1, 1]]
 
 

@@ -96,10 +96,11 @@ NO_FACTORS = ArrayData(np.arange(3 * 3 * 64 * 64, dtype=np.uint8).reshape(3, 3, 
     "data", [None, load_data("shapes3d_like", variant="quick"), NO_FACTORS], ids=["grey", "colour", "no factors"]
 )
 def test_all_are_drawn_and_say_what_they_are_of(tmp_path, monkeypatch, make_subject, data):
-    subject = make_subject(data, metrics=[{"step": 1, "loss": 2.0}])
+    own = {} if data is NO_FACTORS else {(data or load_data("dsprites_like", variant="quick")).factor_names[0]: 1}
+    subject = make_subject(data, metrics=[{"step": 1, "loss": 2.0}], own=own)
     assert draw(subject, tmp_path) == {}
     names = fitting(subject)
-    assert names == [name for name in PICTURES if name != "factors" or data is not NO_FACTORS]
+    assert names == [name for name in PICTURES if name not in ("factors", "sweeps") or own]
     assert {path.name for path in tmp_path.iterdir()} == {PICTURES[name].file for name in names}
     for name in names:
         with Image.open(tmp_path / PICTURES[name].file) as image:

@@ -131,9 +131,28 @@ def test_a_run_without_the_libraries_that_draw_ends_and_names_their_extra(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(tmp_path / "run", "--max-steps", "3") == 0
     reason = 'report needs matplotlib: pip install "disentangle_ext[report]"'
-    names = ", ".join(PICTURE_KINDS)
+    names = ", ".join(name for name in PICTURE_KINDS if name != "sweeps")
     assert capsys.readouterr().err.splitlines()[0] == f"Not drawn: {names}: {reason}"
     assert (tmp_path / "run" / "DONE").exists()
+
+
+def test_latents_that_belong_to_a_factor_are_scored_and_swept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert main(folder, "--extrinsic", "position_y", "scale", "--max-steps", "4", model="dcign") == 0
+    scores = content(folder / "scores.json")["correlation"]
+    data = load_data("dsprites_like", variant="quick")
+    everything = torch.arange(len(data))
+    mu, _ = disentangle_ext.load(folder).encode(data.images(everything))
+    classes = data.factors(everything)
+    matrix = torch.corrcoef(torch.cat([mu, classes], 1).T.double())[: mu.shape[1], mu.shape[1] :].abs()
+    torch.testing.assert_close(torch.tensor(scores["matrix"], dtype=torch.float64), matrix, atol=1e-3, rtol=0)
+    assert scores["latents"] == {"scale": 1, "position_x": -1, "position_y": 0}
+    assert scores["correlations"]["position_y"] == scores["matrix"][0][2]
+    assert (scores["data"], scores["held_out"]) == ("dsprites_like (quick)", False)
+    assert "Correlation on dsprites_like (quick): scale 0." in capsys.readouterr().out
+    assert (folder / "sweeps.png").is_file()
 
 
 def test_the_same_call_gives_the_same_model(tmp_path: Path, run: Path) -> None:

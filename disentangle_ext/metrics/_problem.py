@@ -1,0 +1,200 @@
+"""Codes beside ground-truth factors: the checks, the split and the bootstrap that the metrics have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+
+from disentangle_ext.metrics._discrete import check_codes, check_factors, to_classes
+from disentangle_ext.metrics._result import Interval, MetricResult
+
+__all__ = ["CONFIDENCE", "Problem", "check_count", "check_names", "evaluate", "pose", "with_interval"]
+
+CONFIDENCE = 0.95
+"""Of the bootstrap intervals."""
+
+R = TypeVar("R", bound=MetricResult)
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Checked codes and factors, row by row.
+
+    Attributes:
+        where: the name of the metric; begins the errors.
+        codes: [N, D], finite, float32 or float64.
+        factors: [N, K], finite numbers, of which at least one column varies.
+        factor_names: the K names.
+        train_rows: how many rows, from the first, predictors learn from; the others are the test. N without a split.
+    """
+
+    where: str
+    codes: np.ndarray
+    factors: np.ndarray
+    factor_names: tuple[str, ...]
+    train_rows: int
+
+    def __post_init__(self) -> None:
+        if not (self.factors != self.factors[:1]).any():
+            raise ValueError(
+                f"{self.where}: factors must hold a column with two values or more, got {len(self.factors)} equal rows"
+            )
+
+    @cached_property
+    def _labels(self) -> tuple[np.ndarray, list[int]]:
+        return to_classes(self.factors)
+
+    @property
+    def classes(self) -> np.ndarray:
+        """[N, K], the distinct values of each factor as 0, 1, ..."""
+        return self._labels[0]
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many classes each factor has."""
+        return self._labels[1]
+
+    @property
+    def varies(self) -> np.ndarray:
+        """[K], whether a factor has more than one class."""
+        return np.array(self.sizes) > 1
+
+    @property
+    def skipped(self) -> tuple[int, ...]:
+        """The constant factors."""
+        return tuple(int(k) for k in np.flatnonzero(~self.varies))
+
+    def resample(self, rng: np.random.Generator) -> Problem:
+        """As many rows drawn with replacement: training rows from training rows, test rows from test rows."""
+        rows, learnt = len(self.codes), self.train_rows
+        index = rng.integers(0, learnt, learnt)
+        if learnt < rows:
+            index = np.concatenate([index, rng.integers(learnt, rows, rows - learnt)])
+        return dataclasses.replace(self, codes=self.codes[index], factors=self.factors[index])
+
+
+def pose(
+    where: str,
+    codes: Any,
+    factors: Any,
+    factor_names: Sequence[str] | None,
+    *,
+    test_share: float = 0.0,
+    shuffle: bool = False,
+    classify: bool = False,
+    seed: int = 0,
+) -> Problem:
+    """Checks codes and factors, and splits their rows.
+
+    Args:
+        where: the name of the metric; begins the errors.
+        codes, factors, factor_names: as the metrics take them.
+        test_share: the share of the rows, the last of them, that is the test; 0 for no split.
+        shuffle: whether to bring the rows into a random order before that.
+        classify: whether the factors are classes to be predicted, so that those of the test must be among those of
+            the training rows.
+        seed: of the order; the generator of the metric's own draws should be seeded with it too.
+
+    Raises:
+        ValueError: for a wrong shape, NaN or infinity, no factor that varies, wrong names, a share outside (0, 1), or
+            no row left on one side of the split.
+        TypeError: for codes or factors that are not real numbers.
+    """
+    codes = check_codes(codes, where)
+    factors = check_factors(factors, len(codes), where)
+    rows = train_rows = len(codes)
+    names = check_names(where, factor_names, factors.shape[1])
+    check_count(where, "seed", seed, 0)
+    if test_share:
+        train_rows = rows - _test_rows(where, test_share, rows)
+        if shuffle:
+            order = np.random.default_rng(seed).permutation(rows)
+            codes, factors = codes[order], factors[order]
+    problem = Problem(where, codes, factors, names, train_rows)
+    if classify and train_rows < rows:
+        _refuse_sorted_rows(problem)
+    return problem
+
+
+def check_names(where: str, names: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    """The names of ``count`` factors, ``factor_0``, ... by default."""
+    names = tuple(f"factor_{k}" for k in range(count)) if names is None else tuple(names)
+    if len(names) != count or len(set(names)) != count:
+        raise ValueError(f"{where}: factor_names must be {count} distinct names, one per factor, got {list(names)}")
+    return names
+
+
+def check_count(where: str, name: str, value: Any, least: int) -> int:
+    """An integer argument that must be at least ``least``."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{where}: {name} must be an integer of at least {least}, got {value!r}")
+    return int(value)
+
+
+def evaluate(problem: Problem, compute: Callable[[Problem], R], *, bootstrap: int, seed: int) -> R:
+    """The result of ``compute``, with an interval from ``bootstrap`` resamples of the rows."""
+    return with_interval(
+        problem.where,
+        compute(problem),
+        lambda rng: compute(problem.resample(rng)).score,
+        bootstrap=bootstrap,
+        seed=seed,
+    )
+
+
+def with_interval(
+    where: str, result: R, again: Callable[[np.random.Generator], float], *, bootstrap: int, seed: int
+) -> R:
+    """``result`` with a bootstrap interval of its score; ``bootstrap=0`` leaves it as it is.
+
+    The deviations of the resamples' scores from their mean are laid around the score: their quantiles tell how far
+    other rows would move it. The mean itself is not used, because a resample repeats rows, and repeated rows have a
+    bias of their own: they raise a mutual information, and lower an accuracy on fresh rows.
+
+    Args:
+        where: begins the errors.
+        result: of all rows.
+        again: the score of a resample that it draws from the generator.
+        bootstrap: number of resamples.
+        seed: of the resamples.
+    """
+    if bootstrap == 0 and not isinstance(bootstrap, (bool, np.bool_)):
+        return result
+    count = check_count(where, "bootstrap", bootstrap, 2)
+    rng = np.random.default_rng(seed)
+    scores = np.empty(count)
+    for i in range(count):
+        try:
+            scores[i] = again(rng)
+        except ValueError as error:
+            raise ValueError(f"{where}: bootstrap has drawn rows for which there is no score: {error}") from error
+    tail = (1 - CONFIDENCE) / 2
+    spread = np.quantile(scores - scores.mean(), [tail, 1 - tail])
+    low, high = np.clip(result.score + spread, *result.bounds).tolist()
+    return dataclasses.replace(result, interval=Interval(low, high, CONFIDENCE, count, int(seed)))
+
+
+def _test_rows(where: str, share: Any, rows: int) -> int:
+    if not isinstance(share, (int, float)) or not 0 < share < 1:
+        raise ValueError(f"{where}: test_share must be greater than 0 and less than 1, got {share!r}")
+    # The complement is what rounds down, as in disentanglement_lib.
+    test = rows - int(rows * (1 - share))
+    if not 0 < test < rows:
+        raise ValueError(f"{where}: codes must have rows for training and for test, got {rows} with {share} for test")
+    return test
+
+
+def _refuse_sorted_rows(problem: Problem) -> None:
+    """A table in the order of its grid has classes in its last rows that its first rows never show."""
+    for k in np.flatnonzero(problem.varies):
+        column, learnt = problem.classes[:, k], problem.train_rows
+        if not np.isin(column[learnt:], column[:learnt]).any():
+            raise ValueError(
+                f"{problem.where}: factors must be in random order, got test rows (the last {len(column) - learnt}) "
+                f"with no class of {problem.factor_names[k]} that the training rows have: give shuffle=True"
+            )

@@ -1,0 +1,112 @@
+"""What every metric returns: a score, its parts, and how they were made."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["FactorResult", "Interval", "MetricResult"]
+
+
+class Interval(NamedTuple):
+    """A bootstrap interval of a score."""
+
+    low: float
+    high: float
+    confidence: float
+    resamples: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MetricResult:
+    """A score with its parts. Subclasses add their parts as fields, and say in ``plot`` what explains the score.
+
+    Attributes:
+        score: the number that papers report.
+        settings: everything that the score depends on besides the data, with the seed: None if nothing is drawn.
+        interval: of the score, if the call asked for ``bootstrap`` resamples.
+    """
+
+    score: float
+    settings: dict[str, Any]
+    interval: Interval | None = None
+
+    title: ClassVar[str]
+    """What the field calls the metric; begins ``str(result)`` and the plot."""
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    """Between which values the score lies, and hence its interval."""
+
+    def __str__(self) -> str:
+        details = self._details()
+        return f"{self._headline()} ({details})" if details else self._headline()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values for JSON: matrices as nested lists, and None for what is not defined."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draws what explains the score into ``ax``, or a new figure, and returns the axes. Needs matplotlib."""
+        raise NotImplementedError(f"{type(self).__name__} has no plot")
+
+    def _headline(self) -> str:
+        if self.interval is None:
+            return f"{self.title} {self.score:.3f}"
+        return f"{self.title} {self.score:.3f} [{self.interval.low:.3f}, {self.interval.high:.3f}]"
+
+    def _details(self) -> str:
+        """What stands in the brackets of ``str(result)``."""
+        return ""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FactorResult(MetricResult):
+    """A score against ground-truth factors.
+
+    Attributes:
+        factor_names: the K names.
+        skipped: the columns of factors that are constant. They are left out of ``score``, and what is theirs in an
+            array over factors is NaN.
+    """
+
+    factor_names: tuple[str, ...]
+    skipped: tuple[int, ...]
+
+    by_factor: ClassVar[tuple[str, ...]] = ()
+    """The fields of shape [K], which ``as_dict`` gives by name; ``str(result)`` shows the first."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values for JSON: by factor name where there is one value each, None for a skipped one."""
+        plain = super().as_dict()
+        for name in self.by_factor:
+            plain[name] = dict(zip(self.factor_names, plain[name]))
+        plain["skipped"] = [self.factor_names[k] for k in self.skipped]
+        return plain
+
+    def _details(self) -> str:
+        values = np.asarray(getattr(self, self.by_factor[0])) if self.by_factor else np.empty(0)
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in zip(self.factor_names, values) if value == value)
+        skipped = [self.factor_names[k] for k in self.skipped]
+        constant = f"skipped, constant: {', '.join(skipped)}" if skipped else ""
+        return "; ".join(part for part in (shown, constant) if part)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, Interval):
+        return value._asdict()
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

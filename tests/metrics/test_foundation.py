@@ -1,0 +1,209 @@
+"""What the metrics have in common: the class form, results, intervals, the split, and representations."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from disentangle_ext import metrics
+from disentangle_ext.data import DSpritesLike
+from disentangle_ext.metrics import MIG, Metric, Representation, mig
+from disentangle_ext.metrics._problem import pose
+
+CLASSES = [each for each in vars(metrics).values() if inspect.isclass(each) and issubclass(each, Metric)]
+CLASSES.remove(Metric)
+
+
+def random_problem(seed=0, rows=400):
+    rng = np.random.default_rng(seed)
+    factors = np.stack([rng.integers(0, size, rows) for size in (3, 5, 4)], 1)
+    codes = rng.normal(size=(rows, 4))
+    codes[:, :3] += factors
+    return codes, factors
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_the_class_form_has_the_options_and_defaults_of_the_function(cls):
+    options = inspect.signature(cls).parameters
+    function = inspect.signature(cls.function).parameters
+    assert options
+    assert all(function[name] == option for name, option in options.items())
+    assert {name for name, each in function.items() if each.default is each.empty} <= set(cls._inputs)
+    assert pickle.loads(pickle.dumps(cls())).options == {}
+    assert cls.__doc__
+    assert cls.function.__doc__
+
+
+def test_batches_give_what_all_rows_give():
+    codes, factors = random_problem()
+    metric = MIG(num_bins=10)
+    for rows in np.array_split(np.arange(len(codes)), 7):
+        metric.update(torch.from_numpy(codes[rows]), factors=factors[rows])
+    expected = mig(codes, factors, num_bins=10)
+    assert metric.compute().score == expected.score
+    assert metric.compute().as_dict() == expected.as_dict()
+    metric.reset()
+    with pytest.raises(ValueError, match=r"MIG.compute: no batch"):
+        metric.compute()
+    metric.update(codes[:100], factors[:100])
+    assert metric.compute().settings["num_points"] == 100
+    assert repr(metric) == "MIG(num_bins=10)"
+
+
+def test_a_batch_may_be_overwritten_after_update():
+    codes, factors = random_problem()
+    buffer, metric = codes.copy(), MIG()
+    metric.update(buffer, factors)
+    buffer[:] = 0
+    assert metric.compute().score == mig(codes, factors).score
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda m: m.update(np.zeros((2, 3))), TypeError, r"MIG.update: takes codes, factors, got no factors"),
+        (lambda m: m.update(0, 1, 2), TypeError, r"MIG.update: takes codes, factors, got 3 arguments"),
+        (lambda m: m.update(0, 1, labels=2), TypeError, r"MIG.update: takes .*got 'labels'"),
+        (lambda m: m.update(np.zeros((2, 3)), np.zeros((3, 1))), ValueError, "same number of rows"),
+        (lambda m: m.update(np.zeros((2, 3)), np.zeros((2, 3))), ValueError, r"codes must have rows of shape \[4\]"),
+        (lambda m: MIG(num_bin=3), TypeError, "MIG: unknown option 'num_bin'; known: num_bins"),
+    ],
+)
+def test_the_class_form_refuses(call, error, message):
+    metric = MIG()
+    metric.update(*random_problem())
+    with pytest.raises(error, match=message):
+        call(metric)
+    assert metric.compute().settings["num_points"] == 400  # the refused batch left nothing behind
+
+
+def test_the_interval_holds_the_score_and_narrows_with_more_rows():
+    few, many = (mig(*random_problem(rows=rows), bootstrap=100, seed=3).interval for rows in (200, 5000))
+    assert few.resamples == 100
+    assert few.confidence == 0.95
+    assert few.seed == 3
+    result = mig(*random_problem(rows=200), bootstrap=100, seed=3)
+    assert result.interval == few
+    assert few.low < result.score < few.high
+    assert few.high - few.low > 2 * (many.high - many.low)
+    assert f"[{few.low:.3f}, {few.high:.3f}]" in str(result)
+    assert json.loads(json.dumps(result.as_dict(), allow_nan=False))["interval"]["resamples"] == 100
+    assert dataclasses.replace(result, interval=None).as_dict()["interval"] is None
+
+
+def test_the_interval_covers_the_score_of_other_rows():
+    codes, factors = random_problem(rows=40_000)
+    scores = [mig(codes[i : i + 400], factors[i : i + 400]).score for i in range(0, 40_000, 400)]
+    intervals = [mig(codes[i : i + 400], factors[i : i + 400], bootstrap=40).interval for i in range(0, 16_000, 400)]
+    inside = np.mean([low < np.mean(scores) < high for low, high, *_ in intervals])
+    assert inside > 0.8
+
+
+@pytest.mark.parametrize("value", [1, -3, 2.5, True])
+def test_bootstrap_must_be_a_number_of_resamples(value):
+    with pytest.raises(ValueError, match=r"mig: bootstrap must be an integer of at least 2, got"):
+        mig(*random_problem(), bootstrap=value)
+
+
+def test_a_resample_without_a_score_is_an_error():
+    with pytest.raises(ValueError, match=r"mig: bootstrap has drawn rows .*: mig: factors must hold a column"):
+        mig([[0.0], [1.0]], [[0], [1]], bootstrap=50)
+
+
+@pytest.mark.parametrize("value", [-1, 0.5, None])
+def test_seed_must_be_a_natural_number(value):
+    with pytest.raises(ValueError, match=r"mig: seed must be an integer of at least 0"):
+        mig(*random_problem(), seed=value)
+
+
+def test_the_split_takes_the_last_rows_and_resamples_each_side_on_its_own():
+    codes, factors = random_problem(rows=1500)
+    problem = pose("m", codes, factors, None, test_share=0.2, classify=True)
+    assert problem.train_rows == 1200
+    np.testing.assert_array_equal(problem.codes, codes)
+    again = problem.resample(np.random.default_rng(0))
+    learnt = {tuple(row) for row in codes[:1200]}
+    assert {tuple(row) for row in again.codes[:1200]} <= learnt
+    assert not {tuple(row) for row in again.codes[1200:]} & learnt
+    assert len(again.codes) == 1500
+
+
+def test_rows_in_the_order_of_the_grid_are_refused_until_they_are_shuffled():
+    grid = np.stack(np.meshgrid(np.arange(5), np.arange(50), indexing="ij"), -1).reshape(-1, 2)
+    with pytest.raises(ValueError, match=r"m: factors must be in random order, .*factor_0.*shuffle=True"):
+        pose("m", grid, grid, None, test_share=0.2, classify=True)
+    problem = pose("m", grid, grid, None, test_share=0.2, classify=True, shuffle=True, seed=1)
+    np.testing.assert_array_equal(problem.codes, problem.factors)
+    assert set(problem.classes[: problem.train_rows, 0]) == set(range(5))
+
+
+@pytest.mark.parametrize("share", [1.0, -0.1, "a"])
+def test_the_share_of_the_test_must_be_one(share):
+    with pytest.raises(ValueError, match="m: test_share must be"):
+        pose("m", *random_problem(), None, test_share=share)
+
+
+def test_the_split_needs_rows_on_both_sides():
+    with pytest.raises(ValueError, match=r"m: codes must have rows for training and for test, got 2"):
+        pose("m", [[0.0], [1.0]], [[0], [1]], None, test_share=0.9)
+
+
+def test_rows_alike_share_one_factor_and_vary_in_the_others():
+    data = DSpritesLike(variant="quick")
+    representation = Representation(data, lambda images: images.flatten(1)[:, :3])
+    rng = np.random.default_rng(0)
+    rows = representation.draw(200, rng)
+    assert representation.sizes == list(data.factor_sizes)
+    for k in range(len(data.factor_sizes)):
+        alike = representation.draw_alike(rows, k, rng, 64)
+        assert alike.shape == (200, 64)
+        classes = representation.classes[alike]
+        assert (classes[:, :, k] == representation.classes[rows, k][:, None]).all()
+        for other, count in enumerate(data.factor_sizes):
+            if other != k:
+                share = np.bincount(classes[:, :, other].ravel(), minlength=count) / classes[:, :, other].size
+                np.testing.assert_allclose(share, 1 / count, atol=0.03)
+
+
+def test_images_are_encoded_once_and_only_when_drawn():
+    data, seen = DSpritesLike(variant="quick"), []
+
+    def encoder(images):
+        seen.append(len(images))
+        codes = images.flatten(1).mean(1, keepdim=True)
+        return codes, codes * 0
+
+    representation = Representation(data, encoder, batch_size=100)
+    rows = np.array([[5, 7], [5, 900]])
+    codes = representation.codes(rows)
+    assert codes.shape == (2, 2, 1)
+    assert sum(seen) == 3
+    representation.codes(np.arange(1000))
+    assert sum(seen) == 1000
+    assert max(seen) == 100
+    expected = data.batch(torch.tensor([900])).mean()
+    assert codes[1, 1, 0] == pytest.approx(float(expected))
+
+
+def test_a_table_is_a_representation_in_any_order_and_with_any_labels():
+    codes, factors = random_problem(rows=100)
+    table = Representation.from_table(codes, factors * 7 - 3, factor_names=("a", "b", "c"))
+    assert table.factor_names == ("a", "b", "c")
+    np.testing.assert_array_equal(table.codes(np.array([3, 3, 0])), codes[[3, 3, 0]])
+    alike = table.draw_alike(np.array([17]), 1, np.random.default_rng(0), 500)
+    assert set(alike[0].tolist()) == set(np.flatnonzero(factors[:, 1] == factors[17, 1]).tolist())
+
+
+def test_an_encoder_that_gives_no_codes_is_refused():
+    data = DSpritesLike(variant="quick")
+    with pytest.raises(ValueError, match=r"Representation: encoder: codes must be finite, got nan"):
+        Representation(data, lambda images: images.flatten(1)[:, :2] * math.nan).codes(np.arange(3))
+    with pytest.raises(ValueError, match=r"Representation: encoder must give codes \[3, 2\], got \[1, 2\]"):
+        Representation(data, lambda images: images.flatten(1)[:1, :2]).codes(np.arange(3))
