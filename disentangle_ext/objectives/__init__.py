@@ -7,7 +7,7 @@ arguments become flags there.
 
 from __future__ import annotations
 
-from disentangle_ext.objectives.ada_gvae import MLVAE, AdaGVAE, share_posteriors
+from disentangle_ext.objectives.ada_gvae import MLVAE, AdaGVAE, ada_gvae, ml_vae, share_posteriors
 from disentangle_ext.objectives.annealed_vae import AnnealedVAE, annealed_vae
 from disentangle_ext.objectives.base import AdversarialObjective, GroupObjective, Loss, Objective, PairObjective
 from disentangle_ext.objectives.beta_tcvae import BetaTCVAE, beta_tcvae
@@ -41,6 +41,7 @@ __all__ = [
     "PairObjective",
     "PlainAE",
     "PlainVAE",
+    "ada_gvae",
     "ae",
     "annealed_vae",
     "bernoulli",
@@ -55,6 +56,7 @@ __all__ = [
     "gaussian",
     "info_vae",
     "laplace",
+    "ml_vae",
     "negative_log_likelihood",
     "share_posteriors",
     "vae",
