@@ -149,5 +149,5 @@ def negative_log_likelihood(
     if likelihood != "bernoulli":
         return function(reconstruction, images, scale=scale)
     if isinstance(scale, Tensor) or scale != 1.0:
-        raise ValueError(f"negative_log_likelihood: scale must be 1 for likelihood 'bernoulli', got {scale}")
+        raise ValueError(f"negative_log_likelihood: scale must be 1 for likelihood 'bernoulli', got {scale!r}")
     return function(reconstruction, images)

@@ -70,8 +70,24 @@ def test_errors() -> None:
         PairOrder(DATA, 7, 0, changes="one")
     with pytest.raises(ValueError, match="PairOrder: data must be a full grid of factors, arrays is not"):
         PairOrder(ArrayData(torch.randint(256, (9, 1, 4, 4), dtype=torch.uint8)), 4, 0, changes="one")
-    twice = ArrayData(torch.randint(256, (6, 1, 4, 4), dtype=torch.uint8), [[0], [1], [2]] * 2)
-    for objective in (AdaGVAE(), DCIGN(latent_dim=2, factor_names=twice.factor_names)):
-        with pytest.raises(ValueError, match="one image for each combination of its factors, arrays has 6 images of 3"):
-            batch_order(objective, twice, 2, 0)
-    assert isinstance(batch_order(PlainVAE(), twice, 2, 0), BatchOrder)
+    one = ArrayData(torch.randint(256, (6, 1, 4, 4), dtype=torch.uint8), [[0], [1], [2]] * 2)
+    for objective in (AdaGVAE(), DCIGN(latent_dim=2, factor_names=one.factor_names)):
+        with pytest.raises(ValueError, match=rf"{type(objective).__name__}: data must have at least 2 .*arrays has 1"):
+            batch_order(objective, one, 2, 0)
+    assert isinstance(batch_order(PlainVAE(), one, 2, 0), BatchOrder)
+
+
+def test_every_image_of_a_combination_is_drawn() -> None:
+    """Three images for each of 3 x 4 combinations, one of them with a fourth."""
+    rows = [*list(product(range(3), range(4))) * 3, (1, 2)]
+    data = ArrayData(torch.randint(256, (len(rows), 1, 4, 4), dtype=torch.uint8), rows)
+    pairs = PairOrder(data, 100, 0, changes="one")
+    groups = GroupOrder(GroupedSampler(data, {"a": ["factor_0"], "b": ["factor_1"]}), 100, 0)
+    for order in (pairs, groups):
+        drawn = torch.cat([order.index(step) for step in range(150)])
+        assert set(drawn.tolist()) == set(range(len(rows)))
+        assert torch.equal(order.index(3), order.index(3))
+        assert torch.equal(data.factors(drawn), torch.tensor(rows)[drawn])
+    first, second = pairs.index(0).chunk(2)
+    assert ((data.factors(first) != data.factors(second)).sum(1) <= 1).all()
+    assert len((data.factors(groups.index(0)) != data.factors(groups.index(0))[:1]).any(0).nonzero()) == 1
