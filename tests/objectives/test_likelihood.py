@@ -63,15 +63,14 @@ def test_a_learned_scale_against_torch_distributions(name: str) -> None:
     ours = negative_log_likelihood(output, images, likelihood=name, scale=log_scale.exp())
     theirs = -PEERS[name](output, images, log_scale.exp()).sum((1, 2, 3))
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
-    for a, b in zip(
-        torch.autograd.grad(ours.sum(), (output, log_scale)), torch.autograd.grad(theirs.sum(), (output, log_scale))
-    ):
+    leaves = output, log_scale
+    for a, b in zip(torch.autograd.grad(ours.sum(), leaves), torch.autograd.grad(theirs.sum(), leaves), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("name", "power"), [("gaussian", 2), ("laplace", 1)])
 def test_the_best_scale_is_that_of_the_errors(name: str, power: int) -> None:
-    """Rybkin et al.: the gradient is zero where s^2 is the mean squared error; of Laplace's, s the mean absolute one."""
+    """Rybkin et al.: the gradient is zero where s^2 is the mean squared error; of Laplace's, s the mean absolute."""
     images, output = torch.rand(5, 1, 3, 4, dtype=torch.float64), torch.rand(5, 1, 3, 4, dtype=torch.float64)
     best = (images - output).abs().pow(power).mean().pow(1 / power)
     log_scale = best.log().requires_grad_()
@@ -101,7 +100,7 @@ def test_the_scale_of_an_objective() -> None:
         ({"likelihood": "gausian"}, "PlainVAE: unknown likelihood 'gausian': did you mean 'gaussian'"),
         ({"scale": 2.0}, "PlainVAE: scale must be 1 for likelihood 'bernoulli', got 2.0"),
         ({"scale": "learned"}, "PlainVAE: scale must be 1 for likelihood 'bernoulli', got learned"),
-        ({"likelihood": "laplace", "scale": "learnt"}, "PlainVAE: scale must be a number or 'learned', got 'learnt'"),
+        ({"likelihood": "laplace", "scale": "learnt"}, "scale must be a number or 'learned', got 'learnt'"),
         ({"likelihood": "laplace", "scale": float("inf")}, "scale must be greater than 0 and finite, got inf"),
     ],
 )
