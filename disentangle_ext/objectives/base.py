@@ -43,6 +43,9 @@ class Objective(nn.Module):
     deterministic: bool = False
     """Whether the decoder gets the posterior means and no sample: its output is of ``model(images, sample=False)``."""
 
+    smallest_batch: int = 1
+    """Images that a batch must have for the terms to mean something."""
+
     log_scale: nn.Parameter | None
     """The logarithm of a learned scale."""
 

@@ -70,6 +70,8 @@ def beta_tcvae(
             smaller than the batch.
     """
     _check(kl, alpha, gamma)
+    if len(output.z) < 2:
+        raise ValueError(f"beta_tcvae: output must be of at least 2 images, got {len(output.z)}")
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     posterior = output.z, output.mu, output.logvar
     if kl == "analytic":
@@ -98,6 +100,8 @@ class BetaTCVAE(Objective):
         likelihood: p(x|z): bernoulli, gaussian or laplace.
         scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
+
+    smallest_batch = 2
 
     def __init__(
         self,

@@ -95,6 +95,8 @@ class FactorVAE(AdversarialObjective):
         scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
+    smallest_batch = 2  # a permutation of one code is that code
+
     def __init__(
         self,
         *,

@@ -8,7 +8,7 @@ from torch import Tensor
 from disentangle_ext.models.vae import VAEOutput
 from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
-from disentangle_ext.objectives.prior_mmd import Convention, check_convention, prior_mmd
+from disentangle_ext.objectives.prior_mmd import Convention, check_convention, prior_mmd, smallest_batch
 
 
 def info_vae(
@@ -76,6 +76,7 @@ class InfoVAE(Objective):
     ) -> None:
         super().__init__(likelihood=likelihood, scale=scale)
         check_convention("info_vae", convention)
+        self.smallest_batch = smallest_batch(convention)
         self.alpha = alpha
         self.lambda_mmd = lambda_mmd
         self.convention: Convention = convention

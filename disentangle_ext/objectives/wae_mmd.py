@@ -11,7 +11,7 @@ from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAEOutput
 from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
-from disentangle_ext.objectives.prior_mmd import Convention, check_convention, prior_mmd
+from disentangle_ext.objectives.prior_mmd import Convention, check_convention, prior_mmd, smallest_batch
 
 Encoding = Literal["deterministic", "gaussian"]
 
@@ -76,6 +76,7 @@ class WAEMMD(Objective):
     ) -> None:
         super().__init__(likelihood=likelihood, scale=scale)
         check_convention("wae_mmd", convention)
+        self.smallest_batch = smallest_batch(convention)
         self.lambda_mmd = lambda_mmd
         self.convention: Convention = convention
         self.deterministic = choose("wae_mmd: encoding", encoding, get_args(Encoding)) == "deterministic"

@@ -28,6 +28,10 @@ def batch_order(objective: Objective, data: GroundTruthData, batch_size: int, se
     Raises:
         ValueError: if the data set has no such batches, or none of this size.
     """
+    if batch_size < objective.smallest_batch:
+        raise ValueError(
+            f"{type(objective).__name__}: batch_size must be at least {objective.smallest_batch}, got {batch_size}"
+        )
     if isinstance(objective, (PairObjective, GroupObjective)) and len(data.factor_names) < 2:
         raise ValueError(
             f"{type(objective).__name__}: data must have at least 2 factors, of which some vary in a batch and others "

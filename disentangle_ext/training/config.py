@@ -173,7 +173,13 @@ def validate(config: TrainConfig, source: str = "train") -> None:
     if not all(0 <= beta < 1 for beta in config.betas):
         raise ValueError(f"{source}: betas must be in [0, 1), got {config.betas}")
     if config.optimizer != "adam" and config.betas != Settings.betas:
-        raise ValueError(f"{source}: betas are those of optimizer 'adam', got optimizer {config.optimizer!r}")
+        raise ValueError(
+            f"{source}: betas are those of optimizer 'adam': leave them at {Settings.betas} with {config.optimizer!r}, "
+            f"got {config.betas}"
+        )
+    for name, value in config.flat().items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{source}: {name} must be finite, got {value}")
 
 
 def read_yaml(path: Path, *, source: str = "train") -> dict[str, Any]:

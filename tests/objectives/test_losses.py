@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from disentangle_ext.models import VAEOutput
 from disentangle_ext.objectives import (
     OBJECTIVES,
     BetaTCVAE,
@@ -118,6 +119,9 @@ def test_errors(case: Any) -> None:
         BetaTCVAE(dataset_size=N, alpha=2.0)
     with pytest.raises(ValueError, match="unknown kl 'decompose': did you mean 'decomposed'"):
         beta_tcvae(case.output, case.images, dataset_size=N, kl="decompose")
+    one = VAEOutput(*(each[:1] for each in case.output))
+    with pytest.raises(ValueError, match="beta_tcvae: output must be of at least 2 images, got 1"):
+        beta_tcvae(one, case.images[:1], dataset_size=N)
     with pytest.raises(ValueError, match="estimator"):
         beta_tcvae(case.output, case.images, dataset_size=N, estimator="mvs")
     with pytest.raises(ValueError, match="dataset_size"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from disentangle_ext.data import ArrayData, GroupedSampler, load_data
-from disentangle_ext.objectives import DCIGN, AdaGVAE, PlainVAE
+from disentangle_ext.objectives import DCIGN, WAEMMD, AdaGVAE, BetaTCVAE, FactorVAE, InfoVAE, PlainVAE
 from disentangle_ext.training.batches import GroupOrder, PairOrder, batch_order
 from disentangle_ext.training.randomness import BatchOrder
 
@@ -63,6 +63,16 @@ def test_the_objective_chooses() -> None:
     assert batch_order(AdaGVAE(changes="random"), data, 8, 0).most == 2
     groups = batch_order(DCIGN(latent_dim=6, factor_names=data.factor_names), data, 8, 0)
     assert groups.sampler.groups == data.factor_names
+
+
+def test_a_batch_too_small_to_mean_something() -> None:
+    for objective in (BetaTCVAE(dataset_size=120), FactorVAE(latent_dim=2, discriminator_width=2), WAEMMD()):
+        with pytest.raises(ValueError, match=f"{type(objective).__name__}: batch_size must be at least 2, got 1"):
+            batch_order(objective, DATA, 1, 0)
+        assert batch_order(objective, DATA, 2, 0).index(0).shape == (2,)
+    assert batch_order(InfoVAE(), DATA, 1, 0).index(0).shape == (1,)
+    with pytest.raises(ValueError, match="InfoVAE: batch_size must be at least 2, got 1"):
+        batch_order(InfoVAE(convention="wae"), DATA, 1, 0)
 
 
 def test_errors() -> None:
