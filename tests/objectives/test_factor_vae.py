@@ -138,6 +138,14 @@ def test_the_module(case: Any) -> None:
     assert module.adversary(case.z, case.z, key=KEY) == loss
 
 
+def test_codes_of_another_size(case: Any) -> None:
+    other = discriminator(4)
+    with pytest.raises(ValueError, match=r"Discriminator: z must be \[B, 4\], got \(7, 3\)"):
+        factor_vae(case.output, case.images, discriminator=other)
+    with pytest.raises(ValueError, match=r"Discriminator: z must be \[B, 4\], got \(7, 3\)"):
+        discriminator_loss(case.z, case.z, discriminator=other)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
