@@ -76,7 +76,7 @@ def _exact_elbo(request: argparse.Namespace) -> None:
     if not folder.is_run:
         raise ValueError(f"evaluate: RUN must be a folder with a {CONFIG}, which names the data set, got {folder.path}")
     where = folder.path / CONFIG
-    config = resolve(read_yaml(where), source=f"evaluate: {where}")
+    config = resolve(read_yaml(where, source="evaluate"), source=f"evaluate: {where}")
     data = load_data(config.data, **config.data_options)
     begun = time.perf_counter()
     with _bars() as bar:

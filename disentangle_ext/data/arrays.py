@@ -67,7 +67,8 @@ class ArrayData(StoredData):
     """A user's own images, with factors or without, behind the interface of :class:`GroundTruthData`.
 
     Rows keep the order of the arrays, and need not form a full grid: :meth:`sample_factors` draws among the
-    rows, :meth:`index` finds the first row with the given classes and raises where there is none.
+    rows, :meth:`index` finds the first row with the given classes, :meth:`sample_index` any of them, and both raise
+    where there is none.
 
     Args:
         images: uint8 [N, H, W] or [N, C, H, W] in 0..255, or bool; a tensor or array. Kept in memory as
@@ -109,16 +110,26 @@ class ArrayData(StoredData):
         return self._table.index_select(0, index)
 
     def _rows(self, factors: Tensor) -> Tensor:
+        return self._order[self._places(factors)[0]]
+
+    def _sample_rows(self, factors: Tensor, generator: torch.Generator | None) -> Tensor:
+        first, end = self._places(factors)
+        where = generator.device if generator is not None else torch.device("cpu")
+        uniform = torch.rand(len(factors), dtype=torch.float64, generator=generator, device=where).to(self.device)
+        return self._order[first + (uniform * (end - first)).long()]
+
+    def _places(self, factors: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the rows with these classes begin and end in the order of codes."""
         self._check_has_factors()
         codes = self._codes(factors)
-        place = torch.searchsorted(self._sorted_codes, codes).clamp_(max=len(self) - 1)
-        missing = (self._sorted_codes[place] != codes).nonzero()
+        first, end = (torch.searchsorted(self._sorted_codes, codes, right=right) for right in (False, True))
+        missing = (first == end).nonzero()
         if len(missing):
             classes = tuple(factors[int(missing[0])].tolist())
             raise ValueError(
                 f"ArrayData.index: factors must be those of an image, got {classes}, which none has"
             )
-        return self._order[place]
+        return first, end
 
     def _codes(self, factors: Tensor) -> Tensor:
         """One number per combination of classes."""

@@ -93,6 +93,13 @@ class GroundTruthData(abc.ABC):
         """The rows whose factor classes are ``factors`` [n, K]: int64 [n]. The inverse of :meth:`factors`."""
         return self._rows(self._check_factors(factors, "index"))
 
+    def sample_index(self, factors: Any, *, generator: torch.Generator | None = None) -> Tensor:
+        """A row for each of the factor classes ``factors`` [n, K]: int64 [n].
+
+        Drawn uniformly among all rows that have those classes; :meth:`index` gives the first of them.
+        """
+        return self._sample_rows(self._check_factors(factors, "sample_index"), generator)
+
     def sample_factors(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """The factor classes of ``n`` rows drawn uniformly, with replacement: int64 [n, K].
 
@@ -108,9 +115,11 @@ class GroundTruthData(abc.ABC):
     def sample_images(self, factors: Any, *, generator: torch.Generator | None = None) -> Tensor:
         """Images with the factor classes ``factors`` [n, K], as :meth:`images` gives them.
 
-        Sets whose images hold noise beyond the factors draw it from ``generator``; here one row is one image.
+        Where several rows have those classes, one is drawn; sets whose images hold noise beyond the factors draw that,
+        too.
         """
-        return self._draw(self._rows(self._check_factors(factors, "sample_images")), generator)
+        rows = self._sample_rows(self._check_factors(factors, "sample_images"), generator)
+        return self._draw(rows, generator)
 
     def to(self, device: torch.device | str) -> Self:
         """Moves what the set keeps in memory to ``device``, where its images then come from; returns it."""
@@ -125,7 +134,7 @@ class GroundTruthData(abc.ABC):
         """uint8 [n, C, H, W] for a checked index."""
 
     def _draw(self, index: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Images with the factors of the rows ``index``, and everything else about them drawn anew."""
+        """Images of the rows ``index``, with noise beyond the factors drawn anew."""
         return self._pixels(index)
 
     def _classes(self, index: Tensor) -> Tensor:
@@ -133,6 +142,9 @@ class GroundTruthData(abc.ABC):
 
     def _rows(self, factors: Tensor) -> Tensor:
         return (factors * self._strides).sum(1)
+
+    def _sample_rows(self, factors: Tensor, generator: torch.Generator | None) -> Tensor:
+        return self._rows(factors)
 
     def _check_index(self, index: Any, method: str) -> Tensor:
         where = f"{type(self).__name__}.{method}: index"

@@ -27,7 +27,8 @@ class GroupedSampler:
     """Draws batches of rows in which one group of factors varies and all other factors are fixed.
 
     Each draw chooses a group with a probability proportional to its weight, one combination of classes for all factors,
-    uniformly, and for each row classes of the group's factors anew, uniformly.
+    uniformly, and for each row classes of the group's factors anew, uniformly. Where several images have the classes of
+    a row, it is any of them: what they differ in varies in every batch.
 
     >>> data = load_data("faces_like")
     >>> groups = {"azimuth": ["azimuth"], "elevation": ["elevation"], "light": ["light"], "intrinsic": ["identity"]}
@@ -107,4 +108,5 @@ class GroupedSampler:
         classes = [torch.randint(size, (n + 1,), generator=generator, device=where) for size in self.data.factor_sizes]
         varying = self._columns[place]
         factors = [each[1:] if k in varying else each[:1].expand(n) for k, each in enumerate(classes)]
-        return GroupedBatch(self.groups[place], self.data.index(torch.stack(factors, 1)))
+        rows = self.data.sample_index(torch.stack(factors, 1), generator=generator)
+        return GroupedBatch(self.groups[place], rows)

@@ -46,7 +46,7 @@ class SmallNORB(StoredData):
     Factors: category 5, elevation 9, azimuth 18, lighting 6.
     Training and test files together, the left of the two cameras, resized from 96 x 96 by Pillow's Lanczos filter, as
     in Locatello et al. 2019. The 10 instances of a category are no factor: row r shows instance r % 10 of combination
-    r // 10 of the factors; :meth:`index` gives the row of instance 0, :meth:`sample_images` draws an instance.
+    r // 10 of the factors; :meth:`index` gives the row of instance 0, :meth:`sample_index` draws an instance.
     On first use the result is written to the cache, 199 MB (:func:`disentangle_ext.data.cache.cache_folder`).
 
     Args:
@@ -93,10 +93,10 @@ class SmallNORB(StoredData):
     def _rows(self, factors: Tensor) -> Tensor:
         return super()._rows(factors) * INSTANCES
 
-    def _draw(self, index: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _sample_rows(self, factors: Tensor, generator: torch.Generator | None) -> Tensor:
         where = generator.device if generator is not None else torch.device("cpu")
-        instance = torch.randint(INSTANCES, (len(index),), generator=generator, device=where)
-        return self._pixels(index + instance.to(self.device))
+        instance = torch.randint(INSTANCES, (len(factors),), generator=generator, device=where)
+        return self._rows(factors) + instance.to(self.device)
 
 
 def _read(files: list[Path]) -> Iterator[np.ndarray]:

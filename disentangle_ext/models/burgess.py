@@ -45,6 +45,7 @@ class BurgessEncoder(nn.Module):
             glorot_heads_(self.posterior, 2)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Images [B, C, H, W] to means and log-variances [B, 2 D]."""
         posterior: Tensor = self.posterior(self.hidden(self.convolutions(images)))
         return posterior
 
@@ -79,6 +80,7 @@ class BurgessDecoder(nn.Module):
             glorot_(self)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Codes [B, D] to the parameters of p(x|z) [B, C, H, W]."""
         images: Tensor = self.deconvolutions(self.hidden(z))
         return images
 

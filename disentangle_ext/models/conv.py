@@ -89,6 +89,7 @@ class ConvEncoder(nn.Module):
             glorot_heads_(self.posterior, 2)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Images [B, C, H, W] to means and log-variances [B, 2 D]."""
         posterior: Tensor = self.posterior(self.hidden(self.convolutions(images)))
         return posterior
 
@@ -181,6 +182,7 @@ class ConvDecoder(nn.Module):
             glorot_(self)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Codes [B, D] to the parameters of p(x|z) [B, C, H, W]."""
         images: Tensor = self.deconvolutions(self.hidden(z))
         return images
 

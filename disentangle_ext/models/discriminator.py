@@ -35,6 +35,7 @@ class Discriminator(nn.Module):
             if value < 1:
                 raise ValueError(f"Discriminator: {name} must be at least 1, got {value}")
         sizes = [latent_dim, *[width] * layers, 2]
+        self.latent_dim = latent_dim
         self.layers = nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes))
         glorot_(self)
 
@@ -44,7 +45,12 @@ class Discriminator(nn.Module):
         Args:
             z: codes [B, D].
             frozen: the weights are constants: the gradient reaches ``z`` alone.
+
+        Raises:
+            ValueError: for another number of latents.
         """
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            raise ValueError(f"Discriminator: z must be [B, {self.latent_dim}], got {tuple(z.shape)}")
         for place, layer in enumerate(self.layers):
             assert isinstance(layer, nn.Linear)
             weight, bias = layer.weight, layer.bias

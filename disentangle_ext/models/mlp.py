@@ -37,6 +37,7 @@ class MLPEncoder(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
+        """Images [B, C, H, W] to means and log-variances [B, 2 D]."""
         posterior: Tensor = self.layers(images)
         return posterior
 
@@ -66,6 +67,7 @@ class MLPDecoder(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
+        """Codes [B, D] to the parameters of p(x|z) [B, C, H, W]."""
         images: Tensor = self.layers(z)
         return images
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAE, VAEOutput
 from disentangle_ext.objectives.base import Changes, Loss, PairObjective
 from disentangle_ext.objectives.beta_vae import beta_vae
+from disentangle_ext.objectives.likelihood import Scale
 
 Average = Literal["arithmetic", "product"]
 
@@ -60,17 +61,84 @@ def share_posteriors(mu: Tensor, logvar: Tensor, *, average: Average = "arithmet
 _LOG_2 = 0.6931471805599453
 
 
-class AdaGVAE(PairObjective):
-    """recon + beta KL of both images of a pair, with the posteriors of :func:`share_posteriors`.
+def ada_gvae(
+    model: VAE,
+    images: Tensor,
+    *,
+    beta: float = 1.0,
+    average: Average = "arithmetic",
+    likelihood: str = "bernoulli",
+    scale: float | Tensor = 1.0,
+    generator: torch.Generator | None = None,
+    key: Tensor | None = None,
+) -> tuple[VAEOutput, Loss]:
+    """recon + beta KL of both images of a pair, with the posteriors of :func:`share_posteriors`, averaged over all
+    images: Ada-GVAE (Locatello et al. 2020, "Weakly-supervised disentanglement without compromises").
 
-    The terms are averaged over all images; :func:`beta_vae` is the loss.
+    It takes the model, not what the model made of the images: what is decoded are samples of the shared posteriors.
+
+    Args:
+        model: encoder and decoder.
+        images: [2 P, C, H, W] in [0, 1], the first images of P pairs and then the second.
+        beta: weight of the KL.
+        average: "arithmetic" (GVAE) or "product" (ML-VAE), of the posteriors in shared latents.
+        likelihood: "bernoulli", "gaussian" or "laplace".
+        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
+        generator: where the noise comes from; default: torch's.
+        key: instead of a generator, int64 [2].
+
+    Returns:
+        The output with the shared posteriors, and a :class:`Loss` with the terms ``reconstruction`` and ``kl``.
+
+    Raises:
+        ValueError: for an unknown average, or an odd number of images.
+    """
+    mu, logvar = share_posteriors(*model.encode(images), average=average)
+    z, kl = ops.rsample_kl(mu, logvar, generator=generator, key=key)
+    output = VAEOutput(model.decoder(z), z, mu, logvar, kl)
+    return output, beta_vae(output, images, beta=beta, likelihood=likelihood, scale=scale)
+
+
+def ml_vae(
+    model: VAE,
+    images: Tensor,
+    *,
+    beta: float = 1.0,
+    likelihood: str = "bernoulli",
+    scale: float | Tensor = 1.0,
+    generator: torch.Generator | None = None,
+    key: Tensor | None = None,
+) -> tuple[VAEOutput, Loss]:
+    """:func:`ada_gvae` with the product of the posteriors in shared latents: Ada-ML-VAE.
+
+    Bouchacourt et al. 2018, "Multi-level variational autoencoder", with latents that are found to be shared by pair as
+    in Locatello et al. 2020, where the original has a fixed set of them.
+
+    Args:
+        model: encoder and decoder.
+        images: [2 P, C, H, W] in [0, 1], the first images of P pairs and then the second.
+        beta: weight of the KL.
+        likelihood: "bernoulli", "gaussian" or "laplace".
+        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
+        generator: where the noise comes from; default: torch's.
+        key: instead of a generator, int64 [2].
+
+    Returns:
+        As :func:`ada_gvae`.
+    """
+    options: dict[str, Any] = {"likelihood": likelihood, "scale": scale, "generator": generator, "key": key}
+    return ada_gvae(model, images, beta=beta, average="product", **options)
+
+
+class AdaGVAE(PairObjective):
+    """:func:`ada_gvae` as a module.
 
     Args:
         beta: weight of the KL.
         changes: factors that differ in a pair: one, or a random number of them.
         average: of the posteriors in shared latents: arithmetic (GVAE) or product (ML-VAE).
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood.
+        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     def __init__(
@@ -80,15 +148,15 @@ class AdaGVAE(PairObjective):
         changes: Changes = "one",
         average: Average = "arithmetic",
         likelihood: str = "bernoulli",
-        scale: float = 1.0,
+        scale: Scale = 1.0,
     ) -> None:
-        super().__init__()
-        self.changes = _check_changes("AdaGVAE", changes)
-        choose("AdaGVAE: average", average, get_args(Average))
+        super().__init__(likelihood=likelihood, scale=scale)
+        name = type(self).__name__
+        choose(f"{name}: changes", changes, get_args(Changes))
+        choose(f"{name}: average", average, get_args(Average))
+        self.changes = changes
         self.beta = beta
         self.average: Average = average
-        self.likelihood = likelihood
-        self.scale = scale
 
     def evaluate(
         self,
@@ -100,10 +168,16 @@ class AdaGVAE(PairObjective):
         own_key: Tensor | None = None,
         group: Tensor | None = None,
     ) -> tuple[VAEOutput, Loss]:
-        mu, logvar = share_posteriors(*model.encode(images), average=self.average)
-        z, kl = ops.rsample_kl(mu, logvar, key=key)
-        output = VAEOutput(model.decoder(z), z, mu, logvar, kl)
-        return output, self(output, images)
+        """:func:`ada_gvae`, whose noise has ``key``."""
+        return ada_gvae(
+            model,
+            images,
+            beta=self.beta,
+            average=self.average,
+            likelihood=self.likelihood,
+            scale=self.scale,
+            key=key,
+        )
 
     def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
         """The loss on an output of shared posteriors."""
@@ -114,24 +188,16 @@ class AdaGVAE(PairObjective):
 
 
 class MLVAE(AdaGVAE):
-    """:class:`AdaGVAE` with the product of the posteriors in shared latents: Ada-ML-VAE.
-
-    Bouchacourt et al. 2018, "Multi-level variational autoencoder", with latents that are found to be shared by pair as
-    in Locatello et al. 2020, where the original has a fixed set of them.
+    """:func:`ml_vae` as a module.
 
     Args:
         beta: weight of the KL.
         changes: factors that differ in a pair: one, or a random number of them.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood.
+        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     def __init__(
-        self, *, beta: float = 1.0, changes: Changes = "one", likelihood: str = "bernoulli", scale: float = 1.0
+        self, *, beta: float = 1.0, changes: Changes = "one", likelihood: str = "bernoulli", scale: Scale = 1.0
     ) -> None:
         super().__init__(beta=beta, changes=changes, average="product", likelihood=likelihood, scale=scale)
-
-
-def _check_changes(owner: str, changes: Changes) -> Changes:
-    choose(f"{owner}: changes", changes, get_args(Changes))
-    return changes

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from disentangle_ext.models.vae import VAEOutput
 from disentangle_ext.objectives.base import Loss, Objective
-from disentangle_ext.objectives.likelihood import negative_log_likelihood
+from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 
 
 def _check(c_max: float, gamma: float, threshold: int) -> None:
@@ -30,7 +30,7 @@ def annealed_vae(
     gamma: float = 1000.0,
     threshold: int = 100_000,
     likelihood: str = "bernoulli",
-    scale: float = 1.0,
+    scale: float | Tensor = 1.0,
 ) -> Loss:
     """recon + gamma abs(KL - C(step)), averaged over the batch (Burgess et al. 2018, "Understanding disentangling in
     beta-VAE").
@@ -47,7 +47,7 @@ def annealed_vae(
         gamma: weight of the distance between KL and capacity.
         threshold: steps over which the capacity rises from 0.
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood.
+        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
 
     Returns:
         A :class:`Loss` with the terms ``reconstruction``, ``kl`` and ``capacity_gap``, which is abs(KL - C).
@@ -70,7 +70,7 @@ class AnnealedVAE(Objective):
         gamma: weight of the distance between KL and capacity.
         threshold: steps over which the capacity rises from 0.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood.
+        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     def __init__(
@@ -80,15 +80,13 @@ class AnnealedVAE(Objective):
         gamma: float = 1000.0,
         threshold: int = 100_000,
         likelihood: str = "bernoulli",
-        scale: float = 1.0,
+        scale: Scale = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(likelihood=likelihood, scale=scale)
         _check(c_max, gamma, threshold)
         self.c_max = c_max
         self.gamma = gamma
         self.threshold = threshold
-        self.likelihood = likelihood
-        self.scale = scale
 
     def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
         return annealed_vae(

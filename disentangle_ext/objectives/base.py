@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from disentangle_ext.models.vae import VAE, VAEOutput
+from disentangle_ext.objectives.likelihood import Scale, check_likelihood
 
 
 class Loss(NamedTuple):
@@ -28,10 +30,47 @@ class Objective(nn.Module):
 
     ``step`` counts the updates from 0, for objectives whose weights follow a schedule. ``key``, int64 [2], decides
     what an objective draws itself, a sample of the prior for example; without one it is drawn from torch's generator.
+
+    Args:
+        likelihood: p(x|z): "bernoulli", "gaussian" or "laplace".
+        scale: of the Gaussian or Laplace likelihood: a number, or "learned": one for all pixels, whose logarithm is a
+            parameter of the objective and is trained with the model: :meth:`likelihood_parameters`.
+
+    Raises:
+        ValueError: for an unknown likelihood, or a scale that means nothing.
     """
 
     deterministic: bool = False
     """Whether the decoder gets the posterior means and no sample: its output is of ``model(images, sample=False)``."""
+
+    smallest_batch: int = 1
+    """Images that a batch must have for the terms to mean something."""
+
+    log_scale: nn.Parameter | None
+    """The logarithm of a learned scale."""
+
+    def __init__(self, *, likelihood: str = "bernoulli", scale: Scale = 1.0) -> None:
+        super().__init__()
+        check_likelihood(type(self).__name__, likelihood, scale)
+        self.likelihood = likelihood
+        self.scale = scale
+
+    @property
+    def scale(self) -> Any:
+        """That of the likelihood: the number, or what has been learned so far, a scalar tensor."""
+        return self._scale if self.log_scale is None else self.log_scale.exp()
+
+    @scale.setter
+    def scale(self, value: Scale) -> None:
+        self._scale = value
+        self.log_scale = nn.Parameter(torch.zeros(())) if value == "learned" else None
+
+    def likelihood_parameters(self) -> list[nn.Parameter]:
+        """What an optimiser of the model has to train beside the model: the logarithm of a learned scale, or nothing.
+
+        >>> parameters = [*model.parameters(), *objective.likelihood_parameters()]
+        """
+        return [] if self.log_scale is None else [self.log_scale]
 
     def evaluate(
         self,
@@ -57,31 +96,52 @@ class Objective(nn.Module):
         return output, self(output, images, step=step, key=own_key)
 
     def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
+        """The loss on what the model made of a batch.
+
+        Args:
+            output: of the model, for B images.
+            images: [B, C, H, W] in [0, 1].
+            step: updates done, from 0.
+            key: of what the objective draws itself, int64 [2].
+        """
         raise NotImplementedError
 
     def measure(self, output: VAEOutput) -> dict[str, Tensor]:
-        """Quantities worth logging that are not terms of the loss, scalars in nats; called without gradients."""
-        return {}
+        """Quantities worth logging that are not terms of the loss, scalars; called without gradients.
+
+        Here the ``scale``, if it is learned.
+        """
+        return {} if self.log_scale is None else {"scale": self.log_scale.detach().exp()}
 
 
 class AdversarialObjective(Objective):
     """An objective with parameters of its own, which Adam trains against the model.
 
-    After each update of the model on ``forward``, whose gradient does not reach :meth:`parameters`, these are updated
-    on :meth:`adversary`, whose gradient does not reach the model.
+    After each update of the model on ``forward``, whose gradient does not reach :meth:`adversary_parameters`, these are
+    updated on :meth:`adversary`, whose gradient does not reach the model.
 
     Args:
         lr: learning rate of the objective's own parameters.
         betas: of Adam.
         second_batch: whether :meth:`adversary` gets the codes of a second, independent batch as ``others``, encoded
             after the update of the model, or those of the same batch again.
+        likelihood: as for :class:`Objective`.
+        scale: as for :class:`Objective`.
 
     Raises:
         ValueError: for a learning rate that is not positive, or betas outside [0, 1).
     """
 
-    def __init__(self, *, lr: float, betas: tuple[float, float], second_batch: bool = False) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        *,
+        lr: float,
+        betas: tuple[float, float],
+        second_batch: bool = False,
+        likelihood: str = "bernoulli",
+        scale: Scale = 1.0,
+    ) -> None:
+        super().__init__(likelihood=likelihood, scale=scale)
         name = type(self).__name__
         if not 0 < lr < math.inf:
             raise ValueError(f"{name}: the discriminator's lr must be greater than 0 and finite, got {lr}")
@@ -90,6 +150,10 @@ class AdversarialObjective(Objective):
         self.lr = lr
         self.betas = betas
         self.second_batch = second_batch
+
+    def adversary_parameters(self) -> list[nn.Parameter]:
+        """The objective's own parameters, which :meth:`adversary` trains: all but :meth:`likelihood_parameters`."""
+        return [parameter for parameter in self.parameters() if parameter is not self.log_scale]
 
     def adversary(self, codes: Tensor, others: Tensor, *, key: Tensor | None = None) -> Tensor:
         """The scalar that the objective's own parameters minimise, in nats.

@@ -11,7 +11,7 @@ from disentangle_ext import ops
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAEOutput
 from disentangle_ext.objectives.base import Loss, Objective
-from disentangle_ext.objectives.likelihood import negative_log_likelihood
+from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 
 Form = Literal["analytic", "decomposed"]
 Estimator = Literal["mws", "mss", "mss_legacy"]
@@ -37,7 +37,7 @@ def beta_tcvae(
     kl: Form = "analytic",
     estimator: Estimator = "mws",
     likelihood: str = "bernoulli",
-    scale: float = 1.0,
+    scale: float | Tensor = 1.0,
 ) -> Loss:
     """beta-TCVAE (Chen et al. 2018, "Isolating sources of disentanglement in VAEs"), averaged over the batch.
 
@@ -59,7 +59,7 @@ def beta_tcvae(
         kl: "analytic" or "decomposed".
         estimator: "mws", "mss" or "mss_legacy"; see :func:`ops.elbo_decomposition`.
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood.
+        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
 
     Returns:
         A :class:`Loss` with the terms ``reconstruction``, ``kl`` and ``tc_<estimator>``, or ``reconstruction``,
@@ -70,6 +70,8 @@ def beta_tcvae(
             smaller than the batch.
     """
     _check(kl, alpha, gamma)
+    if len(output.z) < 2:
+        raise ValueError(f"beta_tcvae: output must be of at least 2 images, got {len(output.z)}")
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     posterior = output.z, output.mu, output.logvar
     if kl == "analytic":
@@ -96,8 +98,10 @@ class BetaTCVAE(Objective):
         kl: analytic: recon + KL + (beta - 1) TC; decomposed: recon + alpha MI + beta TC + gamma dwKL.
         estimator: of what is trained on; what is logged as MI and TC is always by mss.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood.
+        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
+
+    smallest_batch = 2
 
     def __init__(
         self,
@@ -109,9 +113,9 @@ class BetaTCVAE(Objective):
         kl: Form = "analytic",
         estimator: Estimator = "mws",
         likelihood: str = "bernoulli",
-        scale: float = 1.0,
+        scale: Scale = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(likelihood=likelihood, scale=scale)
         _check(kl, alpha, gamma)
         self.dataset_size = dataset_size
         self.beta = beta
@@ -119,8 +123,6 @@ class BetaTCVAE(Objective):
         self.gamma = gamma
         self.kl: Form = kl
         self.estimator: Estimator = estimator
-        self.likelihood = likelihood
-        self.scale = scale
 
     def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
         return beta_tcvae(
@@ -141,12 +143,14 @@ class BetaTCVAE(Objective):
         """MI, TC and dimension-wise KL by minibatch stratified sampling, the estimator to watch in training.
 
         Returns:
-            ``mutual_information``, ``total_correlation`` and ``dimwise_kl``, scalars in nats.
+            ``mutual_information``, ``total_correlation`` and ``dimwise_kl``, scalars in nats; ``scale``, if it is
+            learned.
         """
         parts = ops.elbo_decomposition(
             output.z, output.mu, output.logvar, dataset_size=self.dataset_size, estimator="mss"
         )
         return {
+            **super().measure(output),
             "mutual_information": parts.mutual_information,
             "total_correlation": parts.total_correlation,
             "dimwise_kl": parts.dimwise_kl,

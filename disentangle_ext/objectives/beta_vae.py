@@ -6,11 +6,11 @@ from torch import Tensor
 
 from disentangle_ext.models.vae import VAEOutput
 from disentangle_ext.objectives.base import Loss, Objective
-from disentangle_ext.objectives.likelihood import negative_log_likelihood
+from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 
 
 def beta_vae(
-    output: VAEOutput, images: Tensor, *, beta: float = 4.0, likelihood: str = "bernoulli", scale: float = 1.0
+    output: VAEOutput, images: Tensor, *, beta: float = 4.0, likelihood: str = "bernoulli", scale: float | Tensor = 1.0
 ) -> Loss:
     """recon + beta KL, averaged over the batch (Higgins et al. 2017, "beta-VAE").
 
@@ -22,7 +22,7 @@ def beta_vae(
         images: [B, C, H, W] in [0, 1].
         beta: weight of the KL.
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood.
+        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
 
     Returns:
         A :class:`Loss` with the terms ``reconstruction`` and ``kl``.
@@ -38,14 +38,12 @@ class BetaVAE(Objective):
     Args:
         beta: weight of the KL.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood.
+        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
-    def __init__(self, *, beta: float = 4.0, likelihood: str = "bernoulli", scale: float = 1.0) -> None:
-        super().__init__()
+    def __init__(self, *, beta: float = 4.0, likelihood: str = "bernoulli", scale: Scale = 1.0) -> None:
+        super().__init__(likelihood=likelihood, scale=scale)
         self.beta = beta
-        self.likelihood = likelihood
-        self.scale = scale
 
     def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
         return beta_vae(output, images, beta=self.beta, likelihood=self.likelihood, scale=self.scale)

@@ -8,7 +8,7 @@ from torch import Tensor
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAEOutput
 from disentangle_ext.objectives.base import Loss, Objective
-from disentangle_ext.objectives.likelihood import negative_log_likelihood
+from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 
 _DIAGONAL_FACTOR = {"i": 10.0, "ii": 1.0}  # lambda_d in terms of lambda_od, as the paper and the study set it
 
@@ -58,7 +58,7 @@ def dip_vae(
     lambda_od: float = 10.0,
     lambda_d: float | None = None,
     likelihood: str = "bernoulli",
-    scale: float = 1.0,
+    scale: float | Tensor = 1.0,
 ) -> Loss:
     """recon + KL + :func:`dip_penalty`, averaged over the batch (Kumar et al. 2018, "Variational inference of
     disentangled latent concepts from unlabeled observations").
@@ -70,7 +70,7 @@ def dip_vae(
         lambda_od: weight of the off-diagonal term.
         lambda_d: weight of the diagonal term; default: 10 lambda_od for "i", lambda_od for "ii".
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood.
+        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
 
     Returns:
         A :class:`Loss` with the terms ``reconstruction``, ``kl``, ``dip_off_diagonal`` and ``dip_diagonal``, the last
@@ -93,13 +93,11 @@ class _DIPVAE(Objective):
         lambda_od: float = 10.0,
         lambda_d: float | None = None,
         likelihood: str = "bernoulli",
-        scale: float = 1.0,
+        scale: Scale = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(likelihood=likelihood, scale=scale)
         self.lambda_od = lambda_od
         self.lambda_d = lambda_d
-        self.likelihood = likelihood
-        self.scale = scale
 
     def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
         return dip_vae(
@@ -123,7 +121,7 @@ class DIPVAEI(_DIPVAE):
         lambda_od: weight of the off-diagonal term.
         lambda_d: weight of the diagonal term; 10 lambda_od if not given.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood.
+        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     kind = "i"
@@ -136,7 +134,7 @@ class DIPVAEII(_DIPVAE):
         lambda_od: weight of the off-diagonal term.
         lambda_d: weight of the diagonal term; lambda_od if not given.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood.
+        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     kind = "ii"

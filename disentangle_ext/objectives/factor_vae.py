@@ -10,7 +10,7 @@ from disentangle_ext import ops
 from disentangle_ext.models.discriminator import Discriminator
 from disentangle_ext.models.vae import VAEOutput
 from disentangle_ext.objectives.base import AdversarialObjective, Loss
-from disentangle_ext.objectives.likelihood import negative_log_likelihood
+from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 
 
 def factor_vae(
@@ -20,7 +20,7 @@ def factor_vae(
     discriminator: Discriminator,
     gamma: float = 35.0,
     likelihood: str = "bernoulli",
-    scale: float = 1.0,
+    scale: float | Tensor = 1.0,
 ) -> Loss:
     """recon + KL + gamma E[D_0(z) - D_1(z)], averaged over the batch (Kim & Mnih 2018, "Disentangling by factorising").
 
@@ -34,7 +34,7 @@ def factor_vae(
         discriminator: trained on :func:`discriminator_loss` after each update of the VAE.
         gamma: weight of the total correlation; the paper has 35 on dSprites.
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood.
+        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
 
     Returns:
         A :class:`Loss` with the terms ``reconstruction``, ``kl`` and ``tc_discriminator``.
@@ -92,8 +92,10 @@ class FactorVAE(AdversarialObjective):
         discriminator_lr: its learning rate (Adam), scaled by the schedule of the run.
         discriminator_betas: its betas.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood.
+        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
+
+    smallest_batch = 2  # a permutation of one code is that code
 
     def __init__(
         self,
@@ -106,13 +108,17 @@ class FactorVAE(AdversarialObjective):
         discriminator_lr: float = 1e-4,
         discriminator_betas: tuple[float, float] = (0.5, 0.9),
         likelihood: str = "bernoulli",
-        scale: float = 1.0,
+        scale: Scale = 1.0,
     ) -> None:
-        super().__init__(lr=discriminator_lr, betas=discriminator_betas, second_batch=second_batch)
+        super().__init__(
+            lr=discriminator_lr,
+            betas=discriminator_betas,
+            second_batch=second_batch,
+            likelihood=likelihood,
+            scale=scale,
+        )
         self.discriminator = Discriminator(latent_dim, layers=discriminator_layers, width=discriminator_width)
         self.gamma = gamma
-        self.likelihood = likelihood
-        self.scale = scale
 
     def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
         return factor_vae(

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from disentangle_ext.models.vae import VAEOutput
 from disentangle_ext.objectives.base import Loss, Objective
-from disentangle_ext.objectives.likelihood import negative_log_likelihood
-from disentangle_ext.objectives.prior_mmd import Convention, check_convention, prior_mmd
+from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
+from disentangle_ext.objectives.prior_mmd import Convention, check_convention, prior_mmd, smallest_batch
 
 
 def info_vae(
@@ -19,7 +19,7 @@ def info_vae(
     lambda_mmd: float = 50.0,
     convention: Convention = "infovae",
     likelihood: str = "bernoulli",
-    scale: float = 1.0,
+    scale: float | Tensor = 1.0,
     generator: torch.Generator | None = None,
     key: Tensor | None = None,
 ) -> Loss:
@@ -36,7 +36,7 @@ def info_vae(
         lambda_mmd: lambda, weight of the divergence of the aggregate posterior.
         convention: kernel and estimator of :func:`ops.mmd`: "infovae" is the authors' program.
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood.
+        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
         generator: where the draws of the prior come from; default: torch's.
         key: instead of a generator, int64 [2].
 
@@ -62,7 +62,7 @@ class InfoVAE(Objective):
         lambda_mmd: weight of the divergence of the aggregate posterior from the prior.
         convention: kernel and estimator of the MMD: infovae (the authors' program), wae or wae_rbf.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood.
+        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     def __init__(
@@ -72,15 +72,14 @@ class InfoVAE(Objective):
         lambda_mmd: float = 50.0,
         convention: Convention = "infovae",
         likelihood: str = "bernoulli",
-        scale: float = 1.0,
+        scale: Scale = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(likelihood=likelihood, scale=scale)
         check_convention("info_vae", convention)
+        self.smallest_batch = smallest_batch(convention)
         self.alpha = alpha
         self.lambda_mmd = lambda_mmd
         self.convention: Convention = convention
-        self.likelihood = likelihood
-        self.scale = scale
 
     def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
         return info_vae(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -28,10 +29,15 @@ def _prepare(name: str, reconstruction: Tensor, images: Tensor) -> tuple[Tensor,
     return reconstruction, images.to(reconstruction.dtype)
 
 
-def _scale(name: str, scale: float) -> float:
-    if not scale > 0:
-        raise ValueError(f"{name}: scale must be greater than 0, got {scale}")
-    return scale
+def _log_scale(name: str, scale: float | Tensor) -> float | Tensor:
+    """log s, after a check; the value of a tensor is not read back from its device for that."""
+    if isinstance(scale, Tensor):
+        if scale.ndim != 0:
+            raise ValueError(f"{name}: scale must be a number or a scalar tensor, got shape {tuple(scale.shape)}")
+        return scale.log()
+    if not 0 < scale < math.inf:
+        raise ValueError(f"{name}: scale must be greater than 0 and finite, got {scale}")
+    return math.log(scale)
 
 
 def bernoulli(reconstruction: Tensor, images: Tensor) -> Tensor:
@@ -53,44 +59,46 @@ def bernoulli(reconstruction: Tensor, images: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, images, reduction="none").flatten(1).sum(1)
 
 
-def gaussian(reconstruction: Tensor, images: Tensor, *, scale: float = 1.0) -> Tensor:
+def gaussian(reconstruction: Tensor, images: Tensor, *, scale: float | Tensor = 1.0) -> Tensor:
     """-log p(x|z) = sum over pixels of (x - m)^2 / (2 s^2) + log s + log(2 pi) / 2.
 
     Args:
         reconstruction: means m [B, C, H, W].
         images: [B, C, H, W].
-        scale: standard deviation s of a pixel.
+        scale: standard deviation s of a pixel: a number, or a scalar tensor, which then has a gradient. One for all
+            pixels, learned with the model, is the sigma-VAE of Rybkin et al. 2021, "Simple and effective VAE training
+            with calibrated decoders": at its best s^2 is the mean squared error.
 
     Returns:
-        [B], in nats.
+        [B], in nats; negative where the density is above 1.
 
     Raises:
-        ValueError: if the shapes differ or ``scale`` is not positive.
+        ValueError: if the shapes differ, or ``scale`` is a number that is not positive or a tensor that is no scalar.
     """
     means, images = _prepare("gaussian", reconstruction, images)
-    s = _scale("gaussian", scale)
+    log_s = _log_scale("gaussian", scale)
     squares = ((images - means) ** 2).flatten(1)
-    return squares.sum(1) / (2 * s * s) + squares.shape[1] * (math.log(s) + 0.5 * math.log(2 * math.pi))
+    return squares.sum(1) / (2 * scale * scale) + squares.shape[1] * (log_s + 0.5 * math.log(2 * math.pi))
 
 
-def laplace(reconstruction: Tensor, images: Tensor, *, scale: float = 1.0) -> Tensor:
+def laplace(reconstruction: Tensor, images: Tensor, *, scale: float | Tensor = 1.0) -> Tensor:
     """-log p(x|z) = sum over pixels of abs(x - m) / s + log(2 s).
 
     Args:
         reconstruction: means m [B, C, H, W].
         images: [B, C, H, W].
-        scale: mean absolute deviation s of a pixel.
+        scale: mean absolute deviation s of a pixel: a number, or a scalar tensor, which then has a gradient.
 
     Returns:
-        [B], in nats.
+        [B], in nats; negative where the density is above 1.
 
     Raises:
-        ValueError: if the shapes differ or ``scale`` is not positive.
+        ValueError: as for :func:`gaussian`.
     """
     means, images = _prepare("laplace", reconstruction, images)
-    s = _scale("laplace", scale)
+    log_s = _log_scale("laplace", scale)
     deviations = (images - means).abs().flatten(1)
-    return deviations.sum(1) / s + deviations.shape[1] * math.log(2 * s)
+    return deviations.sum(1) / scale + deviations.shape[1] * (log_s + math.log(2))
 
 
 LIKELIHOODS: dict[str, Callable[..., Tensor]] = {
@@ -100,9 +108,28 @@ LIKELIHOODS: dict[str, Callable[..., Tensor]] = {
 }
 """The likelihoods by name."""
 
+Scale = float | Literal["learned"]
+"""That of an objective: a number, or one that is learned with the model and starts at 1."""
+
+
+def check_likelihood(owner: str, likelihood: str, scale: float | str) -> None:
+    """Refuse what :func:`negative_log_likelihood` would refuse at the first batch.
+
+    Raises:
+        ValueError: for an unknown name, or a scale that means nothing.
+    """
+    choose(f"{owner}: likelihood", likelihood, LIKELIHOODS)
+    if likelihood == "bernoulli":
+        if scale != 1.0:
+            raise ValueError(f"{owner}: scale must be 1 for likelihood 'bernoulli', got {scale}")
+    elif not isinstance(scale, str):
+        _log_scale(owner, scale)
+    elif scale != "learned":
+        raise ValueError(f"{owner}: scale must be a number or 'learned', got {scale!r}")
+
 
 def negative_log_likelihood(
-    reconstruction: Tensor, images: Tensor, *, likelihood: str = "bernoulli", scale: float = 1.0
+    reconstruction: Tensor, images: Tensor, *, likelihood: str = "bernoulli", scale: float | Tensor = 1.0
 ) -> Tensor:
     """The likelihood of that name; ``scale`` is for those that have one.
 
@@ -121,6 +148,6 @@ def negative_log_likelihood(
     function = LIKELIHOODS[choose("negative_log_likelihood: likelihood", likelihood, LIKELIHOODS)]
     if likelihood != "bernoulli":
         return function(reconstruction, images, scale=scale)
-    if scale != 1.0:
-        raise ValueError(f"negative_log_likelihood: scale must be 1 for likelihood 'bernoulli', got {scale}")
+    if isinstance(scale, Tensor) or scale != 1.0:
+        raise ValueError(f"negative_log_likelihood: scale must be 1 for likelihood 'bernoulli', got {scale!r}")
     return function(reconstruction, images)

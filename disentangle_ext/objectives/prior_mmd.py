@@ -17,6 +17,11 @@ def check_convention(owner: str, convention: str) -> None:
     choose(f"{owner}: convention", convention, get_args(Convention))
 
 
+def smallest_batch(convention: Convention) -> int:
+    """Images that its estimate needs: the unbiased ones leave out the pairs of a code with itself."""
+    return 1 if convention == "infovae" else 2
+
+
 def prior_mmd(
     z: Tensor, *, convention: Convention, generator: torch.Generator | None = None, key: Tensor | None = None
 ) -> Tensor:

@@ -9,7 +9,7 @@ from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import negative_log_likelihood
 
 
-def ae(output: VAEOutput, images: Tensor, *, likelihood: str = "bernoulli", scale: float = 1.0) -> Loss:
+def ae(output: VAEOutput, images: Tensor, *, likelihood: str = "bernoulli", scale: float | Tensor = 1.0) -> Loss:
     """recon alone, averaged over the batch: the autoencoder (Hinton & Salakhutdinov 2006, "Reducing the dimensionality
     of data with neural networks").
 
@@ -20,7 +20,7 @@ def ae(output: VAEOutput, images: Tensor, *, likelihood: str = "bernoulli", scal
         output: of ``model(images, sample=False)``.
         images: [B, C, H, W] in [0, 1].
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood.
+        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
 
     Returns:
         A :class:`Loss` with the term ``reconstruction``.
@@ -29,7 +29,7 @@ def ae(output: VAEOutput, images: Tensor, *, likelihood: str = "bernoulli", scal
     return Loss(recon, {"reconstruction": recon})
 
 
-def vae(output: VAEOutput, images: Tensor, *, likelihood: str = "bernoulli", scale: float = 1.0) -> Loss:
+def vae(output: VAEOutput, images: Tensor, *, likelihood: str = "bernoulli", scale: float | Tensor = 1.0) -> Loss:
     """recon + KL, averaged over the batch: minus the evidence lower bound (Kingma & Welling 2014, "Auto-encoding
     variational Bayes"; Rezende et al. 2014).
 
@@ -39,7 +39,7 @@ def vae(output: VAEOutput, images: Tensor, *, likelihood: str = "bernoulli", sca
         output: of a :class:`models.VAE`, for B images.
         images: [B, C, H, W] in [0, 1].
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood.
+        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
 
     Returns:
         A :class:`Loss` with the terms ``reconstruction`` and ``kl``.
@@ -54,15 +54,10 @@ class PlainAE(Objective):
 
     Args:
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood.
+        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     deterministic = True
-
-    def __init__(self, *, likelihood: str = "bernoulli", scale: float = 1.0) -> None:
-        super().__init__()
-        self.likelihood = likelihood
-        self.scale = scale
 
     def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
         return ae(output, images, likelihood=self.likelihood, scale=self.scale)
@@ -76,13 +71,8 @@ class PlainVAE(Objective):
 
     Args:
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood.
+        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
-
-    def __init__(self, *, likelihood: str = "bernoulli", scale: float = 1.0) -> None:
-        super().__init__()
-        self.likelihood = likelihood
-        self.scale = scale
 
     def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
         return vae(output, images, likelihood=self.likelihood, scale=self.scale)

@@ -10,8 +10,8 @@ from torch import Tensor
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAEOutput
 from disentangle_ext.objectives.base import Loss, Objective
-from disentangle_ext.objectives.likelihood import negative_log_likelihood
-from disentangle_ext.objectives.prior_mmd import Convention, check_convention, prior_mmd
+from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
+from disentangle_ext.objectives.prior_mmd import Convention, check_convention, prior_mmd, smallest_batch
 
 Encoding = Literal["deterministic", "gaussian"]
 
@@ -23,7 +23,7 @@ def wae_mmd(
     lambda_mmd: float = 10.0,
     convention: Convention = "wae",
     likelihood: str = "bernoulli",
-    scale: float = 1.0,
+    scale: float | Tensor = 1.0,
     generator: torch.Generator | None = None,
     key: Tensor | None = None,
 ) -> Loss:
@@ -38,7 +38,7 @@ def wae_mmd(
         lambda_mmd: weight of the MMD; the paper has 10 on MNIST and 100 on CelebA.
         convention: kernel and estimator of :func:`ops.mmd`: "wae" is the authors' program.
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood.
+        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
         generator: where the draws of the prior come from; default: torch's.
         key: instead of a generator, int64 [2].
 
@@ -62,7 +62,7 @@ class WAEMMD(Objective):
         convention: kernel and estimator of the MMD: wae (the authors' program), wae_rbf or infovae.
         encoding: deterministic: the code is the encoder's mean, as in the paper's experiments; gaussian: a sample.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood.
+        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     def __init__(
@@ -72,15 +72,14 @@ class WAEMMD(Objective):
         convention: Convention = "wae",
         encoding: Encoding = "deterministic",
         likelihood: str = "bernoulli",
-        scale: float = 1.0,
+        scale: Scale = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(likelihood=likelihood, scale=scale)
         check_convention("wae_mmd", convention)
+        self.smallest_batch = smallest_batch(convention)
         self.lambda_mmd = lambda_mmd
         self.convention: Convention = convention
         self.deterministic = choose("wae_mmd: encoding", encoding, get_args(Encoding)) == "deterministic"
-        self.likelihood = likelihood
-        self.scale = scale
 
     def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
         return wae_mmd(

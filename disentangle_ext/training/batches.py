@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Protocol
 
 import torch
@@ -29,11 +28,14 @@ def batch_order(objective: Objective, data: GroundTruthData, batch_size: int, se
     Raises:
         ValueError: if the data set has no such batches, or none of this size.
     """
-    if isinstance(objective, (PairObjective, GroupObjective)) and len(data) > math.prod(data.factor_sizes) > 1:
-        # Both look images up by their factors, and would only ever see the first of those that share them.
+    if batch_size < objective.smallest_batch:
         raise ValueError(
-            f"{type(objective).__name__}: data must have one image for each combination of its factors, "
-            f"{data.name} has {len(data):,} images of {math.prod(data.factor_sizes):,} combinations"
+            f"{type(objective).__name__}: batch_size must be at least {objective.smallest_batch}, got {batch_size}"
+        )
+    if isinstance(objective, (PairObjective, GroupObjective)) and len(data.factor_names) < 2:
+        raise ValueError(
+            f"{type(objective).__name__}: data must have at least 2 factors, of which some vary in a batch and others "
+            f"do not, {data.name} has {len(data.factor_names)}"
         )
     if isinstance(objective, PairObjective):
         return PairOrder(data, batch_size, seed, changes=objective.changes)
@@ -47,7 +49,7 @@ class PairOrder:
 
     The number of those is 1, or uniform over 1, ..., K - 1 for K factors (Locatello et al. 2020, "Weakly-supervised
     disentanglement without compromises", k = 1 and k = Rnd); which they are, and their new classes, is uniform too, so
-    that a new class can be the old one.
+    that a new class can be the old one. Where several images have the same factors, both halves draw among them.
 
     Args:
         data: a full grid of factors.
@@ -78,7 +80,7 @@ class PairOrder:
         count = torch.randint(1, self.most + 1, (pairs, 1), generator=generator)
         place = torch.rand(pairs, len(sizes), dtype=torch.float64, generator=generator).argsort(1)
         second = torch.where(place.argsort(1) < count, fresh, first)
-        return self.data.index(torch.cat([first, second]))
+        return self.data.sample_index(torch.cat([first, second]), generator=generator)
 
     def group(self, step: int) -> None:
         return None

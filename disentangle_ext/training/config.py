@@ -22,6 +22,7 @@ from disentangle_ext.training.schedule import LRSchedule
 Precision = Literal["fp32", "bf16"]
 MemoryFormat = Literal["channels_last", "contiguous"]
 Compilation = Literal["eager", "inductor"]
+Optimizer = Literal["adam", "adagrad", "rmsprop"]
 
 DATA_PREFIX = "data_"
 """Begins the options of a data set in files and, as --data-, on the command line."""
@@ -50,8 +51,12 @@ class Settings:
     """images in a batch"""
     max_steps: int = 300_000
     """number of updates"""
+    optimizer: Optimizer = "adam"
+    """adam, adagrad (Higgins et al. 2017) or rmsprop; a discriminator has Adam in any case"""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """how much of the averages of gradient and squared gradient Adam keeps in a step; of no other optimizer"""
     lr: float = 1e-4
-    """learning rate of Adam (betas .9 and .999, eps 1e-8)"""
+    """learning rate"""
     lr_schedule: LRSchedule = "constant"
     """constant, or half a cosine down to 5 %"""
     lr_warmup: int = 0
@@ -165,10 +170,24 @@ def validate(config: TrainConfig, source: str = "train") -> None:
         raise ValueError(f"{source}: seed must be below 2^63, got {config.seed}")
     if not 0 < config.lr < math.inf:
         raise ValueError(f"{source}: lr must be greater than 0 and finite, got {config.lr}")
+    if not all(0 <= beta < 1 for beta in config.betas):
+        raise ValueError(f"{source}: betas must be in [0, 1), got {config.betas}")
+    if config.optimizer != "adam" and config.betas != Settings.betas:
+        raise ValueError(
+            f"{source}: betas are those of optimizer 'adam': leave them at {Settings.betas} with {config.optimizer!r}, "
+            f"got {config.betas}"
+        )
+    for name, value in config.flat().items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{source}: {name} must be finite, got {value}")
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, *, source: str = "train") -> dict[str, Any]:
     """The mapping in a configuration file, with - and _ alike in its keys.
+
+    Args:
+        path: the file.
+        source: who reads it; begins an error.
 
     Raises:
         ValueError: if there is no such file, or it is no YAML mapping.
@@ -177,13 +196,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"train: cannot read configuration file {path}: {error.strerror}") from None
+        raise ValueError(f"{source}: cannot read configuration file {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"train: configuration file {path} is no YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{source}: configuration file {path} is no YAML: {' '.join(str(error).split())}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ValueError(f"train: configuration file {path} must hold a mapping, got a {type(content).__name__}")
+        raise ValueError(f"{source}: configuration file {path} must hold a mapping, got a {type(content).__name__}")
     return {str(key).replace("-", "_"): value for key, value in content.items()}
 
 

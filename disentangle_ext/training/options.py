@@ -111,5 +111,7 @@ def _coerce_scalar(value: Any, kind: Any) -> Any:
 def _describe(kind: Any) -> str:
     if kind is type(None):
         return "null"
+    if typing.get_origin(kind) is typing.Literal:
+        return " or ".join(map(repr, typing.get_args(kind)))
     name = getattr(kind, "__name__", str(kind))
     return f"an {name}" if name[0] in "aeiou" else f"a {name}"

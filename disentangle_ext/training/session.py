@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -140,13 +140,13 @@ def build_trainer(config: TrainConfig, data: GroundTruthData) -> Trainer:
     model = model.to(memory_format=memory_format)  # type: ignore[call-overload]
     adversary = None
     if isinstance(objective, AdversarialObjective):
-        optimizer = _adam(objective, objective.lr, objective.betas)
+        optimizer = _adam(objective.adversary_parameters(), objective.lr, objective.betas)
         adversary = Descent(optimizer, _schedule(config, objective.lr))
     return Trainer(
         model,
         objective,
         data,
-        optimizer=_adam(model, config.lr, (0.9, 0.999)),
+        optimizer=_optimizer([*model.parameters(), *objective.likelihood_parameters()], config),
         learning_rate=_schedule(config, config.lr),
         adversary=adversary,
         batch_size=config.batch_size,
@@ -160,7 +160,7 @@ def build_trainer(config: TrainConfig, data: GroundTruthData) -> Trainer:
 def build_objective(config: TrainConfig, data: GroundTruthData) -> Objective:
     """The objective, given what it asks for of the run beside its own options."""
     make = OBJECTIVES[config.model]
-    of_the_run = {
+    of_the_run: dict[str, Any] = {
         "dataset_size": len(data),
         "factor_names": data.factor_names,
         "latent_dim": config.latent_dim,
@@ -170,8 +170,16 @@ def build_objective(config: TrainConfig, data: GroundTruthData) -> Objective:
     return make(**{name: value for name, value in of_the_run.items() if name in wanted}, **config.objective_options)
 
 
-def _adam(module: nn.Module, lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
-    return torch.optim.Adam(module.parameters(), lr=lr, betas=betas, eps=1e-8, fused=True)
+def _optimizer(parameters: list[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "adagrad":
+        return torch.optim.Adagrad(parameters, lr=config.lr)
+    if config.optimizer == "rmsprop":
+        return torch.optim.RMSprop(parameters, lr=config.lr)
+    return _adam(parameters, config.lr, config.betas)
+
+
+def _adam(parameters: list[nn.Parameter], lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=1e-8, fused=True)
 
 
 def _schedule(config: TrainConfig, lr: float) -> Schedule:

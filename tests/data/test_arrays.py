@@ -63,6 +63,22 @@ def test_arrays_take_bool_and_read_only_images_and_share_memory_when_they_can(re
     assert not recwarn.list
 
 
+def test_sample_index_draws_among_the_images_of_a_combination():
+    images = np.arange(7, dtype=np.uint8)[:, None, None].repeat(4, 1).repeat(5, 2)
+    data = ArrayData(images, [[0], [1], [1], [0], [1], [1], [1]])
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.bincount(data.sample_index([[1]] * 5000, generator=generator), minlength=7)
+    assert counts[[0, 3]].sum() == 0
+    assert ((counts[[1, 2, 4, 5, 6]] - 1000).abs() < 5 * 800**0.5).all()
+    assert set(data.sample_images([[0]] * 50, generator=generator)[:, 0, 0, 0].tolist()) == {0, 3}
+    assert data.sample_index(torch.empty(0, 1, dtype=torch.int64)).shape == (0,)
+    with pytest.raises(ValueError, match=r"factors\[:, 0\] \(factor_0\) must be in 0..1, got 2"):
+        data.sample_index([[2]])
+    gap = ArrayData(IMAGES[:2], [[0, 0], [1, 1]])
+    with pytest.raises(ValueError, match=r"factors must be those of an image, got \(1, 0\), which none has"):
+        gap.sample_index([[1, 0]])
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

@@ -481,6 +481,7 @@ def test_smallnorb_draws_an_instance(toys):
     assert counts.sum() == 400
     assert counts.min() > 60
     assert torch.equal(images, data.sample_images(factors, generator=torch.Generator().manual_seed(0)).flatten(1))
+    assert set(data.sample_index(factors).tolist()) == {68, 69, 70, 71}
 
 
 @pytest.mark.parametrize(

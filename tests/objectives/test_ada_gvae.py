@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from disentangle_ext.models import VAE, build_vae
-from disentangle_ext.objectives import MLVAE, AdaGVAE, beta_vae, share_posteriors
+from disentangle_ext.objectives import MLVAE, AdaGVAE, ada_gvae, beta_vae, ml_vae, share_posteriors
 
 P, D = 5, 4
 KEY = torch.tensor([1, 2])
@@ -119,6 +119,17 @@ def test_options() -> None:
     vae, images = model(), torch.rand(2 * P, 1, 4, 4, dtype=torch.float64)
     output, loss = AdaGVAE(beta=2.0).evaluate(vae, images, key=KEY)
     assert loss == beta_vae(output, images, beta=2.0)
+
+
+def test_function_and_module_agree() -> None:
+    vae, images = model(), torch.rand(2 * P, 1, 4, 4, dtype=torch.float64)
+    options: dict[str, Any] = {"beta": 2.0, "likelihood": "laplace", "scale": 0.7}
+    for function, module in ((ada_gvae, AdaGVAE), (ml_vae, MLVAE)):
+        assert module(**options).evaluate(vae, images, key=KEY)[1] == function(vae, images, key=KEY, **options)[1]
+    product = ada_gvae(vae, images, average="product", key=KEY)[1]
+    assert ml_vae(vae, images, key=KEY)[1] == product != ada_gvae(vae, images, key=KEY)[1]
+    first, again = (ml_vae(vae, images, generator=torch.Generator().manual_seed(3))[1] for _ in range(2))
+    assert first == again != product
 
 
 def test_errors() -> None:

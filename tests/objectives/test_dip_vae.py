@@ -71,10 +71,12 @@ def test_loss(kind: str, lambda_d: float | None, expected: float) -> None:
     p = torch.sigmoid(logits)
     recon = -(images * p.log() + (1 - images) * (1 - p).log()).sum() / 6
     divergence = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum() / 6
-    total = recon + divergence + sum(written_out(mu, logvar, kind, 2.0, expected))
+    penalties = written_out(mu, logvar, kind, 2.0, expected)
     loss = dip_vae(output, images, kind=kind, lambda_od=2.0, lambda_d=lambda_d)
-    assert_same(loss.total, total, (mu, logvar, logits))
+    assert_same(loss.total, recon + divergence + sum(penalties), (mu, logvar, logits))
     assert list(loss.terms) == ["reconstruction", "kl", "dip_off_diagonal", "dip_diagonal"]
+    for mine, other in zip(loss.terms.values(), (recon, divergence, *penalties), strict=True):
+        assert_same(mine, other, (mu, logvar, logits))
     module = MODULES[kind](lambda_od=2.0, lambda_d=lambda_d)
     assert module(output, images).total == loss.total
 

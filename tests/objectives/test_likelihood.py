@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Laplace, Normal
 
-from disentangle_ext.objectives import bernoulli, gaussian, laplace, negative_log_likelihood
+from disentangle_ext.objectives import PlainVAE, bernoulli, gaussian, laplace, negative_log_likelihood
 
 Peer = Callable[[Tensor, Tensor, float], Tensor]
 
@@ -54,6 +54,61 @@ def test_half_outputs_are_summed_in_float32(function: Callable[..., Tensor], dty
     torch.testing.assert_close(ours, function(output.double(), images.double()).float(), rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["gaussian", "laplace"])
+def test_a_learned_scale_against_torch_distributions(name: str) -> None:
+    torch.manual_seed(0)
+    images, output = torch.rand(5, 2, 3, 4, dtype=torch.float64), torch.randn(5, 2, 3, 4, dtype=torch.float64)
+    log_scale = torch.tensor(-0.7, dtype=torch.float64).requires_grad_()
+    output.requires_grad_()
+    ours = negative_log_likelihood(output, images, likelihood=name, scale=log_scale.exp())
+    theirs = -PEERS[name](output, images, log_scale.exp()).sum((1, 2, 3))
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    leaves = output, log_scale
+    for a, b in zip(torch.autograd.grad(ours.sum(), leaves), torch.autograd.grad(theirs.sum(), leaves), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "power"), [("gaussian", 2), ("laplace", 1)])
+def test_the_best_scale_is_that_of_the_errors(name: str, power: int) -> None:
+    """Rybkin et al.: the gradient is zero where s^2 is the mean squared error; of Laplace's, s the mean absolute."""
+    images, output = torch.rand(5, 1, 3, 4, dtype=torch.float64), torch.rand(5, 1, 3, 4, dtype=torch.float64)
+    best = (images - output).abs().pow(power).mean().pow(1 / power)
+    log_scale = best.log().requires_grad_()
+    loss = negative_log_likelihood(output, images, likelihood=name, scale=log_scale.exp()).mean()
+    (gradient,) = torch.autograd.grad(loss, log_scale)
+    assert abs(gradient) < 1e-12
+    for other in (0.9, 1.1):
+        assert negative_log_likelihood(output, images, likelihood=name, scale=float(other * best)).mean() > loss
+
+
+def test_the_scale_of_an_objective() -> None:
+    fixed, learned = PlainVAE(likelihood="gaussian", scale=0.3), PlainVAE(likelihood="gaussian", scale="learned")
+    assert (fixed.scale, fixed.likelihood_parameters(), fixed.state_dict(), fixed.measure(None)) == (0.3, [], {}, {})
+    assert learned.likelihood_parameters() == list(learned.parameters()) == [learned.log_scale]
+    assert learned.scale == 1
+    with torch.no_grad():
+        learned.log_scale.fill_(-2.0)
+    assert float(learned.measure(None)["scale"]) == pytest.approx(0.1353, abs=1e-4)
+    again = PlainVAE(likelihood="laplace", scale="learned")
+    again.load_state_dict(learned.state_dict())
+    assert again.scale == learned.scale
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"likelihood": "gausian"}, "PlainVAE: unknown likelihood 'gausian': did you mean 'gaussian'"),
+        ({"scale": 2.0}, "PlainVAE: scale must be 1 for likelihood 'bernoulli', got 2.0"),
+        ({"scale": "learned"}, "PlainVAE: scale must be 1 for likelihood 'bernoulli', got learned"),
+        ({"likelihood": "laplace", "scale": "learnt"}, "scale must be a number or 'learned', got 'learnt'"),
+        ({"likelihood": "laplace", "scale": float("inf")}, "scale must be greater than 0 and finite, got inf"),
+    ],
+)
+def test_an_objective_refuses_a_likelihood_at_once(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PlainVAE(**options)
+
+
 def test_errors() -> None:
     a, b = torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4, 5)
     with pytest.raises(ValueError, match=r"bernoulli: .*shape of images \(2, 1, 4, 5\), got \(2, 1, 4, 4\)"):
@@ -61,6 +116,10 @@ def test_errors() -> None:
     for scale in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="scale must be greater than 0"):
             gaussian(a, a, scale=scale)
+    with pytest.raises(ValueError, match=r"laplace: scale must be a number or a scalar tensor, got shape \(2,\)"):
+        laplace(a, a, scale=torch.ones(2))
+    with pytest.raises(ValueError, match=r"scale must be 1 for likelihood 'bernoulli', got tensor\(1\.\)"):
+        negative_log_likelihood(a, a, scale=torch.ones(()))
     with pytest.raises(ValueError, match="scale must be 1 for likelihood 'bernoulli', got 2"):
         negative_log_likelihood(a, a, scale=2.0)
     with pytest.raises(ValueError, match="unknown likelihood 'bernouli': did you mean 'bernoulli'"):

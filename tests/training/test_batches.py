@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from disentangle_ext.data import ArrayData, GroupedSampler, load_data
-from disentangle_ext.objectives import DCIGN, AdaGVAE, PlainVAE
+from disentangle_ext.objectives import DCIGN, WAEMMD, AdaGVAE, BetaTCVAE, FactorVAE, InfoVAE, PlainVAE
 from disentangle_ext.training.batches import GroupOrder, PairOrder, batch_order
 from disentangle_ext.training.randomness import BatchOrder
 
@@ -65,13 +65,39 @@ def test_the_objective_chooses() -> None:
     assert groups.sampler.groups == data.factor_names
 
 
+def test_a_batch_too_small_to_mean_something() -> None:
+    for objective in (BetaTCVAE(dataset_size=120), FactorVAE(latent_dim=2, discriminator_width=2), WAEMMD()):
+        with pytest.raises(ValueError, match=f"{type(objective).__name__}: batch_size must be at least 2, got 1"):
+            batch_order(objective, DATA, 1, 0)
+        assert batch_order(objective, DATA, 2, 0).index(0).shape == (2,)
+    assert batch_order(InfoVAE(), DATA, 1, 0).index(0).shape == (1,)
+    with pytest.raises(ValueError, match="InfoVAE: batch_size must be at least 2, got 1"):
+        batch_order(InfoVAE(convention="wae"), DATA, 1, 0)
+
+
 def test_errors() -> None:
     with pytest.raises(ValueError, match="batch_size must be even, for pairs of images, got 7"):
         PairOrder(DATA, 7, 0, changes="one")
     with pytest.raises(ValueError, match="PairOrder: data must be a full grid of factors, arrays is not"):
         PairOrder(ArrayData(torch.randint(256, (9, 1, 4, 4), dtype=torch.uint8)), 4, 0, changes="one")
-    twice = ArrayData(torch.randint(256, (6, 1, 4, 4), dtype=torch.uint8), [[0], [1], [2]] * 2)
-    for objective in (AdaGVAE(), DCIGN(latent_dim=2, factor_names=twice.factor_names)):
-        with pytest.raises(ValueError, match="one image for each combination of its factors, arrays has 6 images of 3"):
-            batch_order(objective, twice, 2, 0)
-    assert isinstance(batch_order(PlainVAE(), twice, 2, 0), BatchOrder)
+    one = ArrayData(torch.randint(256, (6, 1, 4, 4), dtype=torch.uint8), [[0], [1], [2]] * 2)
+    for objective in (AdaGVAE(), DCIGN(latent_dim=2, factor_names=one.factor_names)):
+        with pytest.raises(ValueError, match=rf"{type(objective).__name__}: data must have at least 2 .*arrays has 1"):
+            batch_order(objective, one, 2, 0)
+    assert isinstance(batch_order(PlainVAE(), one, 2, 0), BatchOrder)
+
+
+def test_every_image_of_a_combination_is_drawn() -> None:
+    """Three images for each of 3 x 4 combinations, one of them with a fourth."""
+    rows = [*list(product(range(3), range(4))) * 3, (1, 2)]
+    data = ArrayData(torch.randint(256, (len(rows), 1, 4, 4), dtype=torch.uint8), rows)
+    pairs = PairOrder(data, 100, 0, changes="one")
+    groups = GroupOrder(GroupedSampler(data, {"a": ["factor_0"], "b": ["factor_1"]}), 100, 0)
+    for order in (pairs, groups):
+        drawn = torch.cat([order.index(step) for step in range(150)])
+        assert set(drawn.tolist()) == set(range(len(rows)))
+        assert torch.equal(order.index(3), order.index(3))
+        assert torch.equal(data.factors(drawn), torch.tensor(rows)[drawn])
+    first, second = pairs.index(0).chunk(2)
+    assert ((data.factors(first) != data.factors(second)).sum(1) <= 1).all()
+    assert len((data.factors(groups.index(0)) != data.factors(groups.index(0))[:1]).any(0).nonzero()) == 1

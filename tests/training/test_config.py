@@ -46,6 +46,12 @@ def test_each_part_gets_its_own() -> None:
         ({"lr": float("nan")}, "train: lr must be greater than 0 and finite, got nan"),
         ({"batch_size": 0}, "train: batch_size must be at least 1, got 0"),
         ({"seed": -1}, "train: seed must be at least 0, got -1"),
+        ({"optimizer": "sgd"}, "train: optimizer must be one of adam, adagrad, rmsprop, got 'sgd'"),
+        ({"betas": [0.9, 1.0]}, r"train: betas must be in \[0, 1\), got \(0.9, 1.0\)"),
+        ({"betas": [0.9]}, r"train: betas must be a tuple, got \[0.9\]"),
+        ({"optimizer": "adagrad", "betas": [0.5, 0.9]}, "leave them at .*with 'adagrad', got .0.5, 0.9"),
+        ({"beta": float("nan")}, "train: beta must be finite, got nan"),
+        ({"scale": "learnt", "likelihood": "gaussian"}, "train: scale must be a float or 'learned', got 'learnt'"),
         ({"precision": "fp8"}, "train: precision must be one of fp32, bf16, got 'fp8'"),
     ],
 )
@@ -114,6 +120,11 @@ def test_yaml_runs_no_code(tmp_path: Path) -> None:
     path.write_text("!!python/object/apply:os.mkdir ['made']\n")
     with pytest.raises(ValueError, match="is no YAML"):
         read_yaml(path)
+
+
+def test_who_reads_begins_the_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^evaluate: cannot read configuration file .*none.yaml"):
+        read_yaml(tmp_path / "none.yaml", source="evaluate")
 
 
 def test_absent_yaml(tmp_path: Path) -> None:

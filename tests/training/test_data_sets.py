@@ -118,6 +118,27 @@ def test_beta_tcvae_trains_on_every_data_set(name: str, tmp_path: Path, monkeypa
     assert train_module.main(again) == 0  # its config.yaml, path included, reads back
 
 
+@pytest.mark.parametrize("model", ["ada_gvae", "ml_vae", "dcign"])
+def test_pairs_and_groups_of_images_that_share_their_factors(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_smallnorb(tmp_path, monkeypatch)
+    arguments = ["--model", model, "--data", "smallnorb", "--data-path", str(tmp_path), "--no-data-verify", "--quick"]
+    arguments += ["--base-channels", "4", "--batch-size", "8", "--max-steps", "2"]
+    assert train_module.main([*arguments, "--output-dir", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.parametrize("model", ["ada_gvae", "ml_vae", "dcign"])
+def test_one_factor_is_too_few_for_pairs_and_groups(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_module.main(["--model", model, "--data", "digits", "--output-dir", str(tmp_path / "run")]) == 2
+    message = capsys.readouterr().err
+    assert "data must have at least 2 factors" in message
+    assert message.endswith("digits has 1\n")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_missing_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in UNVERIFIED:
         assert train_module.main(["--model", "beta_vae", "--data", name, "--output-dir", str(tmp_path / "run")]) == 2

@@ -245,6 +245,7 @@ def train_compiled(**settings: Any) -> None:
     [
         {},
         {"model": "annealed_vae", "threshold": 4},
+        {"model": "vae", "likelihood": "gaussian", "scale": "learned", "optimizer": "adagrad"},
         {"model": "factor_vae", "discriminator_layers": 2, "discriminator_width": 16},
         {"model": "factor_vae", "discriminator_layers": 2, "discriminator_width": 16, "second_batch": True},
         {"model": "ada_gvae"},

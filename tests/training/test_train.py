@@ -17,7 +17,10 @@ import torch
 
 import disentangle_ext
 from disentangle_ext import train as train_module
-from disentangle_ext.data import load_data
+from disentangle_ext.data import DATASETS, load_data
+from disentangle_ext.models import NETWORKS
+from disentangle_ext.objectives import OBJECTIVES
+from disentangle_ext.presets import PRESETS
 from disentangle_ext.report import PICTURES as PICTURE_KINDS
 from disentangle_ext.training.checkpoint import read_tensors
 
@@ -174,6 +177,9 @@ def test_the_same_call_gives_the_same_model(tmp_path: Path, run: Path) -> None:
         ["--model", "beta_tcvae", "--precision", "bf16"],
         ["--model", "beta_vae", "--likelihood", "gaussian", "--scale", ".3"],
         ["--model", "beta_vae", "--likelihood", "laplace", "--kernels", "4x4"],
+        ["--model", "beta_vae", "--likelihood", "gaussian", "--scale", "learned", "--precision", "bf16"],
+        ["--model", "vae", "--optimizer", "adagrad", "--lr", ".01"],
+        ["--model", "vae", "--optimizer", "rmsprop"],
         ["--model", "ae"],
         ["--model", "vae"],
         ["--model", "annealed_vae"],
@@ -350,11 +356,14 @@ def test_a_loss_that_is_not_finite_exits_5(tmp_path: Path, capsys: pytest.Captur
     assert list((folder / "checkpoints").iterdir()) == []
 
 
-def test_help_lists_models_and_data_sets() -> None:
-    shown = subprocess.run(command("--help"), capture_output=True, text=True, timeout=60)
+def test_help_lists_models_data_sets_and_presets() -> None:
+    narrow = {**os.environ, "COLUMNS": "40"}
+    shown = subprocess.run(command("--help"), capture_output=True, text=True, timeout=60, env=narrow)
     assert shown.returncode == 0, shown.stderr
-    for word in ("beta_vae", "beta_tcvae", "dsprites_like", "--max-steps", "--resume", "--quick", "--kl", "--beta"):
-        assert word in shown.stdout
+    words = set(shown.stdout.replace(",", " ").split())
+    assert {*OBJECTIVES, *DATASETS, *PRESETS, *NETWORKS} <= words
+    assert {"--model", "--data", "--preset", "--max-steps", "--resume", "--quick", "--optimizer", "--scale"} <= words
+    assert {"--kl", "--beta"} <= words
     of_mlp = subprocess.run(command("--network", "mlp", "--help"), capture_output=True, text=True, timeout=60)
     assert "--width" in of_mlp.stdout
     assert "--base-channels" not in of_mlp.stdout
