@@ -63,13 +63,7 @@ def save_traversals(
         )
     heads = [number(value) for value in numbers]
     if inputs is not None:
-        before = to_bytes(inputs, "save_traversals: inputs")
-        if before.shape != (starts, *pictures.shape[3:]):
-            raise ValueError(
-                f"save_traversals: inputs must be {starts} images as large as those of rows, got {list(inputs.shape)}"
-            )
-        before = np.broadcast_to(before[None, :, None], (latents, starts, 1, *before.shape[1:]))
-        pictures = np.concatenate([before, pictures], 2)
+        pictures = _behind(inputs, pictures)
         heads = ["input", *heads]
     if caption is None:
         low, high = number(numbers.min()), number(numbers.max())
@@ -85,6 +79,18 @@ def save_traversals(
         target=_TARGETS.get(starts, min(_TARGETS.values())),
     )
     write_png(path, grid, what="save_traversals")
+
+
+def _behind(inputs: Any, pictures: np.ndarray) -> np.ndarray:
+    """Each traversal [L, n, steps, H, W, 3] with its image [n, C, H, W] before it."""
+    latents, starts = pictures.shape[:2]
+    before = to_bytes(inputs, "save_traversals: inputs")
+    if before.shape != (starts, *pictures.shape[3:]):
+        raise ValueError(
+            f"save_traversals: inputs must be {starts} images as large as those of rows, got {list(inputs.shape)}"
+        )
+    before = np.broadcast_to(before[None, :, None], (latents, starts, 1, *before.shape[1:]))
+    return np.concatenate([before, pictures], 2)
 
 
 @torch.no_grad()
