@@ -44,15 +44,18 @@ _QUICK: dict[str, Any] = {
 }
 _QUICK_NETWORK: dict[str, dict[str, Any]] = {"conv": {"base_channels": 16}, "mlp": {"width": 256}}
 _QUICK_MODEL: dict[str, dict[str, Any]] = {
-    "annealed_vae": {"c_max": 15.0, "gamma": 100.0, "threshold": 1000},
+    "annealed_vae": {"c_max": 8.0, "gamma": 100.0, "threshold": 2000},
     "beta_tcvae": {"beta": 15.0},
-    "beta_vae": {"beta": 15.0},
+    "beta_vae": {"beta": 8.0},
+    "dip_vae_i": {"lambda_od": 100.0, "lambda_d": 1.0},
+    "dip_vae_ii": {"lambda_od": 30.0, "lambda_d": 1.0},
     "factor_vae": {
-        "gamma": 10.0,
+        "gamma": 60.0,
         "discriminator_layers": 3,
         "discriminator_width": 256,
         "discriminator_lr": 1e-3,
     },
+    "info_vae": {"alpha": 0.0, "lambda_mmd": 100.0},
     "wae_mmd": {"lambda_mmd": 100.0},
 }
 _QUICK_DATA: dict[str, dict[str, Any]] = {

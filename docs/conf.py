@@ -1,0 +1,36 @@
+"""Sphinx: ``make docs``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import disentangle_ext
+
+project = "disentangle_ext"
+author = "The disentangle_ext developers"
+version = release = disentangle_ext.__version__
+copyright = author
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"disentangle_ext {release}"
+html_show_copyright = False
+
+myst_heading_anchors = 3
+
+autodoc_member_order = "alphabetical"  # puts a function and its module side by side
+autodoc_inherit_docstrings = False
+autodoc_default_options = {"members": True, "no-value": True}
+add_module_names = False
+napoleon_numpy_docstring = False
+
+
+def from_the_package(app: Any, env: Any, node: Any, contnode: Any) -> Any:
+    """Docstrings say ``models.VAE`` for what is disentangle_ext.models.VAE."""
+    target = f"disentangle_ext.{node['reftarget']}"
+    return env.domains["py"].resolve_xref(env, node["refdoc"], app.builder, node["reftype"], target, node, contnode)
+
+
+def setup(app: Any) -> None:
+    app.connect("missing-reference", from_the_package)
