@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from torch.nn import functional as F
+
 from bench.harness import markdown
 from disentangle_ext.data import load_data
 from disentangle_ext.presets import PRESETS, SWEEPS, quick
@@ -30,8 +32,8 @@ class Size(NamedTuple):
 class Convention(NamedTuple):
     """A loss ``recon + w * kl`` as it is written elsewhere.
 
-    The two terms are Python: ``logits``, ``means`` and ``x`` are [B, C, H, W], ``kl`` is [B, D], B, N and D are the
-    numbers of images, pixels and latents.
+    The two terms are Python: ``bce``, ``mse`` and ``l1`` are :data:`FUNCTIONS`, ``logits``, ``means`` and ``x`` are
+    [B, C, H, W], ``kl`` is [B, D], and B, N and D are the numbers of images, pixels and latents.
     """
 
     reconstruction: str
@@ -43,7 +45,8 @@ class Convention(NamedTuple):
     """The same as a number."""
 
 
-_BCE, _MSE, _L1 = "F.binary_cross_entropy_with_logits(logits, x", "F.mse_loss(means, x", "F.l1_loss(means, x"
+FUNCTIONS = {"bce": F.binary_cross_entropy_with_logits, "mse": F.mse_loss, "l1": F.l1_loss}
+_BCE, _MSE, _L1 = "bce(logits, x", "mse(means, x", "l1(means, x"
 _SUM, _MEAN = ", reduction='sum')", ")"
 _PER_IMAGE = "kl.sum(1).mean()"
 

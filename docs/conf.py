@@ -19,7 +19,6 @@ html_show_copyright = False
 
 myst_heading_anchors = 3
 
-autodoc_member_order = "alphabetical"  # puts a function and its module side by side
 autodoc_inherit_docstrings = False
 autodoc_default_options = {"members": True, "no-value": True}
 add_module_names = False
@@ -32,5 +31,12 @@ def from_the_package(app: Any, env: Any, node: Any, contnode: Any) -> Any:
     return env.domains["py"].resolve_xref(env, node["refdoc"], app.builder, node["reftype"], target, node, contnode)
 
 
+def without_alias(app: Any, what: str, name: str, member: Any, options: Any, lines: list[str]) -> None:
+    """Fields of named tuples that have no text of their own have Python's, which says nothing."""
+    if lines and lines[0].startswith("Alias for field"):
+        lines.clear()
+
+
 def setup(app: Any) -> None:
+    app.connect("autodoc-process-docstring", without_alias)
     app.connect("missing-reference", from_the_package)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.beta_scale import CONVENTIONS, SIZES, Convention, Size, beta_norm, linear_kl
+from bench.beta_scale import CONVENTIONS, FUNCTIONS, SIZES, Convention, Size, beta_norm, linear_kl
 from disentangle_ext import ops
 from disentangle_ext.models import VAE
 from disentangle_ext.objectives import annealed_vae, beta_vae
@@ -50,7 +50,7 @@ def test_the_code_in_the_table_has_the_gradient_of_our_beta(convention: Conventi
     model, x, w = small_vae(convention.likelihood), images(), 0.7
     output = model(x, key=torch.tensor([3, 4]))
     _, kl = ops.rsample_kl(output.mu, output.logvar, per_dimension=True, key=torch.tensor([3, 4]))
-    names = {"F": F, "logits": output.reconstruction, "means": output.reconstruction, "x": x, "kl": kl}
+    names = {**FUNCTIONS, "logits": output.reconstruction, "means": output.reconstruction, "x": x, "kl": kl}
     names |= {"B": SIZE.batch, "N": SIZE.pixels, "D": SIZE.latents}
     foreign = gradient(eval(convention.reconstruction, names) + w * eval(convention.kl, names), model)
     beta = w * convention.factor(SIZE)
@@ -121,7 +121,7 @@ def test_a_latent_that_is_not_used_costs_nothing() -> None:
 def test_gamma_of_the_capacity_is_a_beta_of_either_sign() -> None:
     model, x, gamma = small_vae("bernoulli"), images(), 6.0
     output = model(x, key=torch.tensor([3, 4]))
-    kl = float(output.kl.mean())
+    kl = float(output.kl.detach().mean())
     for capacity, beta in ((kl - 0.1, gamma), (kl + 0.1, -gamma)):
         loss = annealed_vae(output, x, step=9, c_max=capacity, gamma=gamma, threshold=1)
         torch.testing.assert_close(gradient(loss.total, model), ours(model, x, beta))

@@ -18,6 +18,7 @@ import torch
 import disentangle_ext
 from disentangle_ext import train as train_module
 from disentangle_ext.data import load_data
+from disentangle_ext.objectives import OBJECTIVES
 from disentangle_ext.training.checkpoint import read_tensors
 from disentangle_ext.training.run_folder import RunFolder
 
@@ -168,6 +169,11 @@ def test_every_kind_of_run_finishes(tmp_path: Path, arguments: list[str]) -> Non
     images = load_data("dsprites_like", variant="quick").batch([0, 1])
     pixels = disentangle_ext.load(folder).traverse(images, 0)
     assert 0 <= pixels.min() <= pixels.max() <= 1
+
+
+def test_every_model_is_among_these_runs() -> None:
+    (mark,) = test_every_kind_of_run_finishes.pytestmark
+    assert {arguments[1] for arguments in mark.args[1]} == set(OBJECTIVES)
 
 
 def test_settings_in_a_file_and_flags_above_it(tmp_path: Path) -> None:
