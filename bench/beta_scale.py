@@ -93,7 +93,7 @@ def _number(value: float) -> str:
 
 
 def conventions_table() -> str:
-    header = ("reconstruction", "KL", "`--likelihood`", "beta for w = 1", *map(str, SIZES))
+    header = ("reconstruction", "KL", "likelihood", "beta", *map(str, SIZES))
     lines = []
     for each in CONVENTIONS:
         numbers = (_number(each.factor(size)) for size in SIZES)
