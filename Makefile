@@ -1,7 +1,8 @@
 # The commands of this repository, the same for people and for CI. Everything happens in .venv, which is made once.
 #
 #   make demo        train beta-TCVAE and beta-VAE for a minute each, print their MIG scores and the pictures
-#   make demo-seeds  the same comparison over five seeds, into a CSV
+#   make model-table the unsupervised models on three seeds each, into a CSV and docs/models.md: 20 minutes of one core
+#   make docs        the pages of docs, into docs/_build/html
 #   make test        the tests; make test PYTEST="-k mig -x" for some of them
 #   make lint        ruff and mypy
 #   make bench       the ops against other ways to compute the same, on the CPU, within a quarter of an hour
@@ -29,15 +30,18 @@ SOURCES := $(shell find csrc build_support -type f -not -name '*.pyc') pyproject
 # Each step of the installation is a file in .venv that holds the seconds it took; bench/demo.py prints them.
 timed = start=$$(date +%s) && $(1) && echo $$(( $$(date +%s) - start )) > $@
 
-.PHONY: demo demo-seeds test lint bench cuda resources device clean
+.PHONY: demo model-table docs test lint bench cuda resources device clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
 demo: $(VENV)/step-extras
 	$(RUN) bench/demo.py
 
-demo-seeds: $(VENV)/step-extras
-	$(RUN) -m bench.demo_seeds
+model-table: $(VENV)/step-extras
+	$(RUN) -m bench.model_table
+
+docs: $(VENV)/step-docs
+	$(RUN) -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html
 
 test: $(VENV)/step-dev
 	$(RUN) -m pytest $(PYTEST)
@@ -64,7 +68,7 @@ device:
 	PYTHON=$(PYTHON) bench/device.sh
 
 clean:
-	rm -rf $(VENV) $(VENV_CUDA) build dist disentangle_ext.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_CUDA) build dist docs/_build disentangle_ext.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f disentangle_ext/_C*.so disentangle_ext/_build_config.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -96,6 +100,9 @@ $(VENV)/step-extras: $(VENV)/step-build
 
 $(VENV)/step-dev: $(VENV)/step-build
 	$(call timed,$(PIP) install 'disentangle_ext[dev]')
+
+$(VENV)/step-docs: $(VENV)/step-build
+	$(call timed,$(PIP) install 'disentangle_ext[docs]')
 
 $(VENV)/step-bench: $(VENV)/step-build
 	$(call timed,$(PIP) install 'disentangle_ext[bench]')

@@ -1,4 +1,4 @@
-"""Measure the ops, note the results in bench/results, and write the tables and the plot of the README from them."""
+"""Measure the ops, note the results in bench/results, and write the tables and the plot from them."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="the ops whose name contains this")
     parser.add_argument("--quick", action="store_true", help="half a second each, two sizes, one thread, no memory")
     parser.add_argument("--in-all", type=float, default=170.0, help="seconds after which no GPU case is begun")
-    parser.add_argument("--table-only", action="store_true", help="write the README's tables, measure nothing")
+    parser.add_argument("--table-only", action="store_true", help="write the tables, measure nothing")
     return parser.parse_args()
 
 
@@ -123,7 +123,7 @@ def main() -> None:
     else:
         everyone = [1] if arguments.quick else sorted({1, torch.get_num_threads()})
         failed = in_processes([arguments.threads] if arguments.threads else everyone)
-    tables.write_readme()
+    tables.write_pages()
     plot.write()
     if failed:
         raise SystemExit("\n".join(["bench: not measured:", *failed]))

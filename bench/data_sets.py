@@ -100,7 +100,7 @@ def main() -> None:
     for row in rows:
         print(f"{row['set']:<26} {int(row['images_per_second']):>9,} images/s")
     picture()
-    tables.write_readme()
+    tables.write_pages()
 
 
 if __name__ == "__main__":

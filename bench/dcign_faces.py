@@ -86,9 +86,9 @@ def main() -> None:
     sweeps = jobs[0].folder / "sweeps.png"
     if sweeps.is_file():  # the runs may have been removed, the rows stay
         save_picture(sweeps)
-    from bench.tables import write_readme  # it needs every table's module, this one too
+    from bench.tables import write_pages  # it needs every table's module, this one too
 
-    write_readme()
+    write_pages()
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def report_scores() -> None:
     for model, score in scores.items():
         print(f"  {model:<12} {score:5.2f}")
     if scores["beta_tcvae"] <= scores["beta_vae"]:
-        print("  beta-TCVAE did not come out higher in this run: `make demo-seeds` shows how much seeds differ")
+        print("  beta-TCVAE did not come out higher in this run: `make model-table` shows how much seeds differ")
     print("\nPictures: in traversals.png each row moves one latent")
     for model in MODELS:
         for name in ("traversals.png", "reconstructions.png"):

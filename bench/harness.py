@@ -10,7 +10,7 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -254,7 +254,7 @@ def commit() -> str:
     """
     root = Path(__file__).parents[1]
     name = ["git", "describe", "--always", "--exclude=*"]
-    written = ("bench/results", "docs/images", "README.md")
+    written = ("bench/results", "docs", "README.md")
     changes = ["git", "diff", "--quiet", "HEAD", "--", ".", *(f":(exclude){path}" for path in written)]
     try:
         asked = subprocess.run(name, cwd=root, capture_output=True, text=True, check=True)
@@ -286,3 +286,8 @@ def read(path: Path) -> list[Row]:
         return []
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def markdown(header: Iterable[str], lines: Iterable[Iterable[str]]) -> list[str]:
+    names = list(header)
+    return [f"| {' | '.join(cells)} |" for cells in (names, ["---"] * len(names), *lines)]

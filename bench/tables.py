@@ -1,23 +1,16 @@
-"""The tables of the README and the plot, made from the rows of bench/results."""
+"""The tables of the README and of the pages in docs, made from the rows of bench/results or computed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
-from bench import cpu_harness, cuda_harness, data_sets, dcign_faces
-from bench.harness import BEST, COMPILED, GEOMLOSS, KEOPS, OURS, PLAIN, Row, read
+from bench import beta_scale, cpu_harness, cuda_harness, data_sets, dcign_faces, model_table
+from bench.harness import BEST, COMPILED, GEOMLOSS, KEOPS, OURS, PLAIN, Row, markdown, read
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
 PLOT = ROOT / "docs" / "images" / "speed.png"
 LIBRARIES = "KeOps / GeomLoss"
 ABSENT = "Not measured yet.\n"
-
-
-def markdown(header: Iterable[str], lines: Iterable[Iterable[str]]) -> list[str]:
-    names = list(header)
-    return [f"| {' | '.join(cells)} |" for cells in (names, ["---"] * len(names), *lines)]
 
 
 def grouped(rows: list[Row], *columns: str) -> dict[tuple[str, ...], dict[str, Row]]:
@@ -99,21 +92,32 @@ def cuda_table(rows: list[Row]) -> str:
     return "\n".join([*markdown(header, lines), "", "Medians; measured on " + "; ".join(origins) + "."]) + "\n"
 
 
-def tables() -> dict[str, str]:
-    """What stands between the README's markers of these names."""
+def tables() -> dict[str, dict[str, str]]:
+    """What stands between the markers of a page: by page and by the name in its markers."""
     return {
-        "bench": cpu_table(read(cpu_harness.RESULTS)),
-        "bench-cuda": cuda_table(read(cuda_harness.RESULTS)),
-        "bench-data": data_sets.table(read(data_sets.RESULTS)),
-        "dcign-faces": dcign_faces.table(read(dcign_faces.RESULTS)),
+        "README.md": {
+            "bench": cpu_table(read(cpu_harness.RESULTS)),
+            "bench-cuda": cuda_table(read(cuda_harness.RESULTS)),
+            "bench-data": data_sets.table(read(data_sets.RESULTS)),
+            "dcign-faces": dcign_faces.table(read(dcign_faces.RESULTS)),
+        },
+        "docs/beta.md": {
+            "conventions": beta_scale.conventions_table(),
+            "published": beta_scale.published_table(),
+            "linear": beta_scale.linear_table(),
+            "capacity": beta_scale.capacity_table(),
+        },
+        "docs/models.md": {"models": model_table.table(read(model_table.RESULTS))},
     }
 
 
-def write_readme() -> None:
-    text = README.read_text(encoding="utf-8")
-    for name, content in tables().items():
-        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-        head, _, rest = text.partition(begin)
-        _, _, tail = rest.partition(end)
-        text = f"{head}{begin}{content}{end}{tail}"
-    README.write_text(text, encoding="utf-8")
+def write_pages() -> None:
+    for page, contents in tables().items():
+        path = ROOT / page
+        text = path.read_text(encoding="utf-8")
+        for name, content in contents.items():
+            begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+            head, _, rest = text.partition(begin)
+            _, _, tail = rest.partition(end)
+            text = f"{head}{begin}{content}{end}{tail}"
+        path.write_text(text, encoding="utf-8")

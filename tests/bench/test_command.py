@@ -67,10 +67,11 @@ def test_the_table_of_a_gpu_has_a_line_for_each_case(mmd):
     assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
 
 
-def test_the_tables_in_the_readme_are_those_of_the_results(root):
-    text = (root / "README.md").read_text(encoding="utf-8")
-    for name, table in tables.tables().items():
-        assert f"<!-- {name}: begin -->\n{table}<!-- {name}: end -->" in text
+def test_the_tables_in_the_pages_are_those_of_the_results(root):
+    for page, contents in tables.tables().items():
+        text = (root / page).read_text(encoding="utf-8")
+        for name, table in contents.items():
+            assert f"<!-- {name}: begin -->\n{table}<!-- {name}: end -->" in text
 
 
 def test_the_plot_has_a_panel_for_each_op_and_number_of_threads():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from disentangle_ext.data import load_data
+from disentangle_ext.data import DATASETS, load_data
 from disentangle_ext.objectives import OBJECTIVES
 from disentangle_ext.presets import PRESETS, SWEEPS
 from disentangle_ext.training.command_line import parse
@@ -113,6 +113,17 @@ def test_flags_of_another_objective_are_unknown(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         parse(["--model", "beta_vae", *BASE[2:], "--alpha", "1"])
     assert "--alpha" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", sorted(OBJECTIVES))
+def test_every_model_has_a_quick_recipe_on_every_data_set(model: str) -> None:
+    from disentangle_ext.presets import quick
+
+    for data in DATASETS:
+        own = {"data_path": "a"} if data in ("arrays", "image_folder") else {}
+        config = resolve({"model": model, "data": data, **quick(model, data, "conv"), **own})
+        assert config.max_steps <= 2500
+        assert config.threads == 1
 
 
 def test_quick_needs_a_data_set_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -206,6 +206,11 @@ def test_every_kind_of_run_finishes(tmp_path: Path, arguments: list[str]) -> Non
     assert 0 <= pixels.min() <= pixels.max() <= 1
 
 
+def test_every_model_is_among_these_runs() -> None:
+    (mark,) = test_every_kind_of_run_finishes.pytestmark
+    assert {arguments[1] for arguments in mark.args[1]} == set(OBJECTIVES)
+
+
 def test_settings_in_a_file_and_flags_above_it(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("model: beta_vae\nmax_steps: 500\nbeta: 3\nlog-every: 2\n")

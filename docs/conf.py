@@ -1,0 +1,42 @@
+"""Sphinx: ``make docs``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import disentangle_ext
+
+project = "disentangle_ext"
+author = "The disentangle_ext developers"
+version = release = disentangle_ext.__version__
+copyright = author
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"disentangle_ext {release}"
+html_show_copyright = False
+
+myst_heading_anchors = 3
+
+autodoc_inherit_docstrings = False
+autodoc_default_options = {"members": True, "no-value": True}
+add_module_names = False
+napoleon_numpy_docstring = False
+
+
+def from_the_package(app: Any, env: Any, node: Any, contnode: Any) -> Any:
+    """Docstrings say ``models.VAE`` for what is disentangle_ext.models.VAE."""
+    target = f"disentangle_ext.{node['reftarget']}"
+    return env.domains["py"].resolve_xref(env, node["refdoc"], app.builder, node["reftype"], target, node, contnode)
+
+
+def without_alias(app: Any, what: str, name: str, member: Any, options: Any, lines: list[str]) -> None:
+    """Fields of named tuples that have no text of their own have Python's, which says nothing."""
+    if lines and lines[0].startswith("Alias for field"):
+        lines.clear()
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-process-docstring", without_alias)
+    app.connect("missing-reference", from_the_package)
