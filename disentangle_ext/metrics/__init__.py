@@ -4,19 +4,76 @@ from __future__ import annotations
 
 from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._result import FactorResult, Interval, MetricResult
-from disentangle_ext.metrics.exact_elbo import ExactElboResult, exact_elbo
+from disentangle_ext.metrics.active_units import ActiveUnits, ActiveUnitsResult, active_units
+from disentangle_ext.metrics.dcimig import DCIMIG, DCIMIGResult, dcimig
+from disentangle_ext.metrics.exact_elbo import ExactElboResult, Term, exact_elbo
+from disentangle_ext.metrics.gaussian_total_correlation import (
+    GaussianTotalCorrelation,
+    GaussianTotalCorrelationResult,
+    gaussian_total_correlation,
+)
+from disentangle_ext.metrics.independence import Independence, IndependenceResult, independence
+from disentangle_ext.metrics.jemmig import JEMMIG, JEMMIGResult, jemmig
+from disentangle_ext.metrics.linear_symmetry import LinearSymmetry, LinearSymmetryResult, linear_symmetry
+from disentangle_ext.metrics.lsbd import LSBD, LSBDResult, lsbd
 from disentangle_ext.metrics.mig import MIG, MIGResult, mig
+from disentangle_ext.metrics.mig_sup import MIGSup, MIGSupResult, mig_sup
+from disentangle_ext.metrics.mutual_information_score import (
+    MutualInformationScore,
+    MutualInformationScoreResult,
+    mutual_information_score,
+)
 from disentangle_ext.metrics.representation import Representation
+from disentangle_ext.metrics.rmig import RMIG, RMIGResult, rmig
+from disentangle_ext.metrics.wasserstein_correlation import (
+    WassersteinCorrelation,
+    WassersteinCorrelationResult,
+    wasserstein_correlation,
+)
 
 __all__ = [
+    "DCIMIG",
+    "JEMMIG",
+    "LSBD",
     "MIG",
+    "RMIG",
+    "ActiveUnits",
+    "ActiveUnitsResult",
+    "DCIMIGResult",
     "ExactElboResult",
     "FactorResult",
+    "GaussianTotalCorrelation",
+    "GaussianTotalCorrelationResult",
+    "Independence",
+    "IndependenceResult",
     "Interval",
+    "JEMMIGResult",
+    "LSBDResult",
+    "LinearSymmetry",
+    "LinearSymmetryResult",
     "MIGResult",
+    "MIGSup",
+    "MIGSupResult",
     "Metric",
     "MetricResult",
+    "MutualInformationScore",
+    "MutualInformationScoreResult",
+    "RMIGResult",
     "Representation",
+    "Term",
+    "WassersteinCorrelation",
+    "WassersteinCorrelationResult",
+    "active_units",
+    "dcimig",
     "exact_elbo",
+    "gaussian_total_correlation",
+    "independence",
+    "jemmig",
+    "linear_symmetry",
+    "lsbd",
     "mig",
+    "mig_sup",
+    "mutual_information_score",
+    "rmig",
+    "wasserstein_correlation",
 ]
