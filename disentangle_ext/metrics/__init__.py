@@ -6,6 +6,7 @@ from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._result import FactorResult, Interval, MetricResult
 from disentangle_ext.metrics.active_units import ActiveUnits, ActiveUnitsResult, active_units
 from disentangle_ext.metrics.dcimig import DCIMIG, DCIMIGResult, dcimig
+from disentangle_ext.metrics.downstream import Downstream, DownstreamResult, downstream
 from disentangle_ext.metrics.exact_elbo import ExactElboResult, Term, exact_elbo
 from disentangle_ext.metrics.gaussian_total_correlation import (
     GaussianTotalCorrelation,
@@ -13,6 +14,7 @@ from disentangle_ext.metrics.gaussian_total_correlation import (
     gaussian_total_correlation,
 )
 from disentangle_ext.metrics.independence import Independence, IndependenceResult, independence
+from disentangle_ext.metrics.infomec import InfoMEC, InfoMECResult, infomec
 from disentangle_ext.metrics.jemmig import JEMMIG, JEMMIGResult, jemmig
 from disentangle_ext.metrics.linear_symmetry import LinearSymmetry, LinearSymmetryResult, linear_symmetry
 from disentangle_ext.metrics.lsbd import LSBD, LSBDResult, lsbd
@@ -25,6 +27,7 @@ from disentangle_ext.metrics.mutual_information_score import (
 )
 from disentangle_ext.metrics.representation import Representation
 from disentangle_ext.metrics.rmig import RMIG, RMIGResult, rmig
+from disentangle_ext.metrics.udr import UDR, UDRResult, udr
 from disentangle_ext.metrics.wasserstein_correlation import (
     WassersteinCorrelation,
     WassersteinCorrelationResult,
@@ -37,15 +40,20 @@ __all__ = [
     "LSBD",
     "MIG",
     "RMIG",
+    "UDR",
     "ActiveUnits",
     "ActiveUnitsResult",
     "DCIMIGResult",
+    "Downstream",
+    "DownstreamResult",
     "ExactElboResult",
     "FactorResult",
     "GaussianTotalCorrelation",
     "GaussianTotalCorrelationResult",
     "Independence",
     "IndependenceResult",
+    "InfoMEC",
+    "InfoMECResult",
     "Interval",
     "JEMMIGResult",
     "LSBDResult",
@@ -61,13 +69,16 @@ __all__ = [
     "RMIGResult",
     "Representation",
     "Term",
+    "UDRResult",
     "WassersteinCorrelation",
     "WassersteinCorrelationResult",
     "active_units",
     "dcimig",
+    "downstream",
     "exact_elbo",
     "gaussian_total_correlation",
     "independence",
+    "infomec",
     "jemmig",
     "linear_symmetry",
     "lsbd",
@@ -75,5 +86,6 @@ __all__ = [
     "mig_sup",
     "mutual_information_score",
     "rmig",
+    "udr",
     "wasserstein_correlation",
 ]

@@ -21,19 +21,17 @@ class Spread:
 
     Attributes:
         centred: [N, D], float64: the codes less their mean, divided by ``scale``.
-        scale: [D], the largest magnitude in each column, and 1 for a column of zeros.
+        scale: [D], the largest magnitude in each column, and 1 for a constant one.
         std: [D], the standard deviation (ddof 0) of the columns of ``centred``; exactly 0 for a constant one.
         dead: the constant columns.
     """
 
     def __init__(self, codes: np.ndarray) -> None:
         wide = codes.astype(np.float64, copy=False)
-        largest = np.abs(wide).max(0)
-        self.scale = np.where(largest > 0, largest, 1.0)
-        centred = wide / self.scale
-        centred -= centred.mean(0)
         constant = wide.min(0) == wide.max(0)
-        centred[:, constant] = 0
+        self.scale = np.where(constant, 1.0, np.abs(wide).max(0))
+        centred = np.where(constant, 0.0, wide) / self.scale
+        centred -= centred.mean(0)
         self.centred = centred
         self.std = np.sqrt(np.square(centred).mean(0))
         self.dead = tuple(int(d) for d in np.flatnonzero(constant))

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LinearSymmetry", "LinearSymmetryResult", "linear_symmetry"]
 
-# Below this, in units of the largest code squared, a mean square is rounding.
-_STILL = 1e-12
+# Below this, in units of the largest code squared, a mean square is rounding; and so is a direction of codes this much
+# narrower than the widest.
+_STILL, _THIN = 1e-12, 1e-6
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -30,8 +31,7 @@ class LinearSymmetryResult(MetricResult):
     Attributes:
         score: the mean of ``by_factor``, in [0, 1].
         by_factor: [K], the share of each action that a matrix explains on rows that it was not fitted to.
-        matrices: [K, D, D], the fitted action of one step along each factor: z(g x) - m = A (z(x) - m), m the mean
-            code.
+        matrices: [K, D, D], the fitted action A of one step along each factor.
         factor_names: the names of the factors that vary.
     """
 
@@ -55,20 +55,20 @@ def linear_symmetry(
     factors: Any,
     *,
     sizes: Sequence[int] | None = None,
-    test_share: float = 0.5,
+    test_share: float = 0.2,
     factor_names: Sequence[str] | None = None,
     bootstrap: int = 0,
     seed: int = 0,
 ) -> LinearSymmetryResult:
     """How well one matrix per symmetry predicts what the symmetry does to codes.
 
-    For g one step along the cyclic factor k, z' = z(g x), and codes about their mean, a matrix A is fitted by least
-    squares on one part of the rows. On the other part
+    For g one step along the cyclic factor k, and z' = z(g x), a matrix A and an offset b are fitted by least squares on
+    one part of the rows, for the origin of codes means nothing. On the other part
 
-        score_k = 1 - E |z' - A z|^2 / min(E |z'|^2, E |z' - z|^2),    at least 0,    score = mean of score_k over k:
+        score_k = 1 - E |z' - A z - b|^2 / min(E |z' - m|^2, E |z' - z|^2),    at least 0,    score = mean over k:
 
-    1 if the action is linear, 0 if A does no better than to predict the mean, or that nothing happens. An action that
-    leaves codes in place scores 0 as well, for a code that ignores a factor has no symmetry to show. Noise scores 0.
+    1 if the action is linear, 0 if A does no better than to predict the mean code m, or that nothing happens. An action
+    that leaves codes in place scores 0 as well: a code that ignores a factor has no symmetry to show. So does noise.
 
     The definition of Higgins et al. asks for a linear action on codes, each factor's on a subspace of its own. This is
     its first half, which does not depend on a basis: the exact (cos, sin) code of :class:`data.TorusLike` scores 1, and
@@ -131,9 +131,11 @@ def _fit(grid: CyclicCodes, factor: int, test_share: float, rng: np.random.Gener
         )
     learnt = min(max(round(len(origins) * (1 - test_share)), 1), len(origins) - 1)
     before, after = grid.codes[origins], grid.codes[targets[origins]]
-    solution = np.linalg.lstsq(before[:learnt], after[:learnt], rcond=None)[0]
+    start, end = before[:learnt].mean(0), after[:learnt].mean(0)
+    solution = np.linalg.lstsq(before[:learnt] - start, after[:learnt] - end, rcond=_THIN)[0]
     before, after = before[learnt:], after[learnt:]
-    errors = [np.square(each).sum(1) for each in (after - before @ solution, after, after - before)]
+    fitted = (before - start) @ solution + end
+    errors = [np.square(after - each).sum(1) for each in (fitted, end, before)]
     return solution.T, np.stack(errors, 1)
 
 
