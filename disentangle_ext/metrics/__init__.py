@@ -5,6 +5,7 @@ from __future__ import annotations
 from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._result import FactorResult, Interval, MetricResult
 from disentangle_ext.metrics.active_units import ActiveUnits, ActiveUnitsResult, active_units
+from disentangle_ext.metrics.dci_es import DCIES, DCIESResult, dci_es
 from disentangle_ext.metrics.dcimig import DCIMIG, DCIMIGResult, dcimig
 from disentangle_ext.metrics.downstream import Downstream, DownstreamResult, downstream
 from disentangle_ext.metrics.exact_elbo import ExactElboResult, Term, exact_elbo
@@ -35,6 +36,7 @@ from disentangle_ext.metrics.wasserstein_correlation import (
 )
 
 __all__ = [
+    "DCIES",
     "DCIMIG",
     "JEMMIG",
     "LSBD",
@@ -43,6 +45,7 @@ __all__ = [
     "UDR",
     "ActiveUnits",
     "ActiveUnitsResult",
+    "DCIESResult",
     "DCIMIGResult",
     "Downstream",
     "DownstreamResult",
@@ -73,6 +76,7 @@ __all__ = [
     "WassersteinCorrelation",
     "WassersteinCorrelationResult",
     "active_units",
+    "dci_es",
     "dcimig",
     "downstream",
     "exact_elbo",

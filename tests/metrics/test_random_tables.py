@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from disentangle_ext.metrics import (
     active_units,
+    dci_es,
     dcimig,
     downstream,
     gaussian_total_correlation,
@@ -117,10 +118,10 @@ def test_of_codes(score):
     every()
 
 
-@pytest.mark.parametrize("score", [infomec, downstream], ids=lambda score: score.__name__)
+@pytest.mark.parametrize("score", [infomec, downstream, dci_es], ids=lambda score: score.__name__)
 def test_of_fitted_models(score):
     pytest.importorskip("sklearn")
-    options = {"train_sizes": (1, 5)} if score is downstream else {}
+    options = {downstream: {"train_sizes": (1, 5)}, dci_es: {"features": (0, 4)}}.get(score, {})
 
     @FITTED
     @given(tables())
