@@ -91,7 +91,7 @@ def _measure(codes: np.ndarray) -> WassersteinCorrelationResult:
             f"wasserstein_correlation: codes must have a variance that float64 can hold, got a deviation of {unit:.3g}"
         )
     # In units of the widest dimension, so that no product under- or overflows.
-    relative = about.centred * (about.scale / (unit or 1.0))
+    relative = about.centred * (np.where(about.std > 0, about.scale, 0.0) / (unit or 1.0))
     std = np.sqrt(np.square(relative).sum(0) / (rows - 1))
     root = np.linalg.svd(np.linalg.qr(relative * std, mode="r"), compute_uv=False).sum() / math.sqrt(rows - 1)
     total = float(np.square(std).sum())

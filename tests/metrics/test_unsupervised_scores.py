@@ -114,6 +114,12 @@ def test_scores_without_a_unit_do_not_depend_on_the_scale(scale):
         assert active_units(table * scale).score == (2 if scale > 1 else 0)
 
 
+def test_deviations_below_the_normal_numbers_are_no_reason_to_overflow():
+    table = np.array([[0.0, 0.0], [0.0, 0.0], [1e-320, 0.0]])
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        assert wasserstein_correlation(table).normalized == pytest.approx(0, abs=1e-12)
+
+
 def test_active_units_counts_variances_above_the_threshold():
     alternating = np.array([[-1.0], [1.0]] * 10)
     table = alternating * [1, 0.11, 0.1 - 1e-9, 0]
