@@ -18,10 +18,12 @@ RECONSTRUCTIONS = "reconstructions.png"
 TRAVERSALS = "traversals.png"
 SCORES = "scores.json"
 EXACT_ELBO = "exact_elbo.json"
+CODES = "codes.safetensors"
+EVALUATION = "evaluation.json"
 DONE = "DONE"
 CHECKPOINTS = "checkpoints"
 
-_FILES = (CONFIG, ENVIRONMENT, METRICS, MODEL, RECONSTRUCTIONS, TRAVERSALS, SCORES, EXACT_ELBO, DONE)
+_FILES = (CONFIG, ENVIRONMENT, METRICS, MODEL, RECONSTRUCTIONS, TRAVERSALS, SCORES, EXACT_ELBO, CODES, EVALUATION, DONE)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

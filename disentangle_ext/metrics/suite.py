@@ -1,0 +1,125 @@
+"""Many metrics of one representation, each given what it takes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from disentangle_ext._names import choose
+from disentangle_ext.metrics._discrete import check_codes, check_factors
+from disentangle_ext.metrics._result import MetricResult
+from disentangle_ext.metrics.mig import mig
+
+__all__ = ["SUITE", "Entry", "Failure", "Result", "score_all"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A metric of the suite: a function and the options in which it differs from its defaults.
+
+    Attributes:
+        function: takes codes, or codes and factors.
+        options: for it.
+        slow: whether it takes minutes of a core at 10,000 points, and is left out unless it is named.
+    """
+
+    function: Callable[..., MetricResult]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    slow: bool = False
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The positional arguments of the function."""
+        return tuple(
+            each.name
+            for each in inspect.signature(self.function).parameters.values()
+            if each.kind is not each.KEYWORD_ONLY
+        )
+
+
+SUITE: Mapping[str, Entry] = MappingProxyType({"mig": Entry(mig)})
+"""By the name that :func:`score_all` and the command line know them by."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there is no score."""
+
+    reason: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"score": None, "reason": self.reason}
+
+
+Result = MetricResult | Failure
+
+
+def score_all(
+    codes: Any,
+    factors: Any = None,
+    *,
+    logvar: Any = None,
+    metrics: Sequence[str] | None = None,
+    factor_names: Sequence[str] | None = None,
+    seed: int = 0,
+    bootstrap: int = 0,
+    progress: Callable[[str, int, int], object] | None = None,
+) -> dict[str, Result]:
+    """Scores a representation with many metrics.
+
+    A metric that cannot score it, for example one of cyclic factors on others, leaves the reason in the place of its
+    result, and the others are computed all the same.
+
+    Args:
+        codes: [N, D], one row per image, usually the encoder's mean.
+        factors: [N, K], the classes of the factors; without them, the metrics that need none are computed.
+        logvar: [N, D], posterior log-variances, for the metrics of posteriors: without them those are left out.
+        metrics: names of :data:`SUITE`; all but the slow ones by default.
+        factor_names: the K names; ``factor_0``, ``factor_1``, ... by default.
+        seed: of every metric that draws something.
+        bootstrap: resamples for an interval of each score; 0 for none.
+        progress: called before each metric with its name, the number done and their total, and once at the end with an
+            empty name.
+
+    Raises:
+        ValueError: for a wrong shape, NaN or infinity, an unknown metric, or one that needs what is not given.
+        TypeError: for codes or factors that are not real numbers.
+        ImportError: where scikit-learn is missing, which the extra ``metrics`` installs.
+
+    >>> results = score_all(mu, data.factors(rows), factor_names=data.factor_names)
+    >>> {name: result.score for name, result in results.items() if not isinstance(result, Failure)}
+    """
+    codes = check_codes(codes, "score_all")
+    factors = None if factors is None else check_factors(factors, len(codes), "score_all")
+    given = {"codes": codes, "factors": factors, "mu": codes, "logvar": logvar}
+    given = {name: value for name, value in given.items() if value is not None}
+    chosen = _chosen(metrics, set(given))
+    results: dict[str, Result] = {}
+    for done, name in enumerate(chosen):
+        if progress is not None:
+            progress(name, done, len(chosen))
+        entry = SUITE[name]
+        known = inspect.signature(entry.function).parameters
+        options = {"factor_names": factor_names, "seed": seed, "bootstrap": bootstrap}
+        options = {option: value for option, value in options.items() if option in known}
+        try:
+            inputs = [given[each] for each in entry.inputs]
+            results[name] = entry.function(*inputs, **{**options, **entry.options})
+        except ValueError as error:
+            results[name] = Failure(str(error))
+    if progress is not None:
+        progress("", len(chosen), len(chosen))
+    return results
+
+
+def _chosen(metrics: Sequence[str] | None, given: set[str]) -> list[str]:
+    if metrics is None:
+        return [name for name, entry in SUITE.items() if not entry.slow and given.issuperset(entry.inputs)]
+    for name in metrics:
+        choose("score_all: metrics", name, tuple(SUITE))
+        for missing in sorted(set(SUITE[name].inputs) - given):
+            raise ValueError(f"score_all: metrics: {name} needs {missing}, which is not given")
+    return list(dict.fromkeys(metrics))
