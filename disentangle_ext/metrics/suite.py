@@ -10,6 +10,7 @@ from typing import Any
 
 from disentangle_ext._names import choose
 from disentangle_ext.metrics._discrete import check_codes, check_factors
+from disentangle_ext.metrics._problem import check_names
 from disentangle_ext.metrics._result import MetricResult
 from disentangle_ext.metrics.mig import mig
 
@@ -93,7 +94,9 @@ def score_all(
     >>> {name: result.score for name, result in results.items() if not isinstance(result, Failure)}
     """
     codes = check_codes(codes, "score_all")
-    factors = None if factors is None else check_factors(factors, len(codes), "score_all")
+    if factors is not None:
+        factors = check_factors(factors, len(codes), "score_all")
+        factor_names = check_names("score_all", factor_names, factors.shape[1])
     given = {"codes": codes, "factors": factors, "mu": codes, "logvar": logvar}
     given = {name: value for name, value in given.items() if value is not None}
     chosen = _chosen(metrics, set(given))
