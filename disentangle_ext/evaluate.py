@@ -1,27 +1,39 @@
-"""Evaluate a trained model: ``python -m disentangle_ext.evaluate runs/a --exact-elbo``.
+"""Evaluate a trained model, or codes of any other.
 
-Exit codes: 0 finished, 2 a mistake in the call, 130 interrupted.
+Examples:
+    python -m disentangle_ext.evaluate runs/a
+    python -m disentangle_ext.evaluate runs/a --metrics mig dci --bootstrap 100
+    python -m disentangle_ext.evaluate runs/a --exact-elbo
+    python -m disentangle_ext.evaluate --codes codes.npy --factors factors.npy
+
+Exit codes: 0 finished, 1 a metric that was named could not be computed, 2 a mistake in the call, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from disentangle_ext._extras import require
-from disentangle_ext.data import load_data
+from disentangle_ext.data import GroundTruthData, load_data
 from disentangle_ext.load import load
 from disentangle_ext.metrics import ExactElboResult, exact_elbo
+from disentangle_ext.metrics.suite import SUITE, Failure, Result, score_all
+from disentangle_ext.models import VAE
+from disentangle_ext.training.codes import Codes, codes_of
 from disentangle_ext.training.config import TrainConfig, read_yaml, resolve
-from disentangle_ext.training.finish import encode_rows
-from disentangle_ext.training.run_folder import CONFIG, EXACT_ELBO, RunFolder
+from disentangle_ext.training.finish import scored_rows
+from disentangle_ext.training.run_folder import CONFIG, EVALUATION, EXACT_ELBO, RunFolder, write_atomically
 
 PROGRAM = "python -m disentangle_ext.evaluate"
 
@@ -39,10 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     request = _parser().parse_args(argv)
     try:
-        if not request.exact_elbo:
-            raise ValueError("evaluate: nothing is asked for: give --exact-elbo")
-        _exact_elbo(request)
-    except (ValueError, ImportError) as error:
+        return _evaluate(request)
+    except (ValueError, TypeError, ImportError) as error:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:  # no such run, a folder that cannot be written
@@ -51,12 +61,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("evaluate: interrupted", file=sys.stderr)
         return 130
-    return 0
+
+
+def _evaluate(request: argparse.Namespace) -> int:
+    if request.run is None:
+        return _evaluate_arrays(request)
+    for name in ("codes", "factors", "factor_names"):
+        if getattr(request, name) is not None:
+            raise ValueError(
+                f"evaluate: --{name.replace('_', '-')} is for codes without a RUN: give the one or the other"
+            )
+    run = _open(request.run)
+    return (_exact_elbo(request, run) if request.exact_elbo else 0) or (
+        _evaluate_run(request, run) if request.metrics is not None or not request.exact_elbo else 0
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Evaluate a trained model.", allow_abbrev=False)
-    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a finished run of disentangle_ext.train")
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    slow = ", ".join(name for name, entry in SUITE.items() if entry.slow)
+    parser.add_argument("run", metavar="RUN", type=Path, nargs="?", help="the folder of a finished run")
+    parser.add_argument("--seed", type=int, default=0, help="decides which images, and all that is drawn (default: 0)")
+    group = parser.add_argument_group("scores")
+    group.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        help=f"which: {', '.join(SUITE)} (default: all{f' but {slow}, which take minutes' if slow else ''})",
+    )
+    group.add_argument("--codes", metavar="FILE.npy", type=Path, help="[N, D], in the place of a RUN")
+    group.add_argument("--factors", metavar="FILE.npy", type=Path, help="[N, K], the classes of the factors")
+    group.add_argument("--factor-names", nargs="+", metavar="NAME", help="of the K factors")
+    group.add_argument("--points", type=int, default=10_000, help="images of a RUN to score (default: 10000)")
+    group.add_argument("--bootstrap", type=int, default=0, help="resamples for intervals of the scores (default: none)")
+    group.add_argument(
+        "--output", metavar="FILE.json", type=Path, help=f"where to write scores and parts (default: RUN/{EVALUATION})"
+    )
     group = parser.add_argument_group("the KL term of the ELBO taken apart")
     group.add_argument(
         "--exact-elbo",
@@ -66,33 +111,153 @@ def _parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--queries", type=int, default=10_000, help="images to draw a sample for (default: 10000)")
     group.add_argument("--batch-size", type=int, help="images in a minibatch (default: that of the run)")
-    group.add_argument("--seed", type=int, default=0, help="decides which images, and the noise (default: 0)")
     return parser
 
 
-def _exact_elbo(request: argparse.Namespace) -> None:
-    folder = RunFolder(request.run)
+class _Run(NamedTuple):
+    folder: RunFolder
+    model: VAE
+    config: TrainConfig
+    data: GroundTruthData
+
+    def codes(self, rows: Tensor, bar: Bar) -> Codes:
+        return codes_of(self.folder, self.model, self.data, rows, progress=bar("images"))
+
+
+def _open(path: Path) -> _Run:
+    folder = RunFolder(path)
     model = load(folder.path)
     if not folder.is_run:
         raise ValueError(f"evaluate: RUN must be a folder with a {CONFIG}, which names the data set, got {folder.path}")
     where = folder.path / CONFIG
     config = resolve(read_yaml(where, source="evaluate"), source=f"evaluate: {where}")
-    data = load_data(config.data, **config.data_options)
+    return _Run(folder, model, config, load_data(config.data, **config.data_options))
+
+
+def _evaluate_run(request: argparse.Namespace, run: _Run) -> int:
+    if request.points < 2:
+        raise ValueError(f"evaluate: --points must be at least 2, got {request.points}")
+    with _bars() as bar:
+        codes = run.codes(scored_rows(len(run.data), request.seed, request.points), bar)
+        names = run.data.factor_names or None
+        results, seconds = _score(request, bar, codes.mu, codes.factors if names else None, codes.logvar, names)
+    title = f"{run.config.model} on {run.config.data}: {len(codes.rows):,} images, {codes.mu.shape[1]} latents"
+    _print_scores(title, results, seconds)
+    _write_scores(request.output or run.folder.path / EVALUATION, title, results, seconds)
+    return _exit_code(request, results)
+
+
+def _evaluate_arrays(request: argparse.Namespace) -> int:
+    if request.codes is None:
+        raise ValueError("evaluate: nothing is asked for: give a RUN, or --codes and --factors")
+    if request.exact_elbo:
+        raise ValueError("evaluate: --exact-elbo needs a RUN; for posteriors of your own call metrics.exact_elbo")
+    codes = _read_array("--codes", request.codes)
+    factors = None if request.factors is None else _read_array("--factors", request.factors)
+    with _bars() as bar:
+        results, seconds = _score(request, bar, codes, factors, None, request.factor_names)
+    title = f"{request.codes.name}: {' x '.join(map(str, codes.shape))}"
+    _print_scores(title, results, seconds)
+    if request.output is not None:
+        _write_scores(request.output, title, results, seconds)
+    return _exit_code(request, results)
+
+
+def _read_array(flag: str, path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(
+            f"evaluate: {flag} must be an array saved by numpy.save, without objects: {path}: {error}"
+        ) from None
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"evaluate: {flag} must be an array saved by numpy.save, got an archive: {path}")
+    return array
+
+
+def _score(
+    request: argparse.Namespace, bar: Bar, codes: Any, factors: Any, logvar: Any, names: Sequence[str] | None
+) -> tuple[dict[str, Result], dict[str, float]]:
+    """Results, and the seconds that each took."""
+    update = bar("metrics")
+    times: list[float] = []
+
+    def show(name: str, done: int, total: int) -> None:
+        times.append(time.perf_counter())
+        update(done, total)
+
+    results = score_all(
+        codes,
+        factors,
+        logvar=logvar,
+        metrics=request.metrics,
+        factor_names=names,
+        seed=request.seed,
+        bootstrap=request.bootstrap,
+        progress=show,
+    )
+    return results, {name: end - start for name, start, end in zip(results, times, times[1:])}
+
+
+def _exit_code(request: argparse.Namespace, results: Mapping[str, Result]) -> int:
+    # Of all metrics some do not fit every data set; one that was named was wanted.
+    return int(request.metrics is not None and any(isinstance(result, Failure) for result in results.values()))
+
+
+def _write_scores(path: Path, title: str, results: Mapping[str, Result], seconds: Mapping[str, float]) -> None:
+    content = {name: {**result.as_dict(), "seconds": round(seconds[name], 3)} for name, result in results.items()}
+    write_atomically(path, (json.dumps({"of": title, "metrics": content}, indent=2) + "\n").encode())
+    print(f"Written: {path}")
+
+
+def _print_scores(title: str, results: Mapping[str, Result], seconds: Mapping[str, float]) -> None:
+    rich = require("rich.table", extra="train", what="disentangle_ext.evaluate")
+    box = require("rich.box", extra="train", what="disentangle_ext.evaluate").SIMPLE_HEAD
+    table = rich.Table(box=box)
+    table.add_column("metric")
+    table.add_column("score", justify="right")
+    intervals = any(not isinstance(result, Failure) and result.interval for result in results.values())
+    if intervals:
+        table.add_column("95 %", justify="right")
+    table.add_column("s", justify="right")
+    table.add_column("")
+    for name, result in results.items():
+        if isinstance(result, Failure):
+            cells = [name, "none", *([""] if intervals else []), f"{seconds[name]:.1f}", result.reason]
+        else:
+            low_high = f"{result.interval.low:.3f} to {result.interval.high:.3f}" if result.interval else ""
+            cells = [name, f"{result.score:.3f}", *([low_high] if intervals else []), f"{seconds[name]:.1f}", ""]
+        table.add_row(*(_plain(cell) for cell in cells))
+    print(title)
+    _console().print(table)
+
+
+def _plain(text: str) -> Any:
+    """Text in which brackets are brackets, not markup."""
+    return require("rich.text", extra="train", what="disentangle_ext.evaluate").Text(text)
+
+
+def _console() -> Any:
+    return require("rich.console", extra="train", what="disentangle_ext.evaluate").Console()
+
+
+def _exact_elbo(request: argparse.Namespace, run: _Run) -> int:
     begun = time.perf_counter()
     with _bars() as bar:
-        mu, logvar = encode_rows(model, data, torch.arange(len(data)), progress=bar("images"))
+        codes = run.codes(torch.arange(len(run.data)), bar)
         encoded = time.perf_counter()
         result = exact_elbo(
-            mu,
-            logvar,
+            codes.mu,
+            codes.logvar,
             queries=request.queries,
-            batch_size=config.batch_size if request.batch_size is None else request.batch_size,
+            batch_size=run.config.batch_size if request.batch_size is None else request.batch_size,
             seed=request.seed,
             progress=bar("queries"),
         )
-    _print_table(result, config, encoded - begun, time.perf_counter() - encoded)
-    folder.write_json(EXACT_ELBO, result.as_dict())
-    print(f"Written: {folder.path / EXACT_ELBO}")
+    _print_terms(result, run.config, encoded - begun, time.perf_counter() - encoded)
+    run.folder.write_json(EXACT_ELBO, result.as_dict())
+    print(f"Written: {run.folder.path / EXACT_ELBO}")
+    return 0
 
 
 @contextmanager
@@ -110,7 +275,7 @@ def _bars() -> Iterator[Bar]:
         yield bar
 
 
-def _print_table(result: ExactElboResult, config: TrainConfig, encoding: float, computing: float) -> None:
+def _print_terms(result: ExactElboResult, config: TrainConfig, encoding: float, computing: float) -> None:
     settings = result.settings
     rich = require("rich.table", extra="train", what="disentangle_ext.evaluate")
     box = require("rich.box", extra="train", what="disentangle_ext.evaluate").SIMPLE_HEAD
@@ -123,7 +288,7 @@ def _print_table(result: ExactElboResult, config: TrainConfig, encoding: float, 
         exact = result.exact[name]
         estimates = [number for terms in result.estimates.values() for number in (terms[name].mean, terms[name].sd)]
         table.add_row(label, *(f"{number:.3f}" for number in (exact.mean, exact.standard_error, *estimates)))
-    require("rich.console", extra="train", what="disentangle_ext.evaluate").Console().print(table)
+    _console().print(table)
     print(
         f"exact: {settings['queries']:,} queries against all images, with the standard error of their mean; "
         f"{computing:.1f} s after {encoding:.1f} s of encoding\n"

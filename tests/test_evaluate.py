@@ -10,12 +10,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import disentangle_ext
 from disentangle_ext import evaluate, train
-from disentangle_ext.metrics import exact_elbo
+from disentangle_ext.metrics import exact_elbo, mig
+from disentangle_ext.metrics.suite import SUITE, Entry
+from disentangle_ext.training import codes
+from disentangle_ext.training.checkpoint import read_tensors, save_tensors
+from disentangle_ext.training.finish import scored_rows
+from disentangle_ext.training.run_folder import CODES, EVALUATION
 
 OPTIONS = ["--base-channels", "4", "--batch-size", "16", "--max-steps", "20", "--log-every", "20"]
 
@@ -74,6 +80,7 @@ def test_as_a_command_in_any_encoding(run: Path) -> None:
 
 
 def test_bars_on_a_terminal(run: Path) -> None:
+    (run / CODES).unlink(missing_ok=True)  # so that there is something to encode
     parent, child = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
     process = subprocess.Popen(command(run), stdout=subprocess.DEVNULL, stderr=child, env=environment)
@@ -110,7 +117,7 @@ def test_training_anew_removes_the_figures_of_the_old_model(tmp_path: Path) -> N
         ([], ["--exact-elbo"], "does not exist"),
         (["note"], ["--exact-elbo"], "is no run folder"),
         (["config.yaml"], ["--exact-elbo"], "the run is not finished"),
-        (["config.yaml"], [], "evaluate: nothing is asked for: give --exact-elbo"),
+        (["config.yaml"], [], "the run is not finished"),
     ],
 )
 def test_folders_that_cannot_be_evaluated(
@@ -167,6 +174,123 @@ def test_an_interrupt_and_a_file_that_cannot_be_written(
     monkeypatch.setattr(evaluate, "exact_elbo", interrupted)
     assert evaluate.main([str(run), "--exact-elbo"]) == 130
     assert capsys.readouterr().err == "evaluate: interrupted\n"
+
+
+def test_scores_a_run_as_the_metrics_do(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / CODES).unlink(missing_ok=True)
+    assert evaluate.main([str(run), "--metrics", "mig", "--points", "700", "--seed", "5", "--bootstrap", "4"]) == 0
+    out = capsys.readouterr().out
+    found = json.loads((run / EVALUATION).read_text())["metrics"]["mig"]
+    data = disentangle_ext.data.DSpritesLike(variant="quick")
+    rows = scored_rows(len(data), 5, 700)
+    mu, _ = disentangle_ext.load(run).encode(data.batch(rows))
+    expected = mig(mu, data.factors(rows), factor_names=data.factor_names, bootstrap=4, seed=5)
+    assert found["score"] == pytest.approx(expected.score, abs=2e-3)  # a mean at an edge may fall into the next bin
+    assert found["settings"]["num_points"] == 700
+    assert found["interval"]["resamples"] == 4
+    assert "beta_tcvae on dsprites_like: 700 images, 6 latents" in out
+    assert f"{found['score']:.3f}" in out
+
+
+def test_codes_are_encoded_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run / CODES).unlink(missing_ok=True)
+    assert evaluate.main([str(run), "--exact-elbo", "--metrics", "mig", "--queries", "100"]) == 0
+    first = json.loads((run / EVALUATION).read_text())["metrics"]["mig"]["score"]
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("encoded again")
+
+    monkeypatch.setattr(codes, "encode_rows", refuse)
+    assert evaluate.main([str(run), "--metrics", "mig"]) == 0
+    assert json.loads((run / EVALUATION).read_text())["metrics"]["mig"]["score"] == first
+    assert evaluate.main([str(run), "--metrics", "mig", "--points", "100", "--seed", "1"]) == 0  # some of them
+
+
+@pytest.mark.parametrize("damage", ["cut", "other model"])
+def test_codes_of_another_model_or_damaged_ones_are_encoded_anew(run: Path, tmp_path: Path, damage: str) -> None:
+    assert evaluate.main([str(run), "--metrics", "mig"]) == 0
+    shutil.copytree(run, tmp_path / "run")
+    kept = tmp_path / "run" / CODES
+    whole = kept.read_bytes()
+    if damage == "cut":
+        kept.write_bytes(whole[:100])
+    else:
+        tensors, header = read_tensors(kept)
+        save_tensors(kept, {**tensors, "mu": torch.zeros_like(tensors["mu"])}, {**header, "model": "0" * 64})
+    assert evaluate.main([str(tmp_path / "run"), "--metrics", "mig"]) == 0
+    assert torch.equal(read_tensors(kept)[0]["mu"], read_tensors(run / CODES)[0]["mu"])
+
+
+@pytest.fixture
+def arrays(tmp_path: Path) -> tuple[Path, Path]:
+    """Codes that name three factors, beside two of noise."""
+    rng = np.random.default_rng(0)
+    factors = rng.integers(0, 4, (600, 3))
+    np.save(tmp_path / "codes.npy", np.c_[factors + 0.05 * rng.normal(size=factors.shape), rng.normal(size=(600, 2))])
+    np.save(tmp_path / "factors.npy", factors)
+    return tmp_path / "codes.npy", tmp_path / "factors.npy"
+
+
+def test_scores_the_codes_of_any_model(
+    arrays: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--codes", str(arrays[0]), "--factors", str(arrays[1]), "--factor-names", "x", "y", "hue"]
+    output = tmp_path / "scores.json"
+    assert evaluate.main([*given, "--output", str(output), "--metrics", "mig"]) == 0
+    found = json.loads(output.read_text())["metrics"]["mig"]
+    expected = mig(np.load(arrays[0]), np.load(arrays[1]), factor_names=["x", "y", "hue"])
+    assert found["score"] == expected.score > 0.9
+    assert found["gaps"] == expected.as_dict()["gaps"]
+    assert "codes.npy: 600 x 5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "evaluate: nothing is asked for: give a RUN, or --codes and --factors"),
+        (["--codes", "CODES", "--exact-elbo"], "evaluate: --exact-elbo needs a RUN"),
+        (["--codes", "CODES", "--metrics", "mig"], "score_all: metrics: mig needs factors, which is not given"),
+        (["--codes", "CODES", "--factors", "FACTORS", "--metrics", "mgi"], "did you mean 'mig'?"),
+        (["--codes", "CODES", "--factors", "CODES", "--factor-names", "x"], "factor_names must be 5 distinct names"),
+        (["--codes", "OBJECTS"], "evaluate: --codes must be an array saved by numpy.save, without objects: "),
+        (["--codes", "ARCHIVE"], "evaluate: --codes must be an array saved by numpy.save, got an archive: "),
+        (["--codes", "ABSENT"], "evaluate: [Errno 2] No such file"),
+        (["RUN", "--codes", "CODES"], "evaluate: --codes is for codes without a RUN"),
+        (["RUN", "--points", "1"], "evaluate: --points must be at least 2, got 1"),
+    ],
+)
+def test_calls_that_cannot_be_scored(
+    run: Path,
+    arrays: tuple[Path, Path],
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    np.save(tmp_path / "objects.npy", np.array([{}, []], dtype=object), allow_pickle=True)
+    np.savez(tmp_path / "archive.npz", a=np.zeros(3))
+    names = {"CODES": arrays[0], "FACTORS": arrays[1], "RUN": run, "ABSENT": tmp_path / "absent.npy"}
+    names |= {"OBJECTS": tmp_path / "objects.npy", "ARCHIVE": tmp_path / "archive.npz"}
+    assert evaluate.main([str(names.get(each, each)) for each in arguments]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_metric_that_fails_does_not_lose_the_others(
+    arrays: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_score(codes: object, factors: object) -> None:
+        raise ValueError("no_score: factors must be [cyclic]")
+
+    monkeypatch.setattr("disentangle_ext.metrics.suite.SUITE", {"no_score": Entry(no_score), **SUITE})
+    given = ["--codes", str(arrays[0]), "--factors", str(arrays[1]), "--output", str(tmp_path / "scores.json")]
+    assert evaluate.main([*given, "--metrics", "no_score", "mig"]) == 1
+    assert "no_score: factors must be [cyclic]" in capsys.readouterr().out
+    found = json.loads((tmp_path / "scores.json").read_text())["metrics"]
+    assert found["no_score"]["score"] is None
+    assert found["no_score"]["reason"] == "no_score: factors must be [cyclic]"
+    assert found["mig"]["score"] > 0.9
 
 
 def test_flags_that_do_not_parse(capsys: pytest.CaptureFixture[str]) -> None:

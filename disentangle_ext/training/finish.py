@@ -72,12 +72,12 @@ def encode_rows(
     return torch.cat([mu for mu, _ in parts]), torch.cat([logvar for _, logvar in parts])
 
 
-def scored_rows(size: int, seed: int) -> Tensor:
-    """All rows of a data set, or 10,000 distinct ones of a large one."""
-    if size <= SCORED:
+def scored_rows(size: int, seed: int, count: int = SCORED) -> Tensor:
+    """All rows of a data set, or ``count`` distinct ones of a large one."""
+    if size <= count:
         return torch.arange(size)
     generator = torch.Generator().manual_seed(mix(seed, size))
-    return torch.randperm(size, generator=generator)[:SCORED]
+    return torch.randperm(size, generator=generator)[:count]
 
 
 def encode_scored(model: VAE, data: GroundTruthData, seed: int) -> Posterior:

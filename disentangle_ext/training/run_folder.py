@@ -18,11 +18,13 @@ METRICS = "metrics.jsonl"
 MODEL = "model.safetensors"
 SCORES = "scores.json"
 EXACT_ELBO = "exact_elbo.json"
+CODES = "codes.safetensors"
+EVALUATION = "evaluation.json"
 DONE = "DONE"
 CHECKPOINTS = "checkpoints"
 
 _PICTURES = tuple(picture.file for picture in PICTURES.values())
-_FILES = (CONFIG, ENVIRONMENT, METRICS, MODEL, *_PICTURES, SCORES, EXACT_ELBO, DONE)
+_FILES = (CONFIG, ENVIRONMENT, METRICS, MODEL, *_PICTURES, SCORES, EXACT_ELBO, CODES, EVALUATION, DONE)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
