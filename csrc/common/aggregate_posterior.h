@@ -75,7 +75,8 @@ inline std::array<at::Tensor, kFields> field_gradients(const ElboArguments& a, c
   std::array<at::Tensor, kFields> grads;
   for (int f = 0; f < kFields; ++f) {
     const std::optional<at::Tensor> gradient = given.get(f);
-    grads[f] = prepare(gradient, a.z.scalar_type());
+    // The dispatcher resolves the negative bit of every tensor but of those in a list of optional ones.
+    grads[f] = gradient ? prepare(gradient->resolve_neg(), a.z.scalar_type()) : at::Tensor();
     TORCH_CHECK(!grads[f].defined() || grads[f].sizes() == a.field_sizes(), "elbo_decomposition_backward: gradient ", f, " has the wrong shape");
     check_device(grads[f], a.z, "elbo_decomposition_backward: a gradient");
   }

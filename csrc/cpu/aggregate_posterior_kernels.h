@@ -342,17 +342,28 @@ Queries<T> queries_of(const Mixture<T>& m, const Reference<T>& r, const MixtureG
   return q;
 }
 
-// Gradient sums of a block's components, transposed like the block.
+// Queries after which the sums of a component's gradient, in T, are added to those in double: to a sum of many thousands of
+// terms alone, T would add the next one with all but its leading bits cut off.
+constexpr int64_t kRun = 512;
+
+// Gradient sums of a block's components, transposed like the block: of a run of queries, and of all before it.
 template <typename T>
 struct BlockGradient {
   std::vector<T> storage;
+  std::vector<double> total;
   T *mu, *logvar, *log_weight;  // [D, stride], [D, stride], [stride]
 
-  explicit BlockGradient(const Block<T>& b) {
-    T* p = aligned(storage, (2 * b.D + 1) * b.stride);
+  explicit BlockGradient(const Block<T>& b) : total((2 * b.D + 1) * b.stride) {
+    T* p = aligned(storage, int64_t(total.size()));
     mu = p, logvar = mu + b.D * b.stride, log_weight = logvar + b.D * b.stride;
   }
-  void clear() { std::fill(storage.begin(), storage.end(), T(0)); }
+  void clear() {
+    std::fill_n(mu, total.size(), T(0));
+    std::fill(total.begin(), total.end(), 0.0);
+  }
+  void end_run() {
+    for (size_t e = 0; e < total.size(); ++e) total[e] += double(mu[e]), mu[e] = T(0);
+  }
 };
 
 // Responsibilities below this power of two count as zero: they are at most 1 and add up to 1. Products of smaller ones with
@@ -434,12 +445,13 @@ DX_CLONES void gradient_block(Block<T>& b, BlockGradient<T>& out, const T* const
 
 template <typename T>
 void store_gradient(const Block<T>& b, const BlockGradient<T>& sums, const MixtureGradient<T>& grad) {
+  const double *mu = sums.total.data(), *logvar = mu + b.D * b.stride, *log_weight = logvar + b.D * b.stride;
   for (int64_t j = 0; j < b.count; ++j) {
     for (int64_t d = 0, at = (b.first + j) * b.D; d < b.D; ++d, ++at) {
-      grad.mu[at] = T(2 * kLn2) * b.scale[d * b.stride + j] * sums.mu[d * b.stride + j];
-      grad.logvar[at] = sums.logvar[d * b.stride + j];
+      grad.mu[at] = T(2 * kLn2) * b.scale[d * b.stride + j] * T(mu[d * b.stride + j]);
+      grad.logvar[at] = T(logvar[d * b.stride + j]);
     }
-    if (grad.log_weight) grad.log_weight[b.first + j] = sums.log_weight[j];
+    if (grad.log_weight) grad.log_weight[b.first + j] = T(log_weight[j]);
   }
 }
 
@@ -475,7 +487,9 @@ void log_densities_backward(const Mixture<T>& m, const Reference<T>& r, const Mi
                         : uneven        ? gradient_block<T, Weighting::uneven>
                                         : gradient_block<T, Weighting::even>;
       step(block, sums, z, h, shift, g, joint_shift, out);
+      if ((i + kGroup) % kRun == 0) sums.end_run();
     }
+    sums.end_run();
     store_gradient(block, sums, grad);
   }
 }

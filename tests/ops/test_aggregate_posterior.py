@@ -462,3 +462,17 @@ def test_gradients_in_many_dimensions(D, device):
     joint, marginals = reference.aggregate_posterior(*exact)
     for a, b in zip(gradients, torch.autograd.grad(joint.sum() + 0.5 * marginals.sum(), exact)):
         assert largest(a.double() - b) <= 1e-6 * largest(b)
+
+
+def test_gradients_of_components_with_many_queries():
+    """Equal queries: whatever a sum of so many terms rounds away, it rounds the same way each time."""
+    queries, D = 1 << 16, 2
+    z, mu, logvar, log_weight = normal(1, D), 0.5 * normal(16, D), 0.3 * normal(16, D), normal(16)
+
+    def gradients(dtype):
+        weighted = [t.float().to(dtype).requires_grad_() for t in (z, mu, logvar, log_weight)]
+        out = ops.aggregate_posterior(weighted[0].expand(queries, D), *weighted[1:3], log_weight=weighted[3])
+        return torch.autograd.grad(out, weighted[1:], [torch.full_like(t, 0.1) for t in out])
+
+    for ours, exact in zip(gradients(torch.float32), gradients(torch.float64)):
+        assert (ours - exact).abs().max() < 1e-5 * exact.abs().max()

@@ -378,3 +378,16 @@ def test_a_precision_beyond_float32(device):
         torch.testing.assert_close(ours.double(), expected, rtol=1e-5, atol=1e-4)
     (gradient,) = torch.autograd.grad(parts.log_qz_x, logvar)
     torch.testing.assert_close(gradient, torch.full_like(x, -0.5 / 4))
+
+
+def test_a_gradient_with_the_negative_bit(device):
+    """As that of an imaginary part after conj(): its memory holds the opposite of its value."""
+    inputs = [t.float().to(device).requires_grad_() for t in (normal(6, 3), normal(6, 3), normal(6, 3))]
+    value = ops.elbo_decomposition(*inputs, dataset_size=50).total_correlation
+    incoming = torch.ones((), dtype=torch.complex64, device=device).mul(1j).conj().imag
+    assert incoming.is_neg()
+    for lazy, plain in zip(
+        torch.autograd.grad(value, inputs, incoming, retain_graph=True),
+        torch.autograd.grad(value, inputs, incoming.resolve_neg()),
+    ):
+        assert torch.equal(lazy, plain)
