@@ -4,6 +4,7 @@
 #   make model-table the unsupervised models on three seeds each, into a CSV and docs/models.md: 20 minutes of one core
 #   make docs        the pages of docs, into docs/_build/html
 #   make test        the tests; make test PYTEST="-k mig -x" for some of them
+#   make parity      every metric against public codes: the largest difference; PARITY_SLOW=1 for the slow cases too
 #   make lint        ruff and mypy
 #   make bench       the ops against other ways to compute the same, on the CPU, within a quarter of an hour
 #   make cuda        build with CUDA kernels in .venv-cuda and say what came out: needs nvcc, no GPU
@@ -30,7 +31,7 @@ SOURCES := $(shell find csrc build_support -type f -not -name '*.pyc') pyproject
 # Each step of the installation is a file in .venv that holds the seconds it took; bench/demo.py prints them.
 timed = start=$$(date +%s) && $(1) && echo $$(( $$(date +%s) - start )) > $@
 
-.PHONY: demo model-table docs test lint bench cuda resources device clean
+.PHONY: demo model-table docs test parity lint bench cuda resources device clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -45,6 +46,9 @@ docs: $(VENV)/step-docs
 
 test: $(VENV)/step-dev
 	$(RUN) -m pytest $(PYTEST)
+
+parity: $(VENV)/step-dev
+	$(RUN) tests/metrics/parity.py
 
 lint: $(VENV)/step-dev
 	$(RUN) -m ruff check .

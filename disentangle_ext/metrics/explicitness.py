@@ -65,8 +65,9 @@ def explicitness(
     ``variant="multinomial"`` is that of the large study (Locatello et al. 2019): one softmax regression per factor on
     codes of mean 0 and variance 1, scored on test rows. It is the default because it is scored on rows that it has not
     seen. ``"one_vs_rest"`` follows the paper and ubisoft's code: a regression per class, with balanced classes, on
-    codes scaled to [0, 1], scored on the rows it was fitted to, all of them, as 2 (AUC - .5): 1 is perfect and 0 chance. The
-    two differ by more than that scale: a class amid others on a line is seen by the first and not by the second.
+    codes scaled to [0, 1], scored on the rows it was fitted to, all of them, as 2 (AUC - .5): 1 is perfect and 0
+    chance. The two differ by more than that scale: a class amid others on a line is seen by the first and not by the
+    second.
 
     A code dimension that does not vary is 0 here; disentanglement_lib divides by its deviation and fails. A class that
     is in the test rows alone has no score and is left out; so is one that all of the rows have.

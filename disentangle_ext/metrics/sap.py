@@ -173,5 +173,6 @@ def _normalised(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     constant = columns.min(0) == columns.max(0)
     centred = np.where(constant, 0.0, columns / unit - (columns / unit).mean(0))
     length = np.sqrt((centred**2).sum(0))
-    deviation = unit * (length / np.sqrt(max(1, len(columns) - 1)))
+    with np.errstate(over="ignore"):  # infinite is as far from dead as any
+        deviation = unit * (length / np.sqrt(max(1, len(columns) - 1)))
     return centred / np.where(length > 0, length, 1.0), deviation

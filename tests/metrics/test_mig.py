@@ -293,7 +293,8 @@ NAN = [[0.0, math.nan], [1.0, 2.0]]
             ValueError,
             "'histogran'.*mean 'histogram'.*known",
         ),
-        ([[0.0], [1.0]], [[0], [1]], {"protocol": "aggregate"}, ValueError, "'aggregate'.*known: histogram"),
+        ([[0.0], [1.0]], [[0], [1]], {"protocol": "aggregate"}, ValueError, "mig: logvar must be given"),
+        ([[0.0], [1.0]], [[0], [1]], {"logvar": [[0.0], [1.0]]}, ValueError, "mig: logvar is of the aggregate"),
     ],
 )
 def test_errors_name_the_argument(codes, factors, options, error, message):
