@@ -37,6 +37,21 @@ def without_alias(app: Any, what: str, name: str, member: Any, options: Any, lin
         lines.clear()
 
 
+def show_formulas(app: Any, what: str, name: str, member: Any, options: Any, lines: list[str]) -> None:
+    """Indented formulas between paragraphs are shown as they are written."""
+    shown: list[str] = []
+    paragraph = "  "
+    for line in lines:
+        indented = line.startswith("    ")
+        if indented and shown and not shown[-1].strip() and not paragraph.startswith((" ", ">>>")):
+            shown += ["::", ""]
+        shown.append(line)
+        if line.strip():
+            paragraph = line
+    lines[:] = shown
+
+
 def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", without_alias)
+    app.connect("autodoc-process-docstring", show_formulas, priority=100)  # before napoleon indents sections
     app.connect("missing-reference", from_the_package)

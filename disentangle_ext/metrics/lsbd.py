@@ -64,7 +64,7 @@ def lsbd(
     """How far codes are from rotations in one plane for each cyclic factor: 1 - D_LSBD.
 
     For factor k with n classes and the angle t = 2 pi class / n, codes less their mean over this factor (all others
-    fixed) are projected on their two principal components and whitened there to E |c|^2 = 1, which makes c a
+    fixed) are projected on their two principal components and whitened there to a mean square of 1, which makes c a
     complex number and the action orthogonal. Turning each code back by the action that led to it leaves
 
         D_k = min over omega of E |exp(-i omega t) c - E exp(-i omega t) c|^2

@@ -133,7 +133,7 @@ def score_all(
     Args:
         codes: [N, D], one row per image, usually the encoder's mean.
         factors: [N, K], the classes of the factors; without them, the metrics that need none are computed.
-        logvar: [N, D], posterior log-variances, for the metrics that are of posteriors or can be.
+        logvar: [N, D], posterior log-variances, for the metrics of posteriors: without them those are left out.
         metrics: names of :data:`SUITE`; all but the slow ones by default.
         factor_names: the K names; ``factor_0``, ``factor_1``, ... by default.
         seed: of every metric that draws something.
@@ -162,10 +162,11 @@ def score_all(
             progress(name, done, len(chosen))
         entry = SUITE[name]
         # Rows may be sorted by factor, as those of a whole grid are.
-        options = {**given, "factor_names": factor_names, "seed": seed, "bootstrap": bootstrap, "shuffle": True}
+        options = {"factor_names": factor_names, "seed": seed, "bootstrap": bootstrap, "shuffle": True}
         options = {option: value for option, value in options.items() if option in entry.parameters}
+        inputs = {each: given[each] for each in entry.inputs}
         try:
-            results[name] = entry.function(**{**options, **entry.options})
+            results[name] = entry.function(**inputs, **{**options, **entry.options})
         except ValueError as error:
             results[name] = Failure(str(error))
     if progress is not None:
