@@ -140,9 +140,9 @@ def _points(representation: Representation, held: np.ndarray, batch_size: int, r
     for k, batches in slices(held, batch_size):
         rows = representation.draw(len(batches) * batch_size, rng)
         pairs = representation.draw_alike(rows, k, rng)[:, 0]
-        # Halves, so that no difference of finite codes overflows.
-        difference = np.abs(representation.codes(rows) / 2 - representation.codes(pairs) / 2)
-        mean = difference.reshape(len(batches), batch_size, -1).mean(1, dtype=np.float64)
+        # Halves, and shares of the mean: no difference or sum of finite codes overflows.
+        difference = np.abs(representation.codes(rows) / 2 - representation.codes(pairs) / 2).astype(np.float64)
+        mean = (difference / batch_size).reshape(len(batches), batch_size, -1).sum(1)
         parts.append(np.minimum(mean, np.finfo(np.float64).max / 4) * 2)
         order.append(batches)
     points = np.concatenate(parts)
