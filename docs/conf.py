@@ -20,9 +20,10 @@ html_show_copyright = False
 myst_heading_anchors = 3
 
 autodoc_inherit_docstrings = False
-autodoc_default_options = {"members": True, "no-value": True}
+autodoc_default_options = {"members": True, "no-value": True, "exclude-members": "function"}
 add_module_names = False
 napoleon_numpy_docstring = False
+highlight_language = "default"
 
 
 def from_the_package(app: Any, env: Any, node: Any, contnode: Any) -> Any:
