@@ -23,7 +23,6 @@ autodoc_inherit_docstrings = False
 autodoc_default_options = {"members": True, "no-value": True, "exclude-members": "function"}
 add_module_names = False
 napoleon_numpy_docstring = False
-highlight_language = "default"
 
 
 def from_the_package(app: Any, env: Any, node: Any, contnode: Any) -> Any:
