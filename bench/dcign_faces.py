@@ -1,53 +1,52 @@
 """``python -m bench.dcign_faces``: DC-IGN on faces_like over three seeds, and how its latents follow their factors.
 
-Every run is a row of bench/results/dcign_faces.csv as soon as it is finished. Started again, this goes on where it
-stopped, in the middle of a run if need be; rows of another recipe, torch or package version are measured anew. At the
-end the table of the README and its picture, that of the first seed, are made from the rows and the runs.
+Rows of bench/results/dcign_faces.csv, from which the table of the README is written; its picture is that of the first
+seed's run.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from bench.harness import RESULTS as FOLDER
 from bench.harness import Row
-from bench.seed_runs import ROOT, Run, collect, write
+from bench.seed_runs import RUNS, Run, measure_all
+from disentangle_ext.training.memory import keep_freed_memory
 
 RESULTS = FOLDER / "dcign_faces.csv"
-PICTURE = ROOT / "docs" / "images" / "dcign_sweeps.png"
+PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "dcign_sweeps.png"
 SEEDS = range(3)
 FACTORS = ("azimuth", "elevation", "light")
 LARGEST = tuple(f"{name}_other" for name in FACTORS)
 """For each factor the largest correlation of a latent that is not its own."""
-MEASURED = (*FACTORS, *LARGEST, "cpu_seconds")
-COLUMNS = ("seed", "steps", *MEASURED, "torch", "disentangle_ext", "recipe")
+MEASURED = (*FACTORS, *LARGEST)
 
 
-def run_of(seed: int) -> Run:
-    recipe = ("--model", "dcign", "--data", "faces_like", "--quick", "--data-variant", "default", "--seed", str(seed))
-    return Run(recipe, ROOT / "runs" / "dcign_faces" / str(seed))
+def wanted_runs() -> list[Run]:
+    return [Run("dcign", "faces_like", seed, {"data_variant": "default"}) for seed in SEEDS]
 
 
-def measure(run: Run) -> Row:
-    """Train a model, or go on with it, and read its correlations on held-out identities."""
-    run.train()
-    result = run.scores["correlation"]
+def score(scores: Mapping[str, Any]) -> Row:
+    """The correlations on held-out identities."""
+    result = scores["correlation"]
     if not result["held_out"]:
-        raise SystemExit(f"dcign_faces: {run.folder} was not scored on held-out identities")
+        raise SystemExit("dcign_faces: the run was not scored on held-out identities")
     row = {name: f"{result['correlations'][name]:.4f}" for name in FACTORS}
     for name, label in zip(FACTORS, LARGEST, strict=True):
         k = list(result["correlations"]).index(name)
         column = [line[k] for d, line in enumerate(result["matrix"]) if d != result["latents"][name]]
         row[label] = f"{max(column):.4f}"
-    return {**row, "cpu_seconds": f"{run.cpu_seconds:.0f}"}
+    return row
 
 
 def medians(rows: list[Row]) -> dict[str, float]:
-    return {name: statistics.median(float(row[name]) for row in rows) for name in MEASURED}
+    return {name: statistics.median(float(row[name]) for row in rows) for name in (*MEASURED, "cpu_seconds")}
 
 
 def table(rows: list[Row]) -> str:
@@ -74,16 +73,11 @@ def save_picture(sweeps: Path) -> None:
 
 
 def main() -> None:
-    jobs = [run_of(seed) for seed in SEEDS]
-    rows = collect(RESULTS, [run.identity for run in jobs])
-    for run in jobs:
-        if any(run.identity.items() <= row.items() for row in rows):
-            continue
-        rows.append({**run.identity, **measure(run)})
-        write(RESULTS, COLUMNS, rows)
-        print(", ".join(f"{name} {rows[-1][name]}" for name in ("seed", *MEASURED)), flush=True)
+    runs = RUNS / "dcign_faces"
+    keep_freed_memory()
+    rows = measure_all(wanted_runs(), RESULTS, runs, MEASURED, score)
     print("median:", ", ".join(f"{name} {value:.2f}" for name, value in medians(rows).items()))
-    sweeps = jobs[0].folder / "sweeps.png"
+    sweeps = wanted_runs()[0].folder(runs) / "sweeps.png"
     if sweeps.is_file():  # the runs may have been removed, the rows stay
         save_picture(sweeps)
     from bench.tables import write_pages  # it needs every table's module, this one too

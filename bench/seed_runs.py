@@ -1,119 +1,158 @@
-"""Training runs that differ in their seed, as rows of a CSV: what is finished is kept, what was interrupted goes on."""
+"""Quick runs that differ in their seed, as rows of a CSV: what is finished is kept, what was interrupted goes on.
+
+A row is written as soon as its run is finished. Started again, a command goes on where it stopped, in the middle of a
+run if need be; rows of another recipe, torch or package version are measured anew.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
+import io
 import json
-import resource
-import subprocess
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import disentangle_ext
-from bench.harness import Row, read
+from bench.cpu_harness import machine
+from bench.harness import Row, commit, read
+from disentangle_ext.presets import quick
 from disentangle_ext.training.command_line import parse
 from disentangle_ext.training.config import TrainConfig, to_yaml
+from disentangle_ext.training.run_folder import CONFIG, SCORES, write_atomically
+from disentangle_ext.training.session import train
 
-__all__ = ["IDENTITY", "ROOT", "Run", "collect", "write"]
+__all__ = ["IDENTITY", "RUNS", "Run", "columns", "measure", "measure_all"]
 
-ROOT = Path(__file__).resolve().parents[1]
-IDENTITY = ("seed", "steps", "torch", "disentangle_ext", "recipe")
-"""The columns that every such CSV has: by them a row is found again."""
-_INTERRUPTED = 130
+RUNS = Path(__file__).resolve().parents[1] / "runs"
+IDENTITY = ("model", "settings", "seed", "recipe", "torch", "disentangle_ext")
+"""The columns that are known before the run: by them a row is found again."""
+_SPENT = ("cpu_seconds", "machine", "commit")
+
+Score = Callable[[Mapping[str, Any]], Row]
+"""From what scores.json has to columns of a row."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One call of disentangle_ext.train."""
+    """One model to train."""
 
-    arguments: tuple[str, ...]
-    """Without --output-dir."""
-    folder: Path
+    model: str
+    data: str
+    seed: int
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Settings that differ from --quick."""
 
-    @property
-    def call(self) -> list[str]:
-        return [*self.arguments, "--output-dir", str(self.folder)]
+    def recipe(self) -> dict[str, Any]:
+        """All that is stated: a new option of the package, which has its default here, makes no new recipe."""
+        return {**quick(self.model, self.data, "conv"), **self.changes}
 
-    @property
     def config(self) -> TrainConfig:
-        return parse(self.call).config
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in self.changes.items()]
+        call = ["--model", self.model, "--data", self.data, "--quick", "--seed", str(self.seed), *flags]
+        return parse([*call, "--output-dir", "unused"]).config
 
-    @property
     def identity(self) -> Row:
-        config = self.config
-        recipe = hashlib.sha256(to_yaml(replace(config, seed=0)).encode()).hexdigest()[:8]
-        versions = str(torch.__version__), disentangle_ext.__version__
-        return dict(zip(IDENTITY, (str(config.seed), str(config.max_steps), *versions, recipe), strict=True))
+        recipe = self.recipe()
+        own = {name: recipe[name] for name in self.config().objective_options if name in recipe}
+        return {
+            "model": self.model,
+            "settings": ", ".join(f"{k} {v if isinstance(v, str) else format(v, 'g')}" for k, v in own.items()),
+            "seed": str(self.seed),
+            "recipe": hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8],
+            "torch": str(torch.__version__),
+            "disentangle_ext": disentangle_ext.__version__,
+        }
 
-    def train(self) -> None:
-        """Train, go on with what was interrupted, or leave what is finished as it is.
+    def folder(self, runs: Path) -> Path:
+        return runs / f"{self.model}-{self.identity()['recipe']}-{self.seed}"
 
-        Raises:
-            KeyboardInterrupt: if the run was interrupted.
-            SystemExit: if it failed.
-        """
-        call, config = self.call, self.folder / "config.yaml"
-        if config.is_file():
-            same = config.read_text(encoding="utf-8") == to_yaml(self.config)
-            call.append("--resume" if same else "--overwrite")
-            if not same:
-                self._clock.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "disentangle_ext.train", *call]
-        before = _children()
-        finished = subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.DEVNULL)
-        self._clock.write_text(f"{self.cpu_seconds + _children() - before}\n")
-        if finished.returncode == _INTERRUPTED:
-            raise KeyboardInterrupt
-        if finished.returncode:
-            raise SystemExit(f"{' '.join(command)} ended with exit code {finished.returncode}")
 
-    @property
-    def _clock(self) -> Path:
-        return self.folder.with_name(f"{self.folder.name}.cpu_seconds")
+class _Clock(io.TextIOBase):
+    """Takes what training prints and at every line notes the CPU seconds of the run, whose process may be killed.
 
-    @property
-    def cpu_seconds(self) -> float:
-        """User and system time of all calls that the run took, from imports to pictures."""
-        return float(self._clock.read_text()) if self._clock.is_file() else 0.0
+    Args:
+        path: what earlier processes spent on the run, and where this one's is added.
+    """
 
-    @property
-    def scores(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads((self.folder / "scores.json").read_text(encoding="utf-8"))
-        return content
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._before = float(path.read_text()) if path.is_file() else 0.0
+        self._start = time.process_time()
 
-    @property
+    def write(self, text: str) -> int:
+        write_atomically(self._path, str(self.seconds()).encode())
+        return len(text)
+
     def seconds(self) -> float:
-        """On the clock, of the training alone."""
-        last = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
-        return float(json.loads(last)["seconds"])
+        return self._before + time.process_time() - self._start
 
 
-def _children() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+def columns(measured: Sequence[str]) -> tuple[str, ...]:
+    """Of a CSV of such runs."""
+    return (*IDENTITY, "steps", *measured, *_SPENT)
 
 
-def collect(path: Path, wanted: Sequence[Row]) -> list[Row]:
-    """The rows of a CSV that are of these recipes and versions."""
-    known = read(path)
-    rows = [row for row in known if any(want.items() <= row.items() for want in wanted)]
-    if len(rows) < len(known):
-        print(f"{len(known) - len(rows)} rows of {path.name} are of another recipe or version: measuring anew")
+def measure(run: Run, runs: Path, score: Score) -> Row:
+    """Train a model, or go on with it, and read its scores.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C; the run can be gone on with.
+    """
+    config, folder = run.config(), run.folder(runs)
+    spent = folder.with_suffix(".cpu")
+    known = (folder / CONFIG).is_file()
+    resume = known and (folder / CONFIG).read_text(encoding="utf-8") == to_yaml(config)
+    if not resume:
+        spent.unlink(missing_ok=True)
+    runs.mkdir(parents=True, exist_ok=True)
+    clock = _Clock(spent)
+    with contextlib.redirect_stdout(clock):
+        outcome = train(config, folder, resume=resume, overwrite=not resume)
+    if not outcome.folder.is_done:
+        raise KeyboardInterrupt
+    measured = score(json.loads((folder / SCORES).read_text(encoding="utf-8")))
+    where = dict(zip(_SPENT, (f"{clock.seconds():.1f}", machine(), commit()), strict=True))
+    return {**run.identity(), "steps": str(config.max_steps), **measured, **where}
+
+
+def measure_all(wanted: Sequence[Run], results: Path, runs: Path, measured: Sequence[str], score: Score) -> list[Row]:
+    """A row for every run, those that are in the file as they are; rows that are not wanted are dropped.
+
+    Args:
+        wanted: the runs.
+        results: the CSV.
+        runs: the folder of the runs' folders.
+        measured: the columns that ``score`` gives.
+        score: what of a run's scores is measured.
+    """
+    by_run = {tuple(row[name] for name in IDENTITY): row for row in read(results)}
+    rows: list[Row] = []
+    known = [by_run.get(tuple(run.identity()[name] for name in IDENTITY)) for run in wanted]
+    dropped = len(by_run) - sum(row is not None for row in known)
+    if dropped:
+        print(f"of another recipe or version, and dropped from {results.name}: {dropped} rows")
+    for place, (run, row) in enumerate(zip(wanted, known, strict=True)):
+        if row is None:
+            row = measure(run, runs, score)
+            values = ", ".join(f"{name} {row[name]}" for name in (*measured, "cpu_seconds"))
+            print(f"{run.model} ({row['settings']}), seed {run.seed}: {values}", flush=True)
+        rows.append(row)
+        later = [other for other in known[place + 1 :] if other is not None]
+        _write(results, columns(measured), [*rows, *later])
     return rows
 
 
-def write(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """Replace a CSV."""
+def _write(path: Path, names: Sequence[str], rows: Sequence[Row]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
+    write_atomically(path, text.getvalue().encode())

@@ -12,7 +12,7 @@ from disentangle_ext import ops
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAE, VAEOutput
 from disentangle_ext.objectives.base import GroupObjective, Loss
-from disentangle_ext.objectives.likelihood import negative_log_likelihood
+from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 
 Reference = Literal["mean", "first"]
 
@@ -48,7 +48,7 @@ def dcign(
     strength: float = 0.01,
     reference: Reference = "mean",
     likelihood: str = "bernoulli",
-    scale: float = 1.0,
+    scale: float | Tensor = 1.0,
 ) -> Loss:
     """recon + KL + strength / 2 sum over inactive d of (z_d - ref_d)^2, averaged over the batch (Kulkarni et al. 2015,
     "Deep convolutional inverse graphics network").
@@ -64,7 +64,7 @@ def dcign(
         strength: of the pull on the others; the paper has 1/100.
         reference: "mean" of the batch, or its "first" code.
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood.
+        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
 
     Returns:
         A :class:`Loss` with the terms ``reconstruction``, ``kl`` and ``invariance``: half the sum of squares.
@@ -93,10 +93,11 @@ class DCIGN(GroupObjective):
         strength: of the pull of inactive latents to the reference.
         reference: what they are clamped to: mean of the batch (the paper) or first code (the authors' program).
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood.
+        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
 
     Raises:
-        ValueError: for factors that the data set does not have, or fewer latents than groups.
+        ValueError: for factors that the data set does not have or that are named twice, fewer latents than groups, or a
+            likelihood or scale that means nothing.
     """
 
     active: Tensor
@@ -110,15 +111,17 @@ class DCIGN(GroupObjective):
         strength: float = 0.01,
         reference: Reference = "mean",
         likelihood: str = "bernoulli",
-        scale: float = 1.0,
+        scale: Scale = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(likelihood=likelihood, scale=scale)
         choose("DCIGN: reference", reference, get_args(Reference))
         if not factor_names:
             raise ValueError("DCIGN: the data set must have factors, it has none")
         named = extrinsic or (_FACES if set(_FACES) <= set(factor_names) else tuple(factor_names))
         for name in named:
             choose("DCIGN: extrinsic factor", name, factor_names)
+        if len(set(named)) < len(named):
+            raise ValueError(f"DCIGN: extrinsic must name each factor once, got {', '.join(named)}")
         rest = [name for name in factor_names if name not in named]
         self.groups = {**{name: [name] for name in named}, **({"intrinsic": rest} if rest else {})}
         self.weights = {"intrinsic": _INTRINSIC_WEIGHT} if rest else {}
@@ -130,8 +133,6 @@ class DCIGN(GroupObjective):
         self.register_buffer("active", active, persistent=False)
         self.strength = strength
         self.reference: Reference = reference
-        self.likelihood = likelihood
-        self.scale = scale
 
     def evaluate(
         self,

@@ -1,88 +1,113 @@
-"""Runs over seeds: what is finished is kept, what is of another recipe is not; and the table of DC-IGN."""
+"""Runs over seeds: they are measured one by one, go on after a kill, and are measured anew for another recipe."""
 
 from __future__ import annotations
 
-import json
+import os
+import signal
 import subprocess
-from dataclasses import replace
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import dcign_faces, seed_runs
-from bench.harness import read
-from bench.seed_runs import IDENTITY, Run, collect, write
+from bench import harness, seed_runs
+from bench.model_table import score
+from bench.seed_runs import Run, columns, measure_all
 
-QUICK = ("--model", "vae", "--data", "dsprites_like", "--quick", "--max-steps", "2")
-
-
-def test_a_row_is_found_by_seed_recipe_and_versions(tmp_path: Path) -> None:
-    run = Run((*QUICK, "--seed", "3"), tmp_path / "a")
-    assert (run.identity["seed"], run.identity["steps"]) == ("3", "2")
-    other_seed, other_recipe = (replace(run, arguments=(*QUICK, *more)) for more in (("--seed", "4"), ("--lr", "1")))
-    assert run.identity["recipe"] == other_seed.identity["recipe"] != other_recipe.identity["recipe"]
-    rows = [{**each.identity, "score": str(k)} for k, each in enumerate((run, other_seed, other_recipe))]
-    write(tmp_path / "rows.csv", (*IDENTITY, "score"), rows)
-    assert read(tmp_path / "rows.csv") == rows
-    assert collect(tmp_path / "rows.csv", [run.identity, other_seed.identity]) == rows[:2]
-    assert collect(tmp_path / "none.csv", [run.identity]) == []
+DATA = "dsprites_like"
+TINY = {"base_channels": 4, "batch_size": 8, "max_steps": 60, "log_every": 1, "checkpoint_every": 10}
+PROGRAM = """
+import sys
+from pathlib import Path
+from bench.model_table import score
+from bench.seed_runs import Run, measure_all
+runs = [Run("beta_vae", "dsprites_like", seed, {tiny}) for seed in (0, 1)]
+measure_all(runs, Path(sys.argv[1]) / "rows.csv", Path(sys.argv[1]) / "runs", ("mig",), score)
+"""
 
 
-def test_a_run_goes_on_is_kept_and_begins_anew_with_another_recipe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def start(folder: Path, root: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
+    program = PROGRAM.replace("{tiny}", repr(TINY))
+    return subprocess.Popen(
+        [sys.executable, "-c", program, str(folder)], cwd=root, env=environment, stdout=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_checkpoint(run: Path, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 120
+    while not any((run / "checkpoints").glob("step-*.safetensors")):
+        assert process.poll() is None, "it ended"
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_a_killed_command_goes_on_where_it_stopped(tmp_path: Path, root: Path) -> None:
+    run = Run("beta_vae", DATA, 1, TINY)
+    second = run.folder(tmp_path / "runs")
+    process = start(tmp_path, root)
+    wait_for_checkpoint(second, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    (first,) = harness.read(tmp_path / "rows.csv")
+    assert first["seed"] == "0"
+    spent = float(second.with_suffix(".cpu").read_text())
+    lines = len((second / "metrics.jsonl").read_text().splitlines())
+    assert 10 <= lines < 60
+
+    process = start(tmp_path, root)
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 0
+    assert "seed 0" not in said, "a run that was finished was made again"
+    rows = harness.read(tmp_path / "rows.csv")
+    assert rows[0] == first
+    assert float(rows[1]["cpu_seconds"]) > spent, "the time before the kill is not counted"
+    whole = measure_all([run], tmp_path / "whole.csv", tmp_path / "whole", ("mig",), score)
+    assert harness.read(tmp_path / "whole.csv") == whole
+    assert whole[0]["mig"] == rows[1]["mig"]
+    steps = [line.split(",")[0] for line in (second / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [f'{{"step": {step}' for step in range(1, 61)]
+
+
+def test_a_changed_recipe_is_measured_anew_and_the_rest_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    calls: list[list[str]] = []
-    exit_code = 0
+    measured = []
 
-    def call(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        calls.append(command)
-        monkeypatch.setattr(seed_runs, "_children", lambda: 5.0 * len(calls))
-        return subprocess.CompletedProcess(command, exit_code)
+    def measure(run: Run, runs: Path, score: Any) -> dict[str, str]:
+        measured.append(run)
+        return {**dict.fromkeys(columns(("mig",)), "0"), **run.identity()}
 
-    monkeypatch.setattr(subprocess, "run", call)
-    monkeypatch.setattr(seed_runs, "_children", lambda: 0.0)
-    run = Run(QUICK, tmp_path / "a")
-    run.folder.mkdir()
-    exit_code = 130
-    with pytest.raises(KeyboardInterrupt):
-        run.train()
-    assert calls[-1][-2:] == ["--output-dir", str(run.folder)]
-    (run.folder / "config.yaml").write_text(seed_runs.to_yaml(run.config))
-    exit_code = 0
-    run.train()
-    assert calls[-1][-1] == "--resume"
-    assert run.cpu_seconds == 10, "of both calls"
-    other = replace(run, arguments=(*QUICK, "--lr", "0.5"))
-    other.train()
-    assert calls[-1][-1] == "--overwrite"
-    assert other.cpu_seconds == 5
-    exit_code = 2
-    with pytest.raises(SystemExit, match="ended with exit code 2"):
-        run.train()
+    monkeypatch.setattr(seed_runs, "measure", measure)
+    rest = tmp_path / "rows.csv", tmp_path, ("mig",), score
+    vae, tcvae = Run("beta_vae", DATA, 0), Run("beta_tcvae", DATA, 0)
+    measure_all([vae, tcvae], *rest)
+    measure_all([vae, tcvae], *rest)
+    assert measured == [vae, tcvae]
+    changed = Run("beta_vae", DATA, 0, {"lr": 1e-4})
+    assert changed.identity()["settings"] == vae.identity()["settings"]
+    measure_all([changed, tcvae], *rest)
+    assert measured == [vae, tcvae, changed]
+    assert [row["recipe"] for row in harness.read(tmp_path / "rows.csv")] == [
+        run.identity()["recipe"] for run in (changed, tcvae)
+    ]
+    assert "of another recipe or version, and dropped from rows.csv: 1 rows" in capsys.readouterr().out
 
 
-def test_measures_of_dcign_are_those_of_held_out_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Run(QUICK, tmp_path)
-    monkeypatch.setattr(Run, "train", lambda self: None)
-    names = ("identity", *dcign_faces.FACTORS)
-    scores = {
-        "held_out": True,
-        "correlations": dict(zip(names, (None, 0.9, 0.8, 0.7), strict=True)),
-        "latents": dict(zip(names, (-1, 0, 1, 2), strict=True)),
-        "matrix": [[0.1, 0.9, 0.2, 0.3], [0.1, 0.4, 0.8, 0.2], [0.3, 0.1, 0.2, 0.7], [0.2, 0.1, 0.85, 0.1]],
-    }
-    (tmp_path / "scores.json").write_text(json.dumps({"correlation": scores}))
-    row = dcign_faces.measure(run)
-    assert row == {
-        **{"azimuth": "0.9000", "elevation": "0.8000", "light": "0.7000"},
-        **{"azimuth_other": "0.4000", "elevation_other": "0.8500", "light_other": "0.3000", "cpu_seconds": "0"},
-    }
-    rows = [{**row, "seed": str(k), "azimuth": azimuth, "steps": "9", "torch": "2"} for k, azimuth in enumerate("010")]
-    lines = dcign_faces.table([*rows]).splitlines()
-    assert lines[2] == "| 0 | 0.00 | 0.80 | 0.70 | 0.40, 0.85, 0.30 | 0 |"
-    assert lines[5].startswith("| median | 0.00 |")
-    scores["held_out"] = False
-    (tmp_path / "scores.json").write_text(json.dumps({"correlation": scores}))
-    with pytest.raises(SystemExit, match="was not scored on held-out identities"):
-        dcign_faces.measure(run)
+def test_an_unfinished_run_of_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
+    run = Run("beta_vae", DATA, 0, {**TINY, "max_steps": 2})
+    folder = run.folder(tmp_path)
+    folder.mkdir()
+    (folder / "config.yaml").write_text("model: beta_vae\n")
+    folder.with_suffix(".cpu").write_text("1000000")
+    row = seed_runs.measure(run, tmp_path, score)
+    assert float(row["cpu_seconds"]) < 1000
+
+
+def test_settings_are_the_objective_s_own_and_seeds_share_a_recipe() -> None:
+    first, second = (Run("dcign", "faces_like", seed, {"reference": "first"}).identity() for seed in (0, 1))
+    assert first["settings"] == "reference first, scale 0.2"
+    assert first == {**second, "seed": "0"}
+    assert first["recipe"] != Run("dcign", "faces_like", 0).identity()["recipe"]

@@ -98,7 +98,10 @@ def test_groups_of_faces_and_of_other_sets() -> None:
     [
         ({"factor_names": ()}, "DCIGN: the data set must have factors"),
         ({"extrinsic": ("azimut",)}, "DCIGN: unknown extrinsic factor 'azimut': did you mean 'azimuth'"),
+        ({"extrinsic": ("light", "light")}, "DCIGN: extrinsic must name each factor once, got light, light"),
         ({"latent_dim": 3}, "DCIGN: latent_dim must be at least 4, one a group, got 3"),
+        ({"likelihood": "gausian"}, "DCIGN: unknown likelihood 'gausian': did you mean 'gaussian'"),
+        ({"likelihood": "gaussian", "scale": -3.0}, "DCIGN: scale must be greater than 0 and finite, got -3"),
         ({"reference": "men"}, "DCIGN: unknown reference 'men': did you mean 'mean'"),
     ],
 )

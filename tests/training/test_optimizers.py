@@ -81,7 +81,7 @@ def test_resume_is_bit_exact(tmp_path: Path, optimizer: str, settings: dict[str,
     assert whole.read(output) == resumed.read(again)
 
 
-@pytest.mark.parametrize("model", ["beta_tcvae", "factor_vae", "ada_gvae"])
+@pytest.mark.parametrize("model", ["beta_tcvae", "factor_vae", "ada_gvae", "dcign"])
 def test_a_learned_scale_is_trained_with_the_model_and_logged(model: str) -> None:
     width = {"discriminator_width": 4} if model == "factor_vae" else {}
     trainer = make(model=model, likelihood="gaussian", scale="learned", lr=1e-2, **width)
