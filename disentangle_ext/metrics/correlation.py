@@ -111,8 +111,6 @@ def _check_latents(problem: Problem, latents: Mapping[str, int] | None) -> np.nd
     for name, latent in latents.items():
         k = problem.factor_names.index(choose("correlation: latents: factor", name, problem.factor_names))
         own[k] = check_count("correlation", f"latents[{name!r}]", latent, 0)
-    if not (own[problem.varies] >= 0).any():
-        raise ValueError(f"correlation: latents must name a factor that varies, got {dict(latents)}")
     if own.max() >= problem.codes.shape[1]:
         raise ValueError(
             f"correlation: latents must be below the {problem.codes.shape[1]} columns of codes, got {dict(latents)}"
@@ -140,6 +138,9 @@ def _correlate(problem: Problem, own: np.ndarray | None, periods: Mapping[int, f
         matrix[:, k] = _multiple(z, v)
     latents = np.nan_to_num(matrix).argmax(0) if own is None else own
     latents = np.where(varies, latents, -1)
+    if (latents < 0).all():
+        given = {name: int(d) for name, d in zip(names, own if own is not None else latents) if d >= 0}
+        raise ValueError(f"correlation: latents must name a factor that varies, got {given}")
     chosen = np.where(latents >= 0, matrix[latents, np.arange(len(names))], np.nan)
     return CorrelationResult(
         score=float(np.nanmean(chosen)),

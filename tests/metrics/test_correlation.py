@@ -90,6 +90,13 @@ def test_batches_and_bootstrap() -> None:
     assert whole.interval.low < whole.score < whole.interval.high
 
 
+def test_resamples_in_which_no_factor_with_a_latent_varies() -> None:
+    codes, factors = problem()
+    factors[:, 0] = np.arange(len(factors)) == 7
+    with pytest.raises(ValueError, match="no score: correlation: latents must name a factor that varies, got {'azimut"):
+        correlation(codes, factors, latents={"azimuth": 0}, bootstrap=20, factor_names=NAMES)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
