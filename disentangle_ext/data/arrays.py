@@ -146,7 +146,7 @@ def arrays(path: Path | None = None, *, device: torch.device | str = "cpu") -> A
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError, TypeError: for a file that holds something else, named in the message. Nothing is unpickled.
+        ValueError: for a file that holds something else, named in the message. Nothing is unpickled.
     """
     if path is None:
         raise ValueError("arrays: path is not given: an .npz with images and factors, or an .npy with images")
@@ -172,7 +172,7 @@ def arrays(path: Path | None = None, *, device: torch.device | str = "cpu") -> A
             device=device,
         )
     except (ValueError, TypeError) as error:
-        raise type(error)(f"arrays: {path}: {error}") from None
+        raise ValueError(f"arrays: {path}: {error}") from None
 
 
 def _check_images(images: Any) -> Tensor:

@@ -49,7 +49,7 @@ class DSprites(SpriteData):
         path: the file, or the folder that holds it; the cache by default.
         download: fetch the file if it is missing.
         verify: compare the file with its published checksum.
-        effect: "none", "color", "noisy" or "texture", as for :class:`SpriteData`.
+        effect: "none", "color", "noisy" or "texture".
         texture: an image file for effect "texture"; one drawn by formula without it.
         device: where the pixels are kept.
 

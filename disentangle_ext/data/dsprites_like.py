@@ -69,7 +69,7 @@ class DSpritesLike(SpriteData):
 
     Args:
         variant: "default", "official" or "quick".
-        effect: "none", "color", "noisy" or "texture", as for :class:`SpriteData`.
+        effect: "none", "color", "noisy" or "texture".
         texture: an image file for effect "texture"; one drawn by formula without it.
         device: where images are rendered and kept. (Apple's mps has no float64: there they are rendered on
             the CPU.)
