@@ -29,7 +29,7 @@ class ExplicitnessResult(FactorResult):
     """What :func:`explicitness` measured.
 
     Attributes:
-        score: the mean of ``auc`` over the factors that vary.
+        score: the mean of ``auc`` over the factors that vary: in [0, 1], or in [-1, 1] by "one_vs_rest".
         auc: [K], each factor's mean area under the ROC curve over its classes, as the variant scales it; NaN for a
             skipped factor.
         train_score: the same on the training rows.
@@ -39,6 +39,7 @@ class ExplicitnessResult(FactorResult):
     train_score: float
 
     title: ClassVar[str] = "Explicitness"
+    bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     by_factor: ClassVar[tuple[str, ...]] = ("auc",)
 
     def plot(self, ax: Axes | None = None) -> Axes:
