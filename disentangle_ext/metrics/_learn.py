@@ -48,9 +48,10 @@ def standardise(train: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...
     """Arrays [n, D] in float64 with the training rows' mean 0 and variance 1 per column; a dead column is 0."""
     low, high = train.min(0), train.max(0)
     dead = low == high
-    # In units of the largest value, so that no square overflows.
-    unit = np.maximum(np.abs(train).max(0).astype(np.float64), np.finfo(np.float64).tiny)
-    scaled = train / unit
-    mean, sd = scaled.mean(0), scaled.std(0)
+    # In units of the largest value, so that no square overflows; other rows may lie as far out as they like.
+    unit = np.where(dead, 1.0, np.maximum(np.abs(train).max(0).astype(np.float64), np.finfo(np.float64).tiny))
+    with np.errstate(over="ignore"):
+        scaled = [np.clip(each / unit, -1e100, 1e100) for each in (train, *others)]
+    mean, sd = scaled[0].mean(0), scaled[0].std(0)
     sd = np.where(dead | (sd == 0), 1.0, sd)
-    return tuple(np.where(dead, 0.0, (each / unit - mean) / sd) for each in (train, *others))
+    return tuple(np.where(dead, 0.0, (each - mean) / sd) for each in scaled)

@@ -29,16 +29,17 @@ class ExplicitnessResult(FactorResult):
     """What :func:`explicitness` measured.
 
     Attributes:
-        score: the mean of ``auc`` over the factors that vary.
+        score: the mean of ``auc`` over the factors that vary: in [0, 1], or in [-1, 1] by "one_vs_rest".
         auc: [K], each factor's mean area under the ROC curve over its classes, as the variant scales it; NaN for a
             skipped factor.
-        train_score: the same on the training rows.
+        train_score: the same on the training rows; NaN if each factor has but one class among them.
     """
 
     auc: np.ndarray
     train_score: float
 
     title: ClassVar[str] = "Explicitness"
+    bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     by_factor: ClassVar[tuple[str, ...]] = ("auc",)
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -118,7 +119,7 @@ def _explicitness(problem: Problem, settings: dict[str, Any]) -> ExplicitnessRes
     return ExplicitnessResult(
         score=float(auc[defined].mean()),
         auc=auc,
-        train_score=float(np.nanmean(train)),
+        train_score=float(train[train == train].mean()) if (train == train).any() else float("nan"),
         skipped=problem.skipped,
         factor_names=problem.factor_names,
         settings=dict(settings),

@@ -168,7 +168,9 @@ def _votes(
     dims = np.flatnonzero(active)
     for k, batches in slices(held, batch_size):
         rows = representation.draw_alike(representation.draw(len(batches), rng), k, rng, batch_size)
-        variance = (representation.codes(rows)[:, :, dims] / scale[dims]).var(1, ddof=1)
+        with np.errstate(over="ignore"):  # of a row so far out that the variance over all has missed it
+            codes = np.clip(representation.codes(rows)[:, :, dims] / scale[dims], -1e100, 1e100)
+        variance = codes.var(1, ddof=1)
         votes[:, k] += np.bincount(dims[variance.argmin(1)], minlength=len(scale))
     return votes
 

@@ -23,6 +23,9 @@ __all__ = ["SAP", "SAPResult", "sap"]
 # At this standard deviation disentanglement_lib takes a code dimension for dead.
 LEAST_DEVIATION = 1e-6
 
+# liblinear does not come to an end on values far beyond this, where its penalty has no weight any more.
+LARGEST_CODE = 1e6
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SAPResult(FactorResult):
@@ -79,6 +82,7 @@ def sap(
     The classifier is kept as the field uses it, but mind what it does: a single dimension orders the classes on a
     line, of which one-against-rest lines can name the two ends and little between. A perfect code of dSprites scores
     .17 by it, .999 by R^2, and the value depends on the scale of the codes. Compare models by rank, on one data set.
+    A dimension that goes beyond 1e6 is scaled down to it.
 
     Values are those of disentanglement_lib: exact for R^2, within what versions of scikit-learn differ by, 8e-4, for
     classes. A constant factor is skipped, where that code fails. With a single code dimension the second best is a dead
@@ -152,8 +156,10 @@ def _sap(problem: Problem, settings: dict[str, Any]) -> SAPResult:
 
 
 def _test_accuracy(make: Any, code: np.ndarray, labels: np.ndarray, train_rows: int) -> float:
-    # liblinear squares the codes, and would overflow on what is far outside of their usual range.
-    x = np.clip(code.astype(np.float64), -1e100, 1e100)[:, None]
+    x = code.astype(np.float64)[:, None]
+    largest = np.abs(x).max()
+    if largest > LARGEST_CODE:
+        x = x / largest * LARGEST_CODE
     model = fit_classifier(make, x[:train_rows], labels[:train_rows])
     return accuracy(model, x[train_rows:], labels[train_rows:])
 
