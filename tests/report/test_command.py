@@ -11,6 +11,7 @@ from disentangle_ext import train
 from disentangle_ext.report import PICTURES
 from disentangle_ext.report.__main__ import main
 from disentangle_ext.report.run import read_run
+from disentangle_ext.training.config import read_yaml
 
 QUICK = ["--quick", "--base-channels", "4", "--batch-size", "16", "--max-steps", "6", "--log-every", "2"]
 
@@ -59,7 +60,8 @@ def test_what_the_subject_is(run):
     assert subject.limit == 3
     assert subject.points == 1536
     assert [row["step"] for row in subject.metrics] == [2, 4, 6]
-    assert subject.capacity(500) == pytest.approx(15 / 2)
+    config = read_yaml(run / "config.yaml")
+    assert subject.capacity(config["threshold"] // 2) == pytest.approx(config["c_max"] / 2)
 
 
 def test_an_encoder_without_noise(tmp_path):
