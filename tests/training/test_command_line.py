@@ -122,7 +122,7 @@ def test_every_model_has_a_quick_recipe_on_every_data_set(model: str) -> None:
     for data in DATASETS:
         own = {"data_path": "a"} if data in ("arrays", "image_folder") else {}
         config = resolve({"model": model, "data": data, **quick(model, data, "conv"), **own})
-        assert config.max_steps <= 2500
+        assert config.max_steps * config.batch_size <= 2500 * 64  # what takes a minute
         assert config.threads == 1
 
 
