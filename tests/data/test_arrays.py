@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from disentangle_ext.data import ArrayData
-from disentangle_ext.data.arrays import arrays
 
 
 @pytest.fixture
@@ -111,10 +110,3 @@ def test_sample_index_draws_among_the_images_of_a_combination():
 def test_wrong_arrays_are_named(arguments, error, message):
     with pytest.raises(error, match=f"ArrayData: {message}"):
         ArrayData(*arguments)
-
-
-def test_a_file_of_the_wrong_type_is_a_mistake_in_the_call(tmp_path):
-    path = tmp_path / "own.npz"
-    np.savez(path, images=IMAGES / 255)
-    with pytest.raises(ValueError, match=f"arrays: {path}: ArrayData: images must be uint8 in 0..255 or bool"):
-        arrays(path)

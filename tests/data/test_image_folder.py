@@ -96,7 +96,7 @@ def test_wrong_files_of_arrays_are_named(tmp_path):
     np.savez(path, images=IMAGES.astype(object))
     fails("cannot be read: .*allow_pickle")
     np.savez(path, images=IMAGES / 255)
-    fails("ArrayData: images must be uint8", TypeError)
+    fails("ArrayData: images must be uint8")
     np.savez(path, images=IMAGES)
     path.write_bytes(path.read_bytes()[:150])
     fails("truncated, damaged")
