@@ -86,8 +86,8 @@ def test_arrays_come_from_a_file(tmp_path):
 def test_wrong_files_of_arrays_are_named(tmp_path):
     path = tmp_path / "own.npz"
 
-    def fails(message, error=ValueError):
-        with pytest.raises(error, match=f"arrays: {path}.*{message}") as caught:
+    def fails(message):
+        with pytest.raises(ValueError, match=f"arrays: {path}.*{message}") as caught:
             arrays(path)
         assert "\n" not in str(caught.value)
 
