@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,48 +18,46 @@ from bench.seed_runs import Run, columns, measure_all
 DATA = "dsprites_like"
 TINY = {"base_channels": 4, "batch_size": 8, "max_steps": 60, "log_every": 1, "checkpoint_every": 10}
 PROGRAM = """
+import os
+import signal
 import sys
 from pathlib import Path
 from bench.model_table import score
 from bench.seed_runs import Run, measure_all
+from disentangle_ext.training import session
+
+def save_and_die(folder, checkpoint):
+    save(folder, checkpoint)
+    if folder.parent.name.endswith("-1") and checkpoint.step == 20:  # the second run
+        os.kill(os.getpid(), signal.SIGKILL)
+
+save = session.save_checkpoint
+if sys.argv[2] == "dies":
+    session.save_checkpoint = save_and_die
 runs = [Run("beta_vae", "dsprites_like", seed, {tiny}) for seed in (0, 1)]
 measure_all(runs, Path(sys.argv[1]) / "rows.csv", Path(sys.argv[1]) / "runs", ("mig",), score)
 """
 
 
-def start(folder: Path, root: Path) -> subprocess.Popen[str]:
+def call(folder: Path, root: Path, how: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
     program = PROGRAM.replace("{tiny}", repr(TINY))
-    return subprocess.Popen(
-        [sys.executable, "-c", program, str(folder)], cwd=root, env=environment, stdout=subprocess.PIPE, text=True
-    )
-
-
-def wait_for_checkpoint(run: Path, process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 120
-    while not any((run / "checkpoints").glob("step-*.safetensors")):
-        assert process.poll() is None, "it ended"
-        assert time.monotonic() < end
-        time.sleep(0.001)
+    command = [sys.executable, "-c", program, str(folder), how]
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=240)
 
 
 def test_a_killed_command_goes_on_where_it_stopped(tmp_path: Path, root: Path) -> None:
     run = Run("beta_vae", DATA, 1, TINY)
     second = run.folder(tmp_path / "runs")
-    process = start(tmp_path, root)
-    wait_for_checkpoint(second, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    assert call(tmp_path, root, "dies").returncode == -signal.SIGKILL
     (first,) = harness.read(tmp_path / "rows.csv")
     assert first["seed"] == "0"
     spent = float(second.with_suffix(".cpu").read_text())
-    lines = len((second / "metrics.jsonl").read_text().splitlines())
-    assert 10 <= lines < 60
+    assert len((second / "metrics.jsonl").read_text().splitlines()) == 20
 
-    process = start(tmp_path, root)
-    said = process.communicate(timeout=120)[0]
-    assert process.returncode == 0
-    assert "seed 0" not in said, "a run that was finished was made again"
+    done = call(tmp_path, root, "lives")
+    assert done.returncode == 0, done.stderr
+    assert "seed 0" not in done.stdout, "a run that was finished was made again"
     rows = harness.read(tmp_path / "rows.csv")
     assert rows[0] == first
     assert float(rows[1]["cpu_seconds"]) > spent, "the time before the kill is not counted"
