@@ -271,13 +271,13 @@ def test_compiled_run_by_inductor() -> None:
     train_compiled()
 
 
+# 48 MB: what is larger than 32 MB glibc maps and unmaps every time, wherever the top of its heap is.
 FAULTS = """
 import resource, torch
 from disentangle_ext.training.memory import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    blocks = [torch.ones(2 << 20) for _ in range(6)]
-    del blocks
+    torch.ones(12 << 20)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 without = [faults() for _ in range(5)]
 print(keep_freed_memory(), min(without), [faults() for _ in range(5)][-1])
@@ -290,5 +290,5 @@ def test_freed_memory_is_kept() -> None:
     known, before, after = done.stdout.split()
     if known == "False":
         pytest.skip("not glibc")
-    assert int(before) > 4000  # 48 MB in pages of 4 KB are 12,288
+    assert int(before) > 4000  # in pages of 4 KB it is 12,288
     assert int(after) < 100
