@@ -57,9 +57,8 @@ DX_CLONES void sample_tile_backward(int n, const T* mu, const T* logvar, const T
   DX_SIMD
   for (int i = 0; i < n; ++i) {
     const T scale = exp(T(0.5) * logvar[i]);
-    const T expm1 = expm1_minus_x(logvar[i], scale * scale) + logvar[i];
     grad_mu[i] = grad_z[i] + grad_kl[i] * mu[i];
-    grad_logvar[i] = T(0.5) * (grad_z[i] * scale * eps[i] + grad_kl[i] * expm1);
+    grad_logvar[i] = T(0.5) * (grad_z[i] * scale * eps[i] + grad_kl[i] * expm1(logvar[i], scale * scale));
   }
 }
 

@@ -73,9 +73,8 @@ DX_INLINE void sample_group_backward(PhiloxKey key, uint64_t counter, const T (&
   DX_UNROLL
   for (int e = 0; e < N; ++e) {
     const T scale = exp_half(logvar[e]);
-    const T expm1 = expm1_minus_x(logvar[e], scale * scale) + logvar[e];
     grad_mu[e] = grad_z[e] + grad_kl[e] * mu[e];
-    grad_logvar[e] = T(0.5) * (grad_z[e] * scale * grad_logvar[e] + grad_kl[e] * expm1);
+    grad_logvar[e] = T(0.5) * (grad_z[e] * scale * grad_logvar[e] + grad_kl[e] * expm1(logvar[e], scale * scale));
   }
 }
 

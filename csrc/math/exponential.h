@@ -143,6 +143,13 @@ DX_INLINE T expm1_minus_x(T x, T exp_x) {
   return x * x <= T(0.25) ? small : large;
 }
 
+// e^x - 1 by the same. Where x is very low its last bit is larger than 1, and adding it would leave nothing of the -1.
+template <typename T>
+DX_INLINE T expm1(T x, T exp_x) {
+  const T low = x < T(-1024) ? T(-1024) : x;
+  return expm1_minus_x(low, exp_x) + low;
+}
+
 // log(1 + f) for f in [1 / sqrt(2) - 1, sqrt(2) - 1], as 2 atanh(f / (2 + f)). In float32 on a CPU, a division costs more
 // than the longer polynomial of f + f^2 R(f), R minimax in the relative error (7e-8 with rounding); on a GPU that one
 // takes registers from kernels that have none to spare.

@@ -159,6 +159,12 @@ def test_small_logvar_does_not_cancel():
     torch.testing.assert_close(kl[0].double(), 0.5 * (torch.special.expm1(x) - x), rtol=1e-5, atol=0)
 
 
+def test_gradient_of_the_kl_where_logvar_has_no_room_for_one():
+    logvar = torch.tensor([[[-1e8, -1e20, -1e30, -math.inf]]], requires_grad=True)
+    kl = Op.apply(torch.zeros_like(logvar), logvar, harness.library("rsample_kl", "plain"), keys(1), 0, True, 0)[1]
+    assert torch.autograd.grad(kl.sum(), logvar)[0].tolist() == [[[-0.5] * 4]]
+
+
 @dtypes(*HALF)
 def test_conversions_are_those_of_torch(dtype):
     """All halves, and floats of every exponent with the bits at which rounding decides."""

@@ -151,6 +151,14 @@ def test_relative_accuracy_over_a_wide_range_of_logvar(dtype, device):
     torch.testing.assert_close(slope.double(), slope64, rtol=64 * torch.finfo(dtype).eps, atol=1e-15)
 
 
+@dtypes(torch.float32, torch.float64)
+def test_gradient_of_the_kl_where_logvar_has_no_room_for_one(dtype, device):
+    """(e^logvar - 1) / 2 is -1/2, however low: 1 is less than half an ulp of these."""
+    logvar = torch.tensor([[-1e8, -1e20, -1e30, -math.inf]], dtype=dtype, device=device, requires_grad=True)
+    kl = ops.rsample_kl(torch.zeros_like(logvar), logvar, key=key(device), per_dimension=True)[1]
+    assert torch.autograd.grad(kl.sum(), logvar)[0].tolist() == [[-0.5] * 4]
+
+
 @dtypes(*HALF)
 @pytest.mark.parametrize("logvar", [-6.0, -10.0])
 def test_backward_of_half_types_makes_the_noise_again(logvar, dtype, device):
