@@ -21,9 +21,9 @@ WORLDS = (2, 4)
 
 def run(checks: Mapping[str, Check], world: int, folder: Path) -> dict[str, str]:
     """Every check on every rank of a gloo group: its name, and what went wrong, on any of them."""
-    # The server imports torch once; its children, which have no threads yet to inherit, start in no time.
+    # The server imports once what the checks need; its children, without threads to inherit, start in no time.
     context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["torch.distributed", "torch.testing", "pytest", "disentangle_ext.objectives"])
+    context.set_forkserver_preload(["pytest", "torch._dynamo", "torch.nn.parallel", "disentangle_ext.objectives"])
     arguments = (checks, world, str(folder))
     mp.start_processes(_rank, args=arguments, nprocs=world, start_method="forkserver")
     outcomes = [torch.load(folder / f"{rank}.pt") for rank in range(world)]
