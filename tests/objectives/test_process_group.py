@@ -19,12 +19,11 @@ from disentangle_ext.models import VAE, Discriminator, VAEOutput, build_vae
 from disentangle_ext.objectives import OBJECTIVES, AdversarialObjective, GroupObjective, Objective, PairObjective
 from disentangle_ext.ops import _collectives
 from tests.ops import ranks
-from tests.ops.ranks import mean_over_ranks, near, own
+from tests.ops.ranks import assert_as_one_process, mean_over_ranks, near, own
 
 B, D, SHAPE = 16, 3, (1, 4, 5)
 KEY, OWN_KEY = torch.tensor([1, 2]), torch.tensor([3, 4])
 OPTIONS: dict[str, list[dict[str, Any]]] = {
-    # On either side of the capacity, where the sign of the gradient changes.
     "annealed_vae": [{"c_max": 0.001, "threshold": 1}, {"c_max": 100.0, "threshold": 1}],
     "beta_tcvae": [
         {"dataset_size": 50, "likelihood": "gaussian", "scale": "learned"},
@@ -113,6 +112,21 @@ def a_gather_that_keeps_its_own_gradient_alone_is_found(group: ProcessGroup) -> 
             for options in OPTIONS.get(name, [{}]):
                 with pytest.raises(AssertionError, match="not close"):
                     compare(make(name, options), small_vae(), group)
+
+
+@check
+def a_capacity_between_the_divergences_of_two_ranks(group: ProcessGroup) -> None:
+    """The sign of the gradient is that of the whole batch, not of each shard."""
+    kl = torch.arange(1.0, B + 1, dtype=torch.float64)[:, None]
+    capacity = kl.mean().item() + 0.1
+
+    def loss(kl: Tensor, process_group: ProcessGroup | None) -> Tensor:
+        images = torch.zeros(len(kl), *SHAPE, dtype=torch.float64)
+        output = VAEOutput(images, kl, kl, kl, kl[:, 0])
+        options: dict[str, Any] = {"step": 1, "threshold": 1, "c_max": capacity, "gamma": 3.0}
+        return objectives.annealed_vae(output, images, **options, process_group=process_group).total
+
+    assert_as_one_process(loss, [kl], group)
 
 
 @check
