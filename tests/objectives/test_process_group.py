@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -224,6 +226,21 @@ def distributed_data_parallel(group: ProcessGroup) -> None:
         assert theirs.grad is not None
         near(ours.grad, theirs.grad)
         near(ours.detach(), theirs.detach())
+
+
+@check
+def the_documented_loop_runs(group: ProcessGroup) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data_parallel.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("init_process_group", "destroy_process_group"):
+            patch.setattr(dist, name, lambda *_: None)
+        exec(example.replace("1000, 128", "2, 8"), names := {"__name__": "example"})
+    sums = [torch.empty(()) for _ in range(dist.get_world_size(group))]
+    weights = torch.cat([p.detach().flatten() for p in names["model"].parameters()])
+    dist.all_gather(sums, weights.sum(), group=group)
+    assert len(set(map(float, sums))) == 1
+    assert names["loss"].total.isfinite()
 
 
 @check
