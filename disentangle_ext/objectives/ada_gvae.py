@@ -163,7 +163,7 @@ class AdaGVAE(PairObjective):
         model: VAE,
         images: Tensor,
         *,
-        step: int = 0,
+        step: int | Tensor = 0,
         key: Tensor | None = None,
         own_key: Tensor | None = None,
         group: Tensor | None = None,
@@ -179,7 +179,7 @@ class AdaGVAE(PairObjective):
             key=key,
         )
 
-    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int | Tensor = 0, key: Tensor | None = None) -> Loss:
         """The loss on an output of shared posteriors."""
         return beta_vae(output, images, beta=self.beta, likelihood=self.likelihood, scale=self.scale)
 

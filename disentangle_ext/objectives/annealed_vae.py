@@ -21,11 +21,18 @@ def _capacity(step: int, c_max: float, threshold: int) -> float:
     return c_max * (min(step, threshold) / threshold)
 
 
+def _gap(kl: Tensor, step: int | Tensor, c_max: float, threshold: int) -> Tensor:
+    if not isinstance(step, Tensor):
+        return (kl - _capacity(step, c_max, threshold)).abs()
+    capacity = c_max * (step.clamp(max=threshold).double() / threshold)  # in float64, as Python computes it
+    return (kl - capacity.to(kl.dtype)).abs()
+
+
 def annealed_vae(
     output: VAEOutput,
     images: Tensor,
     *,
-    step: int,
+    step: int | Tensor,
     c_max: float = 25.0,
     gamma: float = 1000.0,
     threshold: int = 100_000,
@@ -42,7 +49,7 @@ def annealed_vae(
     Args:
         output: of a :class:`models.VAE`, for B images.
         images: [B, C, H, W] in [0, 1].
-        step: updates done, from 0.
+        step: updates done, from 0: a number, or an integer tensor, which is not read back from its device.
         c_max: capacity at the end, in nats.
         gamma: weight of the distance between KL and capacity.
         threshold: steps over which the capacity rises from 0.
@@ -58,7 +65,7 @@ def annealed_vae(
     _check(c_max, gamma, threshold)
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     kl = output.kl.mean()
-    gap = (kl - _capacity(step, c_max, threshold)).abs()
+    gap = _gap(kl, step, c_max, threshold)
     return Loss(recon + gamma * gap, {"reconstruction": recon, "kl": kl, "capacity_gap": gap})
 
 
@@ -88,7 +95,7 @@ class AnnealedVAE(Objective):
         self.gamma = gamma
         self.threshold = threshold
 
-    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int | Tensor = 0, key: Tensor | None = None) -> Loss:
         return annealed_vae(
             output,
             images,
