@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -108,25 +109,32 @@ class GraphedUpdate:
             if self._warmed_up < WARM_UP:
                 self._warmed_up += 1
                 return self._graph.warm_up(self._work)
-            self._output = self._graph.record(self._work)
+            self._output = self._graph.record(partial(self._work, captured=True))
         self._graph.replay()
         return self._output
 
-    def _work(self) -> VAEOutput:
+    def _work(self, captured: bool = False) -> VAEOutput:
+        # Weights that a caller's autocast has cast would be taken into the graph, and never be cast again.
+        torch.clear_autocast_cache()
         inputs, rates = self._window.take()
-        with _rates_on_device(self._optimizers, rates):
+        with _rates_on_device(self._optimizers, rates, captured):
             output = self._compute(inputs)
+        torch.clear_autocast_cache()
         return VAEOutput(*(each.detach() for each in output))
 
 
 @contextmanager
-def _rates_on_device(optimizers: Sequence[torch.optim.Optimizer], rates: Sequence[Tensor]) -> Iterator[None]:
-    """Give optimisers their learning rate as a tensor; the number that others read from them comes back."""
+def _rates_on_device(
+    optimizers: Sequence[torch.optim.Optimizer], rates: Sequence[Tensor], captured: bool
+) -> Iterator[None]:
+    """Give optimisers their learning rate as a tensor; the number that others read from them comes back.
+
+    They refuse to be captured unless they are told so, and warn if they are told so and computed op by op.
+    """
     groups = [(group, rate) for optimizer, rate in zip(optimizers, rates) for group in optimizer.param_groups]
     numbers = [group["lr"] for group, _ in groups]
-    capturing = torch.cuda.is_current_stream_capturing()
     for group, rate in groups:
-        group.update(lr=rate, capturable=capturing)
+        group.update(lr=rate, capturable=captured)
     try:
         yield
     finally:

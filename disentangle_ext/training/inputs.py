@@ -52,7 +52,8 @@ class Window:
         self._place = torch.zeros(1, dtype=torch.int64, device=device)
         self._rates = torch.zeros(LENGTH, len(learning_rates), device=device)
         self._like = draw(0)
-        self._whole = torch.zeros(LENGTH, sum(self._widths()), dtype=torch.int64, device=device)
+        self._widths = [each.numel() for each in _tensors(self._like)]
+        self._whole = torch.zeros(LENGTH, sum(self._widths), dtype=torch.int64, device=device)
         self._next = self._end = 0
 
     def seek(self, step: int) -> None:
@@ -85,11 +86,8 @@ class Window:
         pinned = self._device.type == "cuda" and tensor.device.type == "cpu"
         return (tensor.pin_memory() if pinned else tensor).to(self._device, non_blocking=True)
 
-    def _widths(self) -> list[int]:
-        return [each.numel() for each in _tensors(self._like)]
-
     def _unpack(self, row: Tensor) -> Inputs:
-        step, rows, *rest = row.split(self._widths())
+        step, rows, *rest = row.split(self._widths)
         second = None if self._like.second_rows is None else rest.pop(0)
         group = None if self._like.group is None else rest.pop(0).squeeze(0)
         return Inputs(step.squeeze(0), rows, second, group, tuple(rest))

@@ -201,11 +201,7 @@ class Trainer:
             return self.objective.adversary(codes, others, key=own_key)
 
     def _casting(self) -> torch.autocast:
-        # Weights that were cast outside of a graph would be taken into it, and never be cast again.
-        cache = None if self._graph is None else False
-        return torch.autocast(
-            self.device.type, dtype=self.autocast, enabled=self.autocast is not None, cache_enabled=cache
-        )
+        return torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
 
     def _draw(self, step: int, device: torch.device | str = "cpu") -> Inputs:
         """The inputs of a step, its keys on ``device``."""
