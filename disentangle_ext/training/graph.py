@@ -63,10 +63,12 @@ class CudaGraph:
         Raises:
             ValueError: for work that cannot be recorded, because it waits for the device for example.
         """
+        before = torch.cuda.current_stream(self._stream.device)
         try:
             with torch.cuda.graph(self._graph, stream=self._stream):
                 return work()
         except RuntimeError as error:
+            torch.cuda.set_stream(before)  # which a capture that fails does not do
             reason = str(error.__context__ or error).strip().splitlines()[0]
             raise ValueError(f"train: compilation 'graph': the update cannot be captured: {reason}") from error
 
