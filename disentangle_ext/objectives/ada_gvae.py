@@ -175,7 +175,7 @@ class AdaGVAE(PairObjective):
         model: VAE,
         images: Tensor,
         *,
-        step: int = 0,
+        step: int | Tensor = 0,
         key: Tensor | None = None,
         own_key: Tensor | None = None,
         group: Tensor | None = None,
@@ -192,7 +192,7 @@ class AdaGVAE(PairObjective):
             process_group=self.process_group,
         )
 
-    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int | Tensor = 0, key: Tensor | None = None) -> Loss:
         """The loss on an output of shared posteriors."""
         return beta_vae(output, images, beta=self.beta, likelihood=self.likelihood, scale=self.scale)
 

@@ -23,11 +23,18 @@ def _capacity(step: int, c_max: float, threshold: int) -> float:
     return c_max * (min(step, threshold) / threshold)
 
 
+def _gap(kl: Tensor, step: int | Tensor, c_max: float, threshold: int) -> Tensor:
+    if not isinstance(step, Tensor):
+        return (kl - _capacity(step, c_max, threshold)).abs()
+    capacity = c_max * (step.clamp(max=threshold).double() / threshold)  # in float64, as Python computes it
+    return (kl - capacity.to(kl.dtype)).abs()
+
+
 def annealed_vae(
     output: VAEOutput,
     images: Tensor,
     *,
-    step: int,
+    step: int | Tensor,
     c_max: float = 25.0,
     gamma: float = 1000.0,
     threshold: int = 100_000,
@@ -45,7 +52,7 @@ def annealed_vae(
     Args:
         output: of a :class:`models.VAE`, for B images.
         images: [B, C, H, W] in [0, 1].
-        step: updates done, from 0.
+        step: updates done, from 0: a number, or an integer tensor, which is not read back from its device.
         c_max: capacity at the end, in nats.
         gamma: weight of the distance between KL and capacity.
         threshold: steps over which the capacity rises from 0.
@@ -66,7 +73,7 @@ def annealed_vae(
     if process_group is not None:
         (rows,) = _collectives.whole_batch("annealed_vae", process_group, kl=output.kl[:, None])
         of_all = rows.mean()
-    gap = (of_all - _capacity(step, c_max, threshold)).abs()
+    gap = _gap(of_all, step, c_max, threshold)
     return Loss(recon + gamma * gap, {"reconstruction": recon, "kl": kl, "capacity_gap": gap})
 
 
@@ -96,7 +103,7 @@ class AnnealedVAE(Objective):
         self.gamma = gamma
         self.threshold = threshold
 
-    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int | Tensor = 0, key: Tensor | None = None) -> Loss:
         return annealed_vae(
             output,
             images,

@@ -30,8 +30,9 @@ Changes = Literal["one", "random"]
 class Objective(nn.Module):
     """Base of the objectives: ``forward(output, images, *, step=0, key=None) -> Loss``.
 
-    ``step`` counts the updates from 0, for objectives whose weights follow a schedule. ``key``, int64 [2], decides
-    what an objective draws itself, a sample of the prior for example; without one it is drawn from torch's generator.
+    ``step`` counts the updates from 0, for objectives whose weights follow a schedule: a number, or an int64 scalar on
+    the device, where the update is replayed as a graph. ``key``, int64 [2], decides what an objective draws itself, a
+    sample of the prior for example; without one it is drawn from torch's generator.
 
     Args:
         likelihood: p(x|z): "bernoulli", "gaussian" or "laplace".
@@ -95,7 +96,7 @@ class Objective(nn.Module):
         model: VAE,
         images: Tensor,
         *,
-        step: int = 0,
+        step: int | Tensor = 0,
         key: Tensor | None = None,
         own_key: Tensor | None = None,
         group: Tensor | None = None,
@@ -113,7 +114,7 @@ class Objective(nn.Module):
         output = model(images, sample=not self.deterministic, key=key, process_group=self.process_group)
         return output, self(output, images, step=step, key=own_key)
 
-    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int | Tensor = 0, key: Tensor | None = None) -> Loss:
         """The loss on what the model made of a batch.
 
         Args:

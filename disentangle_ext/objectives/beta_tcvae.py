@@ -133,7 +133,7 @@ class BetaTCVAE(Objective):
         self.kl: Form = kl
         self.estimator: Estimator = estimator
 
-    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int | Tensor = 0, key: Tensor | None = None) -> Loss:
         return beta_tcvae(
             output,
             images,

@@ -45,7 +45,7 @@ class BetaVAE(Objective):
         super().__init__(likelihood=likelihood, scale=scale)
         self.beta = beta
 
-    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int | Tensor = 0, key: Tensor | None = None) -> Loss:
         return beta_vae(output, images, beta=self.beta, likelihood=self.likelihood, scale=self.scale)
 
     def extra_repr(self) -> str:

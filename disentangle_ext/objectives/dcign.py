@@ -146,7 +146,7 @@ class DCIGN(GroupObjective):
         model: VAE,
         images: Tensor,
         *,
-        step: int = 0,
+        step: int | Tensor = 0,
         key: Tensor | None = None,
         own_key: Tensor | None = None,
         group: Tensor | None = None,

@@ -116,7 +116,7 @@ class _DIPVAE(Objective):
         self.lambda_od = lambda_od
         self.lambda_d = lambda_d
 
-    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int | Tensor = 0, key: Tensor | None = None) -> Loss:
         return dip_vae(
             output,
             images,

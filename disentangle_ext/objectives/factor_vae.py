@@ -124,7 +124,7 @@ class FactorVAE(AdversarialObjective):
         self.discriminator = Discriminator(latent_dim, layers=discriminator_layers, width=discriminator_width)
         self.gamma = gamma
 
-    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int | Tensor = 0, key: Tensor | None = None) -> Loss:
         return factor_vae(
             output,
             images,

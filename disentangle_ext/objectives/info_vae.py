@@ -85,7 +85,7 @@ class InfoVAE(Objective):
         self.lambda_mmd = lambda_mmd
         self.convention: Convention = convention
 
-    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int | Tensor = 0, key: Tensor | None = None) -> Loss:
         return info_vae(
             output,
             images,

@@ -59,7 +59,7 @@ class PlainAE(Objective):
 
     deterministic = True
 
-    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int | Tensor = 0, key: Tensor | None = None) -> Loss:
         return ae(output, images, likelihood=self.likelihood, scale=self.scale)
 
     def extra_repr(self) -> str:
@@ -74,7 +74,7 @@ class PlainVAE(Objective):
         scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
-    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int | Tensor = 0, key: Tensor | None = None) -> Loss:
         return vae(output, images, likelihood=self.likelihood, scale=self.scale)
 
     def extra_repr(self) -> str:

@@ -85,7 +85,7 @@ class WAEMMD(Objective):
         self.convention: Convention = convention
         self.deterministic = choose("wae_mmd: encoding", encoding, get_args(Encoding)) == "deterministic"
 
-    def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:
+    def forward(self, output: VAEOutput, images: Tensor, *, step: int | Tensor = 0, key: Tensor | None = None) -> Loss:
         return wae_mmd(
             output,
             images,

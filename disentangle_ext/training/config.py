@@ -21,7 +21,7 @@ from disentangle_ext.training.schedule import LRSchedule
 
 Precision = Literal["fp32", "bf16"]
 MemoryFormat = Literal["channels_last", "contiguous"]
-Compilation = Literal["eager", "inductor"]
+Compilation = Literal["eager", "inductor", "graph"]
 Optimizer = Literal["adam", "adagrad", "rmsprop"]
 
 DATA_PREFIX = "data_"
@@ -66,7 +66,7 @@ class Settings:
     memory_format: MemoryFormat = "channels_last"
     """order of images and feature maps in memory"""
     compilation: Compilation = "eager"
-    """inductor: networks and loss by torch.compile, which needs a C++ compiler"""
+    """inductor: networks and loss by torch.compile, which needs a C++ compiler; graph: the step as one CUDA graph"""
     threads: int = 0
     """CPU threads, 0: as many as torch chooses; networks as small as those of --quick are fastest with 1"""
     log_every: int = 100

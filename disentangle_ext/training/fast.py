@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, get_args
 
+from disentangle_ext.training import graph
 from disentangle_ext.training.config import Compilation, MemoryFormat, Precision, TrainConfig
 from disentangle_ext.training.loop import Trainer
 
@@ -32,6 +33,11 @@ MARGIN = 0.03
 WORTH_COMPILING = 100.0
 """Seconds of training from which compilation is tried. It takes about 20 (the study's networks, one core), and a fifth
 of a step is about the most that it saves."""
+
+_UNTIL_COMPILED = {"inductor": 1, "graph": graph.WARM_UP + 1}
+"""Steps to the end of the first one that runs compiled."""
+
+_WITHOUT = {"inductor": "not compiled", "graph": "no graph"}
 
 _WARM_UP = 3
 _ROUNDS = 9
@@ -61,7 +67,7 @@ def choose_fastest(
     """The fastest way to compute the steps of a run.
 
     Every combination of precision and memory format is measured, in turns; compilation only on the fastest of them,
-    because it takes long.
+    because it takes long, and a graph only on a CUDA device.
 
     Args:
         config: of the run; what is not in ``free`` stays as it is.
@@ -75,14 +81,14 @@ def choose_fastest(
     eager = itertools.product(*values[:-1], CHOICES["compilation"][:1])
     ways = [dataclasses.replace(config, **dict(zip(CHOICES, way))) for way in eager]
     measured = measure([(way, build(way)) for way in ways])
-    best, note = fastest(measured), ""
-    if "compilation" in free:
-        again, reason = _measure_compiled(best, build)
+    best, notes = fastest(measured), ""
+    for compilation in _compilations(best) if "compilation" in free else ():
+        again, reason = _measure_compiled(best, build, compilation)
         measured = [*(each for each in measured if each is not best), *again]
         best = again[0] if reason else again[1]
-        note = f" (not compiled: {reason})" if reason else ""
+        notes += f" ({_WITHOUT[compilation]}: {reason})" if reason else ""
     chosen = best.config if "compilation" in free else dataclasses.replace(best.config, compilation=config.compilation)
-    return chosen, f"fast: {', '.join(map(str, measured))} images/s; chosen: {describe(chosen)}{note}"
+    return chosen, f"fast: {', '.join(map(str, measured))} images/s; chosen: {describe(chosen)}{notes}"
 
 
 def fastest(measured: Sequence[Measured]) -> Measured:
@@ -115,17 +121,25 @@ def _timed_step(trainer: Trainer) -> float:
     return time.perf_counter() - start
 
 
-def _measure_compiled(eager: Measured, build: Callable[[TrainConfig], Trainer]) -> tuple[list[Measured], str]:
+def _compilations(best: Measured) -> tuple[Compilation, ...]:
+    return ("graph", "inductor") if best.trainer.device.type == "cuda" else ("inductor",)
+
+
+def _measure_compiled(
+    eager: Measured, build: Callable[[TrainConfig], Trainer], compilation: Compilation
+) -> tuple[list[Measured], str]:
     """``eager``, if need be its compiled form beside it, and why the latter is not to be taken, or ""."""
-    config = dataclasses.replace(eager.config, compilation="inductor")
-    if config.max_steps * eager.seconds < WORTH_COMPILING:
-        return [eager], f"the run takes about {config.max_steps * eager.seconds:.0f} s, too short to win it back"
-    if reason := missing_compiler():
-        return [eager], reason
+    config = dataclasses.replace(eager.config, compilation=compilation)
+    if compilation == "inductor":
+        if config.max_steps * eager.seconds < WORTH_COMPILING:
+            return [eager], f"the run takes about {config.max_steps * eager.seconds:.0f} s, too short to win it back"
+        if reason := missing_compiler():
+            return [eager], reason
     start = time.perf_counter()
     try:
         compiled = build(config)
-        _timed_step(compiled)
+        for _ in range(_UNTIL_COMPILED[compilation]):
+            _timed_step(compiled)
     except Exception as error:  # of any kind: torch.compile depends on a compiler, headers, a cache folder, ..
         return [eager], (str(error).strip() or type(error).__name__).splitlines()[0]
     cost = time.perf_counter() - start

@@ -13,8 +13,10 @@ from disentangle_ext import ops
 from disentangle_ext.data import GroundTruthData
 from disentangle_ext.models import VAE, VAEOutput
 from disentangle_ext.objectives import AdversarialObjective, Loss, Objective
-from disentangle_ext.training.batches import Order, batch_order
+from disentangle_ext.training.batches import batch_order
 from disentangle_ext.training.checkpoint import Checkpoint, load_optimizer_state, optimizer_state
+from disentangle_ext.training.graph import GraphedUpdate, check
+from disentangle_ext.training.inputs import Inputs, Window
 from disentangle_ext.training.randomness import BatchOrder, Stream, noise_key
 
 TOTAL = "loss"
@@ -37,33 +39,32 @@ class NonFiniteLossError(RuntimeError):
 class Meter:
     """Averages of the terms since they were last read, and the first step at which one was not finite.
 
-    It only enqueues work: nothing is read back from the device before :meth:`read`.
+    It only enqueues work, on tensors that stay where they are: nothing is read back from the device before
+    :meth:`read`, and a graph can replay :meth:`add`.
     """
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self.count = 0
-        self._sum = torch.zeros(0)
-        self._bad_step = torch.tensor(-1)
-        self._bad_terms = torch.zeros(0)
+        self._reset([], torch.device("cpu"))
 
-    def add(self, step: int, loss: Loss) -> None:
+    def add(self, step: int | Tensor, loss: Loss) -> None:
         names = [TOTAL, *loss.terms]
-        terms = torch.stack([loss.total.detach().float(), *(term.detach().float() for term in loss.terms.values())])
         if self.names != names:
-            self._reset(names, terms)
+            self._reset(names, loss.total.device)
+        values = [loss.total.detach().float(), *(term.detach().float() for term in loss.terms.values())]
+        terms = torch.stack([*values, self._one])
         self._sum += terms
-        self.count += 1
         first = (self._bad_step < 0) & ~terms.isfinite().all()
-        self._bad_step = torch.where(first, step, self._bad_step)
-        self._bad_terms = torch.where(first, terms, self._bad_terms)
+        self._bad_step.copy_(torch.where(first, step, self._bad_step))
+        torch.where(first, terms, self._bad_terms, out=self._bad_terms)
 
-    def _reset(self, names: list[str], like: Tensor) -> None:
+    def _reset(self, names: list[str], device: torch.device) -> None:
         self.names = names
-        self.count = 0
-        self._sum = torch.zeros_like(like)
-        self._bad_terms = torch.zeros_like(like)
-        self._bad_step = torch.tensor(-1, device=like.device)
+        self._one = torch.ones((), device=device)
+        # Of the terms, and last of ones: the number of steps, on the device because a replay runs no Python.
+        self._sum = torch.zeros(len(names) + 1, device=device)
+        self._bad_terms = torch.zeros(len(names) + 1, device=device)
+        self._bad_step = torch.tensor(-1, device=device)
 
     def check(self) -> None:
         """Raise for the first step at which a term was not finite.
@@ -74,24 +75,23 @@ class Meter:
         step = int(self._bad_step)
         if step < 0:
             return
-        values = dict(zip(self.names, self._bad_terms.tolist(), strict=True))
+        values = dict(zip(self.names, self._bad_terms[:-1].tolist(), strict=True))
         bad = [name for name in [*self.names[1:], TOTAL] if not math.isfinite(values[name])]
         raise NonFiniteLossError(step, bad[0], values[bad[0]])
 
     def read(self) -> dict[str, float]:
         """The averages, and start anew."""
-        averages = (self._sum / max(self.count, 1)).tolist()
-        self._sum = torch.zeros_like(self._sum)
-        self.count = 0
+        averages = (self._sum[:-1] / self._sum[-1].clamp(min=1)).tolist()
+        self._sum.zero_()
         return dict(zip(self.names, averages, strict=True))
 
     def state(self) -> tuple[Tensor, dict[str, Any]]:
-        return self._sum, {"names": self.names, "count": self.count}
+        return self._sum[:-1].clone(), {"names": self.names, "count": int(self._sum[-1])}
 
     def load(self, total: Tensor, state: dict[str, Any], device: torch.device) -> None:
-        self._reset(state["names"], total.to(device))
-        self._sum = total.to(device).clone()
-        self.count = state["count"]
+        self._reset(state["names"], device)
+        self._sum[:-1].copy_(total)
+        self._sum[-1] = state["count"]
 
 
 class Descent(NamedTuple):
@@ -102,9 +102,11 @@ class Descent(NamedTuple):
     learning_rate: Callable[[int], float]
     """That of each step."""
 
-    def update(self, loss: Tensor, step: int) -> None:
+    def set_rate(self, step: int) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
+
+    def update(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -128,9 +130,11 @@ class Trainer:
         autocast: dtype of the networks, or None to leave them as they are.
         memory_format: of the images.
         compile: run networks and loss through torch.compile.
+        graph: replay the update as one CUDA graph, after a few that are computed op by op.
 
     Raises:
-        ValueError: for an adversarial objective without ``adversary``, or ``adversary`` with another objective.
+        ValueError: for an adversarial objective without ``adversary``, or ``adversary`` with another objective; for a
+            graph of what none can hold: :func:`graph.check`.
     """
 
     def __init__(
@@ -147,6 +151,7 @@ class Trainer:
         autocast: torch.dtype | None = None,
         memory_format: torch.memory_format = torch.channels_last,
         compile: bool = False,
+        graph: bool = False,
     ) -> None:
         if isinstance(objective, AdversarialObjective) != (adversary is not None):
             name = type(objective).__name__
@@ -166,11 +171,20 @@ class Trainer:
         """Updates done."""
         self._forward = torch.compile(self._evaluate) if compile else self._evaluate
         self.adversary = adversary
+        self._streams = tuple(Stream) if adversary is not None else (Stream.POSTERIOR, Stream.OBJECTIVE)
+        self._second_batch = isinstance(objective, AdversarialObjective) and objective.second_batch
         self._second_order = BatchOrder(len(data), batch_size, seed, second=True)
         self._opposite = torch.compile(self._evaluate_adversary) if compile else self._evaluate_adversary
+        self._descents = [Descent(optimizer, learning_rate), *([] if adversary is None else [adversary])]
+        self._graph = self._graphed() if graph else None
+
+    def _graphed(self) -> GraphedUpdate:
+        check([each.optimizer for each in self._descents], self.device, self.data.device, self.autocast)
+        window = Window(self._draw, [each.learning_rate for each in self._descents], self.device)
+        return GraphedUpdate(self._compute, window, [each.optimizer for each in self._descents], self.device)
 
     def _evaluate(
-        self, images: Tensor, key: Tensor, own_key: Tensor, step: int, group: Tensor | None
+        self, images: Tensor, key: Tensor, own_key: Tensor, step: int | Tensor, group: Tensor | None
     ) -> tuple[VAEOutput, Loss]:
         with self._casting():
             return self.objective.evaluate(self.model, images, step=step, key=key, own_key=own_key, group=group)
@@ -189,33 +203,44 @@ class Trainer:
     def _casting(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
 
-    def _images(self, order: Order) -> Tensor:
-        return self.data.batch(order.index(self.step)).contiguous(memory_format=self.memory_format)
+    def _draw(self, step: int, device: torch.device | str = "cpu") -> Inputs:
+        """The inputs of a step, its keys on ``device``."""
+        group = self.order.group(step)
+        return Inputs(
+            step,
+            self.order.index(step),
+            self._second_order.index(step) if self._second_batch else None,
+            None if group is None else torch.tensor(group, device=device),
+            tuple(noise_key(self.seed, step, stream=stream, device=device) for stream in self._streams),
+        )
 
-    def _second_batch(self) -> tuple[Tensor | None, Tensor | None]:
-        """The images that an adversary gets beside those of the model, and the key of their posteriors' noise."""
-        if isinstance(self.objective, AdversarialObjective) and self.objective.second_batch:
-            return self._images(self._second_order), self._key(Stream.SECOND_POSTERIOR)
-        return None, None
+    def _images(self, rows: Tensor) -> Tensor:
+        return self.data.batch(rows).contiguous(memory_format=self.memory_format)
 
-    def _group(self) -> Tensor | None:
-        group = self.order.group(self.step)
-        return None if group is None else torch.tensor(group, device=self.device)
-
-    def _key(self, stream: Stream) -> Tensor:
-        return noise_key(self.seed, self.step, stream=stream, device=self.device)
+    def _compute(self, inputs: Inputs) -> VAEOutput:
+        """One update: work for the device, the same at every step but for what ``inputs`` hold."""
+        keys = inputs.keys
+        output, loss = self._forward(
+            self._images(inputs.rows), keys[Stream.POSTERIOR], keys[Stream.OBJECTIVE], inputs.step, inputs.group
+        )
+        self._descents[0].update(loss.total)
+        if self.adversary is not None:
+            second = None if inputs.second_rows is None else self._images(inputs.second_rows)
+            opposite = self._opposite(output.z.detach(), second, keys[Stream.SECOND_POSTERIOR], keys[Stream.ADVERSARY])
+            self.adversary.update(opposite)
+            loss = Loss(loss.total, {**loss.terms, "adversary": opposite})
+        self.meter.add(inputs.step, loss)
+        return output
 
     def update(self) -> VAEOutput:
-        """One step of the optimiser, and of the adversary's; what the model made of the batch is for measurements."""
-        images = self._images(self.order)
-        keys = self._key(Stream.POSTERIOR), self._key(Stream.OBJECTIVE)
-        output, loss = self._forward(images, *keys, self.step, self._group())
-        Descent(self.optimizer, self.learning_rate).update(loss.total, self.step)
-        if self.adversary is not None:
-            opposite = self._opposite(output.z.detach(), *self._second_batch(), self._key(Stream.ADVERSARY))
-            self.adversary.update(opposite, self.step)
-            loss = Loss(loss.total, {**loss.terms, "adversary": opposite})
-        self.meter.add(self.step, loss)
+        """One step of the optimiser, and of the adversary's; what the model made of the batch is for measurements.
+
+        Where the update is a graph, the next one overwrites it.
+        """
+        for each in self._descents:
+            each.set_rate(self.step)
+        graph, step = self._graph, self.step
+        output = graph(step) if graph else self._compute(self._draw(step, self.device))
         self.step += 1
         return output
 
@@ -272,6 +297,8 @@ class Trainer:
             load_optimizer_state(self.adversary.optimizer, moments, state)
         self.meter.load(checkpoint.tensors["meter"], checkpoint.state["meter"], self.device)
         self.step = checkpoint.step
+        if self._graph is not None:  # the optimisers hold other tensors now
+            self._graph = self._graphed()
 
 
 def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

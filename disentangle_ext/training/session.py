@@ -123,7 +123,8 @@ def build_trainer(config: TrainConfig, data: GroundTruthData) -> Trainer:
     """Model, objective and optimiser before the first step.
 
     Raises:
-        ValueError: for options that the network or the objective refuses, and for compilation without a compiler.
+        ValueError: for options that the network or the objective refuses, for compilation without a compiler, and for a
+            graph of what none can hold.
     """
     if config.compilation == "inductor" and (reason := missing_compiler()):
         raise ValueError(f"train: compilation 'inductor': {reason}")
@@ -154,6 +155,7 @@ def build_trainer(config: TrainConfig, data: GroundTruthData) -> Trainer:
         autocast=torch.bfloat16 if config.precision == "bf16" else None,
         memory_format=memory_format,
         compile=config.compilation == "inductor",
+        graph=config.compilation == "graph",
     )
 
 

@@ -44,7 +44,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Times], Callable[[TrainC
     """Trainers whose steps take what a table says, in seconds."""
     monkeypatch.setattr(fast, "_timed_step", lambda trainer: trainer.seconds)
     monkeypatch.setattr(fast, "missing_compiler", lambda: "")
-    return lambda times: lambda config: SimpleNamespace(seconds=times.get(describe(config), 1.0))
+    return lambda times, device="cpu": (
+        lambda config: SimpleNamespace(seconds=times.get(describe(config), 1.0), device=torch.device(device))
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,8 @@ def test_compilation_that_costs_more_than_it_saves(clock: Any, monkeypatch: pyte
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setattr(fast, "_timed_step", lambda trainer: 1.0)
-    config, line = choose_fastest(CONFIG, ["compilation"], lambda config: SimpleNamespace())  # type: ignore[arg-type,return-value]
+    fake = SimpleNamespace(device=torch.device("cpu"))
+    config, line = choose_fastest(CONFIG, ["compilation"], lambda config: fake)  # type: ignore[arg-type,return-value]
     assert config == CONFIG
     assert "(not compiled: there is no C++ compiler no-such-compiler" in line
     assert train_module.main([*QUICK, "--compilation", "inductor", "--output-dir", str(tmp_path / "run")]) == 2
@@ -108,12 +111,42 @@ def test_compilation_that_fails_is_skipped(clock: Any) -> None:
     def build(config: TrainConfig) -> Any:
         if config.compilation == "inductor":
             raise RuntimeError("no Python.h\nand a long story")
-        return SimpleNamespace(seconds=1.0)
+        return SimpleNamespace(seconds=1.0, device=torch.device("cpu"))
 
     clock({})
     config, line = choose_fastest(CONFIG, CHOICES, build)
     assert describe(config) == "fp32 channels_last eager"
     assert line.endswith("(not compiled: no Python.h)")
+
+
+@pytest.mark.parametrize(
+    ("times", "chosen", "note"),
+    [
+        ({"graph": 0.5}, "graph", " (not compiled: it is not faster)"),
+        ({"graph": 0.5, "inductor": 0.4}, "inductor", ""),
+        ({}, "eager", " (no graph: it is not faster) (not compiled: it is not faster)"),
+    ],
+)
+def test_graphs_are_measured_on_cuda_alone(clock: Any, times: Times, chosen: str, note: str) -> None:
+    named = {f"fp32 channels_last {name}": seconds for name, seconds in times.items()}
+    config, line = choose_fastest(CONFIG, ["compilation"], clock(named, "cuda"))
+    assert config.compilation == chosen
+    assert line.endswith(f"chosen: fp32 channels_last {chosen}{note}")
+    config, line = choose_fastest(CONFIG, ["compilation"], clock({"fp32 channels_last graph": 0.1}))
+    assert config.compilation == "eager"
+    assert "graph" not in line
+
+
+def test_a_graph_that_cannot_be_captured_is_skipped(clock: Any) -> None:
+    def build(config: TrainConfig) -> Any:
+        if config.compilation == "graph":
+            raise ValueError("train: compilation 'graph' needs optimizer 'adam', got 'rmsprop'")
+        return SimpleNamespace(seconds=1e-6, device=torch.device("cuda"))
+
+    clock({})
+    config, line = choose_fastest(CONFIG, ["compilation"], build)
+    assert config.compilation == "eager"
+    assert " (no graph: train: compilation 'graph' needs optimizer 'adam', got 'rmsprop')" in line
 
 
 def test_measuring_leaves_no_trace(tmp_path: Path, capsys: Any) -> None:
