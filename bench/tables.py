@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench import beta_scale, cpu_harness, cuda_harness, data_sets, dcign_faces, model_table
+from bench import beta_scale, cpu_harness, cuda_harness, data_sets, dcign_faces, known_errors, model_table
 from bench.harness import BEST, COMPILED, GEOMLOSS, KEOPS, OURS, PLAIN, Row, markdown, read
 
 ROOT = Path(__file__).parents[1]
@@ -107,6 +107,7 @@ def tables() -> dict[str, dict[str, str]]:
             "linear": beta_scale.linear_table(),
             "capacity": beta_scale.capacity_table(),
         },
+        "docs/known_errors.md": known_errors.tables(),
         "docs/models.md": {"models": model_table.table(read(model_table.RESULTS))},
     }
 

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from disentangle_ext._extras import require
+from disentangle_ext._names import choose
 from disentangle_ext.data import GroundTruthData, load_data
 from disentangle_ext.load import load
 from disentangle_ext.metrics import ExactElboResult, exact_elbo
@@ -64,9 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(request: argparse.Namespace) -> int:
+    _check_numbers(request)
+    for name in request.metrics or ():
+        choose("evaluate: --metrics", name, tuple(SUITE))
     if request.run is None:
         return _evaluate_arrays(request)
-    for name in ("codes", "factors", "factor_names"):
+    for name in ("codes", "factors", "factor_names", "cyclic"):
         if getattr(request, name) is not None:
             raise ValueError(
                 f"evaluate: --{name.replace('_', '-')} is for codes without a RUN: give the one or the other"
@@ -97,10 +101,21 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument("--codes", metavar="FILE.npy", type=Path, help="[N, D], in the place of a RUN")
     group.add_argument("--factors", metavar="FILE.npy", type=Path, help="[N, K], the classes of the factors")
     group.add_argument("--factor-names", nargs="+", metavar="NAME", help="of the K factors")
+    group.add_argument(
+        "--cyclic",
+        nargs="+",
+        metavar="NAME",
+        help="factors on a circle, whose classes 0 to n - 1 make a turn; metrics of symmetries need all to be. A RUN's "
+        "data set knows its own",
+    )
     group.add_argument("--points", type=int, default=10_000, help="images of a RUN to score (default: 10000)")
     group.add_argument("--bootstrap", type=int, default=0, help="resamples for intervals of the scores (default: none)")
     group.add_argument(
-        "--output", metavar="FILE.json", type=Path, help=f"where to write scores and parts (default: RUN/{EVALUATION})"
+        "--output",
+        metavar="FILE.json",
+        type=Path,
+        help=f"where to write scores and parts (default: RUN/{EVALUATION}); scores of the same name that the file "
+        "holds are replaced, others stay",
     )
     group = parser.add_argument_group("the KL term of the ELBO taken apart")
     group.add_argument(
@@ -126,7 +141,10 @@ class _Run(NamedTuple):
 
 def _open(path: Path) -> _Run:
     folder = RunFolder(path)
-    model = load(folder.path)
+    try:
+        model = load(folder.path)
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(str(error).replace("load:", "evaluate: RUN", 1)) from None
     if not folder.is_run:
         raise ValueError(f"evaluate: RUN must be a folder with a {CONFIG}, which names the data set, got {folder.path}")
     where = folder.path / CONFIG
@@ -135,15 +153,16 @@ def _open(path: Path) -> _Run:
 
 
 def _evaluate_run(request: argparse.Namespace, run: _Run) -> int:
-    if request.points < 2:
-        raise ValueError(f"evaluate: --points must be at least 2, got {request.points}")
+    output = request.output or run.folder.path / EVALUATION
+    kept = _read_scores(output)
     with _bars() as bar:
         codes = run.codes(scored_rows(len(run.data), request.seed, request.points), bar)
         names = run.data.factor_names or None
-        results, seconds = _score(request, bar, codes.mu, codes.factors if names else None, codes.logvar, names)
+        factors = codes.factors if names else None
+        results, seconds = _score(request, bar, codes.mu, factors, codes.logvar, names, run.data.periods)
     title = f"{run.config.model} on {run.config.data}: {len(codes.rows):,} images, {codes.mu.shape[1]} latents"
     _print_scores(title, results, seconds)
-    _write_scores(request.output or run.folder.path / EVALUATION, title, results, seconds)
+    _write_scores(output, kept, title, results, seconds)
     return _exit_code(request, results)
 
 
@@ -152,14 +171,16 @@ def _evaluate_arrays(request: argparse.Namespace) -> int:
         raise ValueError("evaluate: nothing is asked for: give a RUN, or --codes and --factors")
     if request.exact_elbo:
         raise ValueError("evaluate: --exact-elbo needs a RUN; for posteriors of your own call metrics.exact_elbo")
+    kept = {} if request.output is None else _read_scores(request.output)
     codes = _read_array("--codes", request.codes)
     factors = None if request.factors is None else _read_array("--factors", request.factors)
+    periods = _periods(request, factors)
     with _bars() as bar:
-        results, seconds = _score(request, bar, codes, factors, None, request.factor_names)
+        results, seconds = _score(request, bar, codes, factors, None, request.factor_names, periods)
     title = f"{request.codes.name}: {' x '.join(map(str, codes.shape))}"
     _print_scores(title, results, seconds)
     if request.output is not None:
-        _write_scores(request.output, title, results, seconds)
+        _write_scores(request.output, kept, title, results, seconds)
     return _exit_code(request, results)
 
 
@@ -175,8 +196,55 @@ def _read_array(flag: str, path: Path) -> np.ndarray:
     return array
 
 
+def _check_numbers(request: argparse.Namespace) -> None:
+    if request.seed < 0:
+        raise ValueError(f"evaluate: --seed must be at least 0, got {request.seed}")
+    if request.points < 2:
+        raise ValueError(f"evaluate: --points must be at least 2, got {request.points}")
+    if request.bootstrap < 0 or request.bootstrap == 1:
+        raise ValueError(f"evaluate: --bootstrap must be 0, or 2 at least, got {request.bootstrap}")
+
+
+def _periods(request: argparse.Namespace, factors: np.ndarray | None) -> dict[str, int]:
+    """How many classes make a turn, of the factors of --cyclic."""
+    if request.cyclic is None:
+        return {}
+    if factors is None or factors.ndim != 2 or 0 in factors.shape:
+        raise ValueError("evaluate: --cyclic needs --factors, [N, K]")
+    names = request.factor_names or [f"factor_{k}" for k in range(factors.shape[1])]
+    for name in request.cyclic:
+        choose("evaluate: --cyclic", name, names)
+    largest = {name: float(column.max()) for name, column in zip(names, factors.T)}
+    return {name: int(largest[name]) + 1 for name in request.cyclic}
+
+
+@contextmanager
+def _named_as_flags(function: str, flags: Mapping[str, str]) -> Iterator[None]:
+    """Errors that name a function and its argument name this program and its flag."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        message = str(error)
+        for argument, flag in flags.items():
+            message = message.replace(f"{function}: {argument} ", f"evaluate: {flag} ", 1)
+        message = message.replace(f"{function}: ", "evaluate: ", 1)
+        raise (ValueError if isinstance(error, ValueError) else TypeError)(message) from None
+
+
+# Where the codes are those of a run, there are no flags for them.
+_ARRAYS = {"codes and factors": "--codes and --factors", "codes": "--codes", "factors": "--factors"}
+_NAMES = {"factor_names": "--factor-names", "metrics:": "--metrics"}
+_QUERIES = {"queries": "--queries", "batch_size": "--batch-size"}
+
+
 def _score(
-    request: argparse.Namespace, bar: Bar, codes: Any, factors: Any, logvar: Any, names: Sequence[str] | None
+    request: argparse.Namespace,
+    bar: Bar,
+    codes: Any,
+    factors: Any,
+    logvar: Any,
+    names: Sequence[str] | None,
+    periods: Mapping[str, int],
 ) -> tuple[dict[str, Result], dict[str, float]]:
     """Results, and the seconds that each took."""
     update = bar("metrics")
@@ -186,16 +254,18 @@ def _score(
         times.append(time.perf_counter())
         update(done, total)
 
-    results = score_all(
-        codes,
-        factors,
-        logvar=logvar,
-        metrics=request.metrics,
-        factor_names=names,
-        seed=request.seed,
-        bootstrap=request.bootstrap,
-        progress=show,
-    )
+    with _named_as_flags("score_all", _NAMES if request.codes is None else {**_ARRAYS, **_NAMES}):
+        results = score_all(
+            codes,
+            factors,
+            logvar=logvar,
+            metrics=request.metrics,
+            factor_names=names,
+            periods=periods,
+            seed=request.seed,
+            bootstrap=request.bootstrap,
+            progress=show,
+        )
     return results, {name: end - start for name, start, end in zip(results, times, times[1:])}
 
 
@@ -204,9 +274,31 @@ def _exit_code(request: argparse.Namespace, results: Mapping[str, Result]) -> in
     return int(request.metrics is not None and any(isinstance(result, Failure) for result in results.values()))
 
 
-def _write_scores(path: Path, title: str, results: Mapping[str, Result], seconds: Mapping[str, float]) -> None:
-    content = {name: {**result.as_dict(), "seconds": round(seconds[name], 3)} for name, result in results.items()}
-    write_atomically(path, (json.dumps({"of": title, "metrics": content}, indent=2) + "\n").encode())
+def _read_scores(path: Path) -> dict[str, Any]:
+    """The scores that a file holds: none if it is not there."""
+    try:
+        scores = json.loads(path.read_bytes())["metrics"]
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError):
+        scores = None
+    if not isinstance(scores, dict):
+        raise ValueError(f"evaluate: --output must be a new file, or one that evaluate has written, got {path}")
+    return scores
+
+
+def _write_scores(
+    path: Path,
+    kept: Mapping[str, Any],
+    title: str,
+    results: Mapping[str, Result],
+    seconds: Mapping[str, float],
+) -> None:
+    """Writes the results and, of the scores ``kept`` from before, those of other names."""
+    content = {
+        name: {"of": title, **result.as_dict(), "seconds": round(seconds[name], 3)} for name, result in results.items()
+    }
+    write_atomically(path, (json.dumps({"metrics": {**kept, **content}}, indent=2) + "\n").encode())
     print(f"Written: {path}")
 
 
@@ -246,14 +338,15 @@ def _exact_elbo(request: argparse.Namespace, run: _Run) -> int:
     with _bars() as bar:
         codes = run.codes(torch.arange(len(run.data)), bar)
         encoded = time.perf_counter()
-        result = exact_elbo(
-            codes.mu,
-            codes.logvar,
-            queries=request.queries,
-            batch_size=run.config.batch_size if request.batch_size is None else request.batch_size,
-            seed=request.seed,
-            progress=bar("queries"),
-        )
+        with _named_as_flags("exact_elbo", _QUERIES):
+            result = exact_elbo(
+                codes.mu,
+                codes.logvar,
+                queries=request.queries,
+                batch_size=run.config.batch_size if request.batch_size is None else request.batch_size,
+                seed=request.seed,
+                progress=bar("queries"),
+            )
     _print_terms(result, run.config, encoded - begun, time.perf_counter() - encoded)
     run.folder.write_json(EXACT_ELBO, result.as_dict())
     print(f"Written: {run.folder.path / EXACT_ELBO}")

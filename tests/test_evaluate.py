@@ -130,6 +130,7 @@ def test_folders_that_cannot_be_evaluated(
     assert evaluate.main([str(folder), *arguments]) == 2
     err = capsys.readouterr().err
     assert message in err
+    assert err.startswith(f"evaluate: RUN {folder} ")
     assert err.count("\n") == 1
     assert sorted(folder.glob("*")) == [folder / name for name in make]
 
@@ -146,9 +147,9 @@ def test_a_model_without_its_configuration(run: Path, tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--queries", "1"], "exact_elbo: queries must be an integer of at least 2, got 1"),
-        (["--batch-size", "1537"], "exact_elbo: batch_size must be an integer from 2 to the 1536 rows of mu, got 1537"),
-        (["--batch-size", "0"], "exact_elbo: batch_size must be an integer from 2 to the 1536 rows of mu, got 0"),
+        (["--queries", "1"], "evaluate: --queries must be an integer of at least 2, got 1"),
+        (["--batch-size", "1537"], "evaluate: --batch-size must be an integer from 2 to the 1536 rows of mu, got 1537"),
+        (["--batch-size", "0"], "evaluate: --batch-size must be an integer from 2 to the 1536 rows of mu, got 0"),
     ],
 )
 def test_numbers_out_of_range(
@@ -249,9 +250,20 @@ def test_scores_the_codes_of_any_model(
     [
         ([], "evaluate: nothing is asked for: give a RUN, or --codes and --factors"),
         (["--codes", "CODES", "--exact-elbo"], "evaluate: --exact-elbo needs a RUN"),
-        (["--codes", "CODES", "--metrics", "mig"], "score_all: metrics: mig needs factors, which is not given"),
-        (["--codes", "CODES", "--factors", "FACTORS", "--metrics", "mgi"], "did you mean 'mig'?"),
-        (["--codes", "CODES", "--factors", "CODES", "--factor-names", "x"], "factor_names must be 5 distinct names"),
+        (["--codes", "CODES", "--metrics", "mig"], "evaluate: --metrics mig needs factors, which is not given"),
+        (["--codes", "CODES", "--metrics", "mgi"], "evaluate: unknown --metrics 'mgi': did you mean 'mig'?"),
+        (["RUN", "--metrics", "mgi"], "evaluate: unknown --metrics 'mgi': did you mean 'mig'?"),
+        (["--codes", "CODES", "--factors", "FACTORS", "--factor-names", "x"], "evaluate: --factor-names must be 3"),
+        (["--codes", "FACTORS", "--factors", "CODES"], "evaluate: --codes and --factors must be in this order"),
+        (["--codes", "CODES", "--factors", "CODES"], "evaluate: --factors must hold whole numbers"),
+        (["--codes", "ONE", "--factors", "FACTORS"], "evaluate: --codes must be [N, D]"),
+        (["--codes", "CODES", "--cyclic", "x"], "evaluate: --cyclic needs --factors"),
+        (["--codes", "CODES", "--factors", "FACTORS", "--cyclic", "x"], "evaluate: unknown --cyclic 'x': known:"),
+        (["RUN", "--cyclic", "x"], "evaluate: --cyclic is for codes without a RUN"),
+        (["RUN", "--bootstrap", "1"], "evaluate: --bootstrap must be 0, or 2 at least, got 1"),
+        (["RUN", "--seed", "-1"], "evaluate: --seed must be at least 0, got -1"),
+        (["RUN", "--output", "CODES"], "evaluate: --output must be a new file, or one that evaluate has written, got "),
+        (["--codes", "CODES", "--output", "LIST"], "evaluate: --output must be a new file, or one that evaluate has"),
         (["--codes", "OBJECTS"], "evaluate: --codes must be an array saved by numpy.save, without objects: "),
         (["--codes", "ARCHIVE"], "evaluate: --codes must be an array saved by numpy.save, got an archive: "),
         (["--codes", "ABSENT"], "evaluate: [Errno 2] No such file"),
@@ -270,11 +282,46 @@ def test_calls_that_cannot_be_scored(
     np.save(tmp_path / "objects.npy", np.array([{}, []], dtype=object), allow_pickle=True)
     np.savez(tmp_path / "archive.npz", a=np.zeros(3))
     names = {"CODES": arrays[0], "FACTORS": arrays[1], "RUN": run, "ABSENT": tmp_path / "absent.npy"}
+    (tmp_path / "list.json").write_text("[1]")
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    names |= {"ONE": tmp_path / "one.npy", "LIST": tmp_path / "list.json"}
     names |= {"OBJECTS": tmp_path / "objects.npy", "ARCHIVE": tmp_path / "archive.npz"}
     assert evaluate.main([str(names.get(each, each)) for each in arguments]) == 2
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_scores_of_other_names_stay(arrays: tuple[Path, Path], tmp_path: Path) -> None:
+    output = tmp_path / "scores.json"
+    given = ["--codes", str(arrays[0]), "--factors", str(arrays[1]), "--output", str(output)]
+    assert evaluate.main([*given, "--metrics", "mig", "active_units"]) == 0
+    first = json.loads(output.read_text())["metrics"]
+    assert evaluate.main([*given, "--metrics", "mig", "irs", "--bootstrap", "2"]) == 0
+    second = json.loads(output.read_text())["metrics"]
+    assert list(second) == ["mig", "active_units", "irs"]
+    assert second["active_units"] == first["active_units"]
+    assert second["active_units"]["of"] == "codes.npy: 600 x 5"
+    assert first["mig"]["interval"] is None
+    assert second["mig"]["interval"]["resamples"] == 2
+
+
+def test_symmetries_are_scored_where_all_factors_are_said_to_be_cyclic(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = disentangle_ext.data.TorusLike(factors=2, classes=6)
+    rows = torch.arange(len(data))
+    np.save(tmp_path / "codes.npy", data.exact_code(rows).numpy())
+    np.save(tmp_path / "factors.npy", data.factors(rows).numpy())
+    given = ["--codes", str(tmp_path / "codes.npy"), "--factors", str(tmp_path / "factors.npy"), "--metrics", "lsbd"]
+    assert evaluate.main([*given, "--cyclic", "factor_0"]) == 1
+    assert "without a period: factor_1" in " ".join(capsys.readouterr().out.split())
+    output = tmp_path / "scores.json"
+    assert evaluate.main([*given, "--cyclic", "factor_0", "factor_1", "--output", str(output)]) == 0
+    assert json.loads(output.read_text())["metrics"]["lsbd"]["score"] == pytest.approx(1, abs=1e-9)
+    assert evaluate.main([str(run), "--metrics", "lsbd", "--points", "100", "--output", str(output)]) == 1
+    reason = json.loads(output.read_text())["metrics"]["lsbd"]["reason"]
+    assert reason == "lsbd: factors must be on a circle, got some without a period: scale, position_x, position_y"
 
 
 def test_a_metric_that_fails_does_not_lose_the_others(
@@ -283,7 +330,8 @@ def test_a_metric_that_fails_does_not_lose_the_others(
     def no_score(codes: object, factors: object) -> None:
         raise ValueError("no_score: factors must be [cyclic]")
 
-    monkeypatch.setattr("disentangle_ext.metrics.suite.SUITE", {"no_score": Entry(no_score), **SUITE})
+    for module in ("evaluate", "metrics.suite"):
+        monkeypatch.setattr(f"disentangle_ext.{module}.SUITE", {"no_score": Entry(no_score), **SUITE})
     given = ["--codes", str(arrays[0]), "--factors", str(arrays[1]), "--output", str(tmp_path / "scores.json")]
     assert evaluate.main([*given, "--metrics", "no_score", "mig"]) == 1
     assert "no_score: factors must be [cyclic]" in capsys.readouterr().out

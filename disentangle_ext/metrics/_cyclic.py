@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from disentangle_ext.metrics._discrete import check_codes, check_factors, to_classes
+from disentangle_ext.metrics._discrete import check_table, to_classes
 from disentangle_ext.metrics._problem import check_count, check_names
 
 __all__ = ["CyclicCodes", "pose_cyclic"]
@@ -72,8 +72,7 @@ def pose_cyclic(
             more elements than int64 counts.
         TypeError: for codes or factors that are not real numbers.
     """
-    table = check_codes(codes, where)
-    labels = check_factors(factors, len(table), where)
+    table, labels = check_table(codes, factors, where)
     names = check_names(where, factor_names, labels.shape[1])
     if sizes is None:
         classes, counts = to_classes(labels)
@@ -98,6 +97,6 @@ def _check_sizes(where: str, labels: np.ndarray, sizes: Sequence[int]) -> tuple[
     counts = [check_count(where, "sizes", size, 1) for size in sizes]
     if len(counts) != labels.shape[1]:
         raise ValueError(f"{where}: sizes must hold a number for each of the {labels.shape[1]} factors, got {counts}")
-    if (labels != np.floor(labels)).any() or (labels < 0).any() or (labels >= counts).any():
+    if (labels < 0).any() or (labels >= counts).any():
         raise ValueError(f"{where}: factors must hold classes 0 to n - 1 for sizes {counts}, got others")
     return labels.astype(np.int64), counts

@@ -10,6 +10,7 @@ import torch
 __all__ = [
     "check_codes",
     "check_factors",
+    "check_table",
     "entropy",
     "histogram_bins",
     "mutual_information",
@@ -46,6 +47,37 @@ def check_factors(factors: Any, rows: int, where: str) -> np.ndarray:
         row, column = np.argwhere(~np.isfinite(array))[0]
         raise ValueError(f"{where}: factors must be finite, got {array[row, column]} at [{row}, {column}]")
     return array
+
+
+def check_table(codes: Any, factors: Any, where: str, *, values: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Codes as :func:`check_codes` and factors as :func:`check_factors` give them.
+
+    Args:
+        codes, factors: as the metrics take them.
+        where: begins the errors.
+        values: whether the factors are numbers to be compared or regressed on, and not classes.
+
+    Raises:
+        ValueError: besides, for classes that are no whole numbers: a continuous factor has a class for each row, and
+            codes that are given in the place of factors look like one.
+    """
+    table = check_codes(codes, where)
+    labels = check_factors(factors, len(table), where)
+    if values or labels.dtype.kind != "f":
+        return table, labels
+    if to_numpy(codes).dtype.kind in "biu":
+        raise ValueError(
+            f"{where}: codes and factors must be in this order, got codes that are {to_numpy(codes).dtype} and factors "
+            f"that are {labels.dtype}: exchange them, or give the factors as integers"
+        )
+    if (labels != np.floor(labels)).any():
+        row, column = np.argwhere(labels != np.floor(labels))[0]
+        raise ValueError(
+            f"{where}: factors must hold whole numbers, one for each class, got {labels[row, column]:.6g} at "
+            f"[{row}, {column}]: number the values or the bins of a continuous factor (numpy.unique, numpy.digitize), "
+            "or use sap with continuous=True, dci with predictor='lasso', or correlation"
+        )
+    return table, labels
 
 
 def histogram_bins(codes: np.ndarray, num_bins: int) -> np.ndarray:

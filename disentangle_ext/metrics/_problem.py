@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from disentangle_ext.metrics._discrete import check_codes, check_factors, to_classes
+from disentangle_ext.metrics._discrete import check_table, to_classes
 from disentangle_ext.metrics._result import Interval, MetricResult
 
 __all__ = ["CONFIDENCE", "Problem", "check_count", "check_names", "evaluate", "pose", "with_interval"]
@@ -87,6 +87,7 @@ def pose(
     test_share: float = 0.0,
     shuffle: bool = False,
     classify: bool = False,
+    values: bool = False,
     seed: int = 0,
 ) -> Problem:
     """Checks codes and factors, and splits their rows.
@@ -98,15 +99,15 @@ def pose(
         shuffle: whether to bring the rows into a random order before that.
         classify: whether the factors are classes to be predicted, so that those of the test must be among those of
             the training rows.
+        values: whether factors are numbers of which the metric takes more than which of them are equal.
         seed: of the order; the generator of the metric's own draws should be seeded with it too.
 
     Raises:
-        ValueError: for a wrong shape, NaN or infinity, no factor that varies, wrong names, a share outside (0, 1), or
-            no row left on one side of the split.
+        ValueError: for a wrong shape, NaN or infinity, classes that are no whole numbers, no factor that varies, wrong
+            names, a share outside (0, 1), or no row left on one side of the split.
         TypeError: for codes or factors that are not real numbers.
     """
-    codes = check_codes(codes, where)
-    factors = check_factors(factors, len(codes), where)
+    codes, factors = check_table(codes, factors, where, values=values)
     rows = train_rows = len(codes)
     names = check_names(where, factor_names, factors.shape[1])
     check_count(where, "seed", seed, 0)

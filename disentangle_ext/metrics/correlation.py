@@ -94,7 +94,7 @@ def correlation(
     A constant latent has correlation 0 with every factor. Kulkarni et al. 2015, "Deep convolutional inverse graphics
     network", figure 7, hold the latents of DC-IGN against the factors that they were trained for.
     """
-    problem = pose("correlation", codes, factors, factor_names, seed=seed)
+    problem = pose("correlation", codes, factors, factor_names, values=True, seed=seed)
     own = _check_latents(problem, latents)
     turns = _check_periods(problem, periods or {})
     return evaluate(problem, lambda each: _correlate(each, own, turns), bootstrap=bootstrap, seed=seed)

@@ -117,7 +117,7 @@ def dci(
 
     Args:
         codes: [N, D], one row per image, usually the encoder's mean: tensor or array, any real type.
-        factors: [N, K]: each distinct number in a column is a class, or for "lasso" the value itself.
+        factors: [N, K], whole numbers: each distinct one in a column is a class; or for "lasso" any numbers.
         predictor: "gbt", "fast", "forest", "forest_sqrt" or "lasso".
         test_share: the share of the rows, the last of them, that is the test.
         shuffle: whether to bring the rows into a random order first. Needed if they are those of a grid in order;
@@ -137,9 +137,8 @@ def dci(
     """
     choose("dci: predictor", predictor, PREDICTORS)
     lasso = predictor == "lasso"
-    problem = pose(
-        "dci", codes, factors, factor_names, test_share=test_share, shuffle=shuffle, classify=not lasso, seed=seed
-    )
+    options: dict[str, Any] = {"test_share": test_share, "shuffle": shuffle, "seed": seed}
+    problem = pose("dci", codes, factors, factor_names, classify=not lasso, values=lasso, **options)
     if lasso and problem.train_rows < 5:
         raise ValueError(f"dci: codes must have 5 training rows or more for lasso, got {problem.train_rows}")
     settings = {"predictor": predictor, "test_share": test_share, "shuffle": shuffle}

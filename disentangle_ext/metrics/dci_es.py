@@ -121,7 +121,7 @@ def dci_es(
     if test_share == 0:
         raise ValueError("dci_es: test_share must be greater than 0 and less than 1, got 0")
     options: dict[str, Any] = {"test_share": test_share, "shuffle": shuffle, "seed": seed}
-    problem = pose("dci_es", codes, factors, factor_names, **options)
+    problem = pose("dci_es", codes, factors, factor_names, values=targets == "values", **options)
     capacity = np.log2([problem.codes.shape[1] + 1 + count for count in counts])
     errors = _errors(problem, counts, targets == "classes", int(seed))
     curve, explicitness = _curve(errors, capacity, problem.varies, lowest)

@@ -89,7 +89,7 @@ def downstream(
     Args:
         codes: [N, D], one row per image, usually the encoder's mean. The study's 10,000 labels and 5,000 test
             points take 15,000 rows.
-        factors: [N, K], the classes of the factors: each distinct number in a column is a class.
+        factors: [N, K], the classes of the factors, whole numbers: each distinct one in a column is a class.
         predictor: "logistic", "boosted_trees" or "histogram_boosting".
         train_sizes: the numbers of labels, increasing. Those that exceed the training rows are left out.
         test_share: the share of the rows that is the test.

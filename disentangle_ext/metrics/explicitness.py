@@ -75,7 +75,7 @@ def explicitness(
 
     Args:
         codes: [N, D], one row per image, usually the encoder's mean: tensor or array, any real type.
-        factors: [N, K], the classes of the factors: each distinct number in a column is a class.
+        factors: [N, K], the classes of the factors, whole numbers: each distinct one in a column is a class.
         variant: "multinomial" or "one_vs_rest".
         test_share: the share of the rows, the last of them, that is the test of "multinomial".
         shuffle: whether to bring the rows into a random order first. Needed if they are those of a grid in order;

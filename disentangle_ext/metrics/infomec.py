@@ -106,7 +106,7 @@ def infomec(
 
     Args:
         codes: [N, D], one row per image, usually the encoder's mean.
-        factors: [N, K], the classes of the factors: each distinct number in a column is a class.
+        factors: [N, K], the classes of the factors, whole numbers: each distinct one in a column is a class.
         estimator: "knn" or "discrete".
         neighbors: of the knn estimator, at least 1.
         prune: "iqr", "range" or "none".

@@ -84,7 +84,7 @@ def irs(
 
     Args:
         codes: [N, D], one row per image, usually the encoder's mean: tensor or array, any real type.
-        factors: [N, K], the classes of the factors: each distinct number in a column is a class.
+        factors: [N, K], the classes of the factors, whole numbers: each distinct one in a column is a class.
         quantile: of the deviations within a class, in (0, 1]: .99 as in the large study, or 1, the maximum.
         factor_bins: bins of equal width for each factor; by default each value is one.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.

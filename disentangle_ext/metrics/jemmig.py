@@ -86,7 +86,7 @@ def jemmig(
 
     Args:
         codes: [N, D], one row per image, usually the encoder's mean.
-        factors: [N, K], the classes of the factors: each distinct number in a column is a class.
+        factors: [N, K], the classes of the factors, whole numbers: each distinct one in a column is a class.
         num_bins: bins per code dimension, at least 2.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of resamples of the rows for the interval of the score; 0 for none.

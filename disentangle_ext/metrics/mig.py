@@ -110,8 +110,8 @@ def mig(
     Args:
         codes: [N, D], one row per image, usually the encoder's mean: tensor or array, any real type. Half
             types are binned in a wider one.
-        factors: [N, K], the classes of the factors: each distinct number in a column is a class, whatever its
-            value.
+        factors: [N, K], the classes of the factors, whole numbers: each distinct one in a column is a class,
+            whatever its value.
         num_bins: bins per code dimension, at least 2; of "histogram".
         protocol: "histogram" or "aggregate".
         logvar: [N, D], the log-variances beside the means ``codes``; of "aggregate".

@@ -85,7 +85,7 @@ def mig_sup(
 
     Args:
         codes: [N, D], one row per image, usually the encoder's mean.
-        factors: [N, K], the classes of the factors: each distinct number in a column is a class.
+        factors: [N, K], the classes of the factors, whole numbers: each distinct one in a column is a class.
         num_bins: bins per code dimension, at least 2.
         normalize: "codes" or "factors".
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.

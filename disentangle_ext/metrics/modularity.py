@@ -82,7 +82,7 @@ def modularity(
 
     Args:
         codes: [N, D], one row per image, usually the encoder's mean: tensor or array, any real type.
-        factors: [N, K], the classes of the factors: each distinct number in a column is a class.
+        factors: [N, K], the classes of the factors, whole numbers: each distinct one in a column is a class.
         num_bins: bins per code dimension, at least 2.
         dead_codes: what a dimension that knows nothing, 0 / 0 in the formula, counts: "zero" as in the study, which
             then ranks a model lower for every dimension that it left unused; or "skip", out of the mean, which is 0

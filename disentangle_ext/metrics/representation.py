@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from disentangle_ext.metrics._discrete import check_codes, check_factors, to_classes
+from disentangle_ext.metrics._discrete import check_codes, check_table, to_classes
 from disentangle_ext.metrics._problem import check_count, check_names
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Representation:
 
         Args:
             codes: [N, D].
-            factors: [N, K], where each distinct number in a column is a class.
+            factors: [N, K], whole numbers, of which each distinct one in a column is a class.
             factor_names: the K names; ``factor_0``, ``factor_1``, ... by default.
 
         Raises:
@@ -70,8 +70,7 @@ class Representation:
     @classmethod
     def _from_table(cls, where: str, codes: Any, factors: Any, factor_names: Sequence[str] | None) -> Representation:
         self = cls.__new__(cls)
-        self._codes = check_codes(codes, where)
-        factors = check_factors(factors, len(self._codes), where)
+        self._codes, factors = check_table(codes, factors, where)
         self._set_factors(factors, check_names(where, factor_names, factors.shape[1]))
         self._known = np.ones(len(factors), dtype=bool)
         return self

@@ -93,7 +93,7 @@ def rmig(
 
     Args:
         codes: [N, D], the means of the posteriors, or samples.
-        factors: [N, K], the classes of the factors: each distinct number in a column is a class.
+        factors: [N, K], the classes of the factors, whole numbers: each distinct one in a column is a class.
         logvar: [N, D], the posteriors' log-variances.
         num_bins: bins over the range, at least 2.
         value_range: its two ends.

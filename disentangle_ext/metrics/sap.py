@@ -90,7 +90,7 @@ def sap(
 
     Args:
         codes: [N, D], one row per image, usually the encoder's mean: tensor or array, any real type.
-        factors: [N, K]: each distinct number in a column is a class, or with ``continuous`` the value itself.
+        factors: [N, K], whole numbers: each distinct one in a column is a class; or with ``continuous`` any numbers.
         continuous: whether factors are numbers to be regressed on.
         test_share: the share of the rows, the last of them, that is the test.
         shuffle: whether to bring the rows into a random order first. Needed if they are those of a grid in order;
@@ -117,6 +117,7 @@ def sap(
         test_share=test_share,
         shuffle=shuffle,
         classify=not continuous,
+        values=bool(continuous),
         seed=seed,
     )
     settings = {"continuous": bool(continuous), "test_share": test_share, "shuffle": shuffle}

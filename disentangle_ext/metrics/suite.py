@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from disentangle_ext._names import choose
-from disentangle_ext.metrics._discrete import check_codes, check_factors
-from disentangle_ext.metrics._problem import check_names
+from disentangle_ext.metrics._discrete import check_codes, check_table
+from disentangle_ext.metrics._problem import check_count, check_names
 from disentangle_ext.metrics._result import MetricResult
 from disentangle_ext.metrics.active_units import active_units
 from disentangle_ext.metrics.beta_vae_score import beta_vae_score
@@ -47,12 +49,14 @@ class Entry:
         options: for it.
         needs: an optional argument of the function that this entry needs.
         slow: whether it takes minutes of a core at 10,000 points, and is left out unless it is named.
+        cyclic: whether it is of factors on a circle, and says nothing of others.
     """
 
     function: Callable[..., MetricResult]
     options: Mapping[str, Any] = field(default_factory=dict)
     needs: str | None = None
     slow: bool = False
+    cyclic: bool = False
 
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
@@ -91,11 +95,9 @@ SUITE: Mapping[str, Entry] = MappingProxyType(
                 wasserstein_correlation,
                 mutual_information_score,
                 active_units,
-                linear_symmetry,
-                independence,
-                lsbd,
             )
         },
+        **{metric.__name__: Entry(metric, cyclic=True) for metric in (linear_symmetry, independence, lsbd)},
     }
 )
 """By the name that :func:`score_all` and the command line know them by."""
@@ -121,38 +123,47 @@ def score_all(
     logvar: Any = None,
     metrics: Sequence[str] | None = None,
     factor_names: Sequence[str] | None = None,
+    periods: Mapping[str, int] | None = None,
     seed: int = 0,
     bootstrap: int = 0,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> dict[str, Result]:
     """Scores a representation with many metrics.
 
-    A metric that cannot score it, for example one of cyclic factors on others, leaves the reason in the place of its
-    result, and the others are computed all the same.
+    A metric that cannot score it leaves the reason in the place of its result, and the others are computed all the
+    same. So do the metrics of symmetries where a factor that varies is not in ``periods``: of factors that end
+    somewhere they would give a number that means nothing.
 
     Args:
         codes: [N, D], one row per image, usually the encoder's mean.
-        factors: [N, K], the classes of the factors; without them, the metrics that need none are computed.
+        factors: [N, K], the classes of the factors, whole numbers; without them, the metrics that need none are
+            computed.
         logvar: [N, D], posterior log-variances, for the metrics of posteriors: without them those are left out.
         metrics: names of :data:`SUITE`; all but the slow ones by default.
         factor_names: the K names; ``factor_0``, ``factor_1``, ... by default.
+        periods: for each factor on a circle, by its name, how many classes make a turn, as a data set has them: class n
+            is class 0. All others are on a line.
         seed: of every metric that draws something.
         bootstrap: resamples for an interval of each score; 0 for none.
         progress: called before each metric with its name, the number done and their total, and once at the end with an
             empty name.
 
     Raises:
-        ValueError: for a wrong shape, NaN or infinity, an unknown metric, or one that needs what is not given.
+        ValueError: for a wrong shape, NaN or infinity, factors that are no whole numbers, an unknown metric, one that
+            needs what is not given, or a period of no factor or below 1.
         TypeError: for codes or factors that are not real numbers.
         ImportError: where scikit-learn is missing, which the extra ``metrics`` installs.
 
-    >>> results = score_all(mu, data.factors(rows), factor_names=data.factor_names)
+    >>> results = score_all(mu, data.factors(rows), factor_names=data.factor_names, periods=data.periods)
     >>> {name: result.score for name, result in results.items() if not isinstance(result, Failure)}
     """
-    codes = check_codes(codes, "score_all")
-    if factors is not None:
-        factors = check_factors(factors, len(codes), "score_all")
+    circles: _Circles | None = None
+    if factors is None:
+        codes = check_codes(codes, "score_all")
+    else:
+        codes, factors = check_table(codes, factors, "score_all")
         factor_names = check_names("score_all", factor_names, factors.shape[1])
+        circles = _Circles(factors, factor_names, periods or {})
     given = {"codes": codes, "factors": factors, "logvar": logvar}
     given = {name: value for name, value in given.items() if value is not None}
     chosen = _chosen(metrics, set(given))
@@ -162,16 +173,41 @@ def score_all(
             progress(name, done, len(chosen))
         entry = SUITE[name]
         # Rows may be sorted by factor, as those of a whole grid are.
-        options = {"factor_names": factor_names, "seed": seed, "bootstrap": bootstrap, "shuffle": True}
+        options: dict[str, Any] = {"factor_names": factor_names, "seed": seed, "bootstrap": bootstrap, "shuffle": True}
         options = {option: value for option, value in options.items() if option in entry.parameters}
         inputs = {each: given[each] for each in entry.inputs}
         try:
+            if entry.cyclic and circles is not None:
+                inputs["factors"], options["sizes"] = circles.around(name)
             results[name] = entry.function(**inputs, **{**options, **entry.options})
         except ValueError as error:
             results[name] = Failure(str(error))
     if progress is not None:
         progress("", len(chosen), len(chosen))
     return results
+
+
+class _Circles:
+    """Factors and the circles that some of them are on."""
+
+    def __init__(self, factors: np.ndarray, names: Sequence[str], periods: Mapping[str, int]) -> None:
+        for name in periods:
+            choose("score_all: periods: factor", name, tuple(names))
+            check_count("score_all", f"periods[{name!r}]", periods[name], 1)
+        self._factors, self._names, self._periods = factors, tuple(names), periods
+
+    def around(self, where: str) -> tuple[np.ndarray, list[int]]:
+        """The classes of the factors modulo their periods, and these: 1 for one that does not vary.
+
+        Raises:
+            ValueError: where a factor varies that is on a line.
+        """
+        varies = (self._factors != self._factors[:1]).any(0)
+        lines = [name for name, some in zip(self._names, varies) if some and name not in self._periods]
+        if lines:
+            raise ValueError(f"{where}: factors must be on a circle, got some without a period: {', '.join(lines)}")
+        sizes = [self._periods[name] if some else 1 for name, some in zip(self._names, varies)]
+        return self._factors % np.array(sizes), sizes
 
 
 def _chosen(metrics: Sequence[str] | None, given: set[str]) -> list[str]:

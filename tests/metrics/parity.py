@@ -26,6 +26,9 @@ ORACLES = Path(__file__).parent / "oracles"
 # What takes minutes by itself: printed by `make parity`, left out of the tests.
 SLOW = ("c01_perfect_dsprites", "c04_linear_mix_d10", "c14_circular", "c20_standard_10k")
 
+# Where codes are many and noisy, splits of trees are so close that the rounding of another machine picks others.
+GBT, GBT_SLOW = 1e-6, 1e-3
+
 # One case has float32 codes, which the peers average in float32.
 FLOAT32 = 1e-8
 
@@ -169,7 +172,7 @@ def comparisons(skip: tuple[str, ...] = ()) -> list[Comparison]:
             1e-4,
             classical("explicitness_ubisoft", lambda z, v: m.explicitness(z, v, variant="one_vs_rest").score / 2 + 0.5),
         ),
-        Comparison("dci, gbt", lib, 1e-6, dci_pairs("gbt", skip)),
+        Comparison("dci, gbt", lib, GBT if skip else GBT_SLOW, dci_pairs("gbt", skip)),
         Comparison("beta_vae_score", lib, 0.03, sampled_pairs("beta_vae", m.beta_vae_score)),
         Comparison("factor_vae_score", lib, 0.03, sampled_pairs("factor_vae_0.06", m.factor_vae_score)),
     ]

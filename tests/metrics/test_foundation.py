@@ -201,6 +201,59 @@ def test_a_table_is_a_representation_in_any_order_and_with_any_labels():
     assert set(alike[0].tolist()) == set(np.flatnonzero(factors[:, 1] == factors[17, 1]).tolist())
 
 
+OF_CLASSES = {
+    "beta_vae_score": {},
+    "correlation": None,
+    "dci": {"predictor": "fast"},
+    "dci_es": {"targets": "classes"},
+    "dcimig": {},
+    "downstream": {},
+    "explicitness": {},
+    "factor_vae_score": {},
+    "independence": {},
+    "infomec": {},
+    "irs": {},
+    "jemmig": {},
+    "linear_symmetry": {},
+    "lsbd": {},
+    "mig": {},
+    "mig_sup": {},
+    "modularity": {},
+    "rmig": {},
+    "sap": {},
+}
+"""Options with which a metric takes classes; None for one that never does."""
+
+
+def test_every_metric_of_factors_is_asked_for_its_classes():
+    takes = [cls.function.__name__ for cls in CLASSES if "factors" in inspect.signature(cls.function).parameters]
+    assert sorted(takes) == sorted(OF_CLASSES)
+
+
+@pytest.mark.parametrize("name", [name for name, options in OF_CLASSES.items() if options is not None])
+def test_classes_are_whole_numbers(name):
+    codes, factors = random_problem()
+    function, options = getattr(metrics, name), OF_CLASSES[name]
+    with pytest.raises(ValueError, match=rf"{name}: factors must hold whole numbers.*got 0.5 at \[0, 2\]: number"):
+        function(codes, np.where(np.arange(3) == 2, 0.5, factors), **options)
+    with pytest.raises(ValueError, match=rf"{name}: factors must hold whole numbers"):
+        function(codes.round(), codes, **options)
+    with pytest.raises(ValueError, match=rf"{name}: codes and factors must be in this order, got .*int64.*float64"):
+        function(factors, codes.round(), **options)
+    with pytest.raises(ValueError, match=rf"{name}: codes and factors must be in this order, got .*int64.*float32"):
+        function(torch.from_numpy(factors), torch.from_numpy(codes).float(), **options)
+
+
+def test_whole_numbers_may_be_floats_and_values_any_numbers():
+    codes, factors = random_problem()
+    assert mig(codes, factors.astype(np.float32)).score == mig(codes, factors).score
+    assert mig(factors, factors).score == mig(factors.astype(float), factors).score
+    Representation.from_table(codes, factors.astype(float))
+    for name, options in (("sap", {"continuous": True}), ("dci", {"predictor": "lasso"}), ("dci_es", {})):
+        assert math.isfinite(getattr(metrics, name)(codes, factors * 0.5, **options).score)
+    assert metrics.correlation(factors, factors * 0.5).score == pytest.approx(1)
+
+
 def test_an_encoder_that_gives_no_codes_is_refused():
     data = DSpritesLike(variant="quick")
     with pytest.raises(ValueError, match=r"Representation: encoder: codes must be finite, got nan"):

@@ -211,7 +211,7 @@ def test_tensors_and_arrays_of_any_real_type_are_taken():
     expected = mig(codes, factors).score
     tensor = torch.from_numpy(codes)
     assert mig(tensor.requires_grad_(), torch.from_numpy(factors)).score == expected
-    assert mig(codes, factors.astype(np.float64) / 2 - 1).score == expected
+    assert mig(codes, factors.astype(np.float64) * 2 - 1).score == expected
     assert mig(codes[::-1].T.copy().T, factors[::-1]).score == expected
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         half = tensor.detach().to(dtype)

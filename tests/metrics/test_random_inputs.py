@@ -1,6 +1,6 @@
 """Whatever finite numbers come, each metric gives a score in its range or one error that names the argument.
 
-METRICS_EXAMPLES is the number of examples of each closed-form metric; a fitted one gets a hundredth, at least ten.
+DISENTANGLE_EXT_EXAMPLES is the number of examples of each closed-form metric; a fitted one gets a hundredth, at least ten.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 
 from disentangle_ext import metrics
 
-EXAMPLES = int(os.environ.get("METRICS_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("DISENTANGLE_EXT_EXAMPLES", "100"))
 SAMPLED = {"num_train": 20, "num_test": 10, "batch_size": 4}
 CLOSED = {
     "mig": {},

@@ -205,7 +205,7 @@ def test_errors_name_the_argument(score):
         ({"factors": labels * 0}, ValueError, "factors must hold a column with two values or more"),
         ({"sizes": [4]}, ValueError, "sizes must hold a number for each of the 2 factors"),
         ({"sizes": [3, 4]}, ValueError, "factors must hold classes 0 to n - 1"),
-        ({"factors": labels + 0.5, "sizes": [5, 5]}, ValueError, "factors must hold classes 0 to n - 1"),
+        ({"factors": labels - 1, "sizes": [5, 5]}, ValueError, "factors must hold classes 0 to n - 1"),
         ({"factor_names": ["a", "a"]}, ValueError, "factor_names must be 2 distinct names"),
     ):
         with pytest.raises(error, match=f"{name}: {message}"):
