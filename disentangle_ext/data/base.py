@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -16,12 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["GroundTruthData"]
 
 
-class GroundTruthData(abc.ABC):
+class GroundTruthData(Dataset[tuple[Tensor, Tensor]], abc.ABC):
     """Images on a grid of ground-truth factors.
 
     Row ``i`` of the set is the ``i``-th element, in C order, of the product of the factors' classes: the last
     factor varies fastest. Every argument and result is a tensor of a whole batch, and lies on :attr:`device`
     (an argument elsewhere is moved there). Indices and factors may also be NumPy arrays or lists.
+
+    For torch it is a map-style data set of pairs (image, factors), so a loader keeps each image with its factors:
+
+    >>> for images, factors in DataLoader(data, batch_size=64, shuffle=True):
+    ...     images.shape, factors.shape  # [64, C, H, W] in [0, 1], [64, K]
 
     A value outside its range raises where the argument lies in host memory. An argument that already lies on
     an accelerator is not read back for that check, because the copy would stall the stream.
@@ -65,6 +72,18 @@ class GroundTruthData(abc.ABC):
             f"{type(self).__name__}({self.name}: {len(self):,} images of {shape}; {factors or 'no factors'})"
         )
 
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """The image of one row as :meth:`batch` has it, float32 [C, H, W] in [0, 1], and its factors, int64 [K].
+
+        A negative index counts from the end.
+        """
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Iterable[int]) -> list[tuple[Tensor, Tensor]]:
+        """Several rows at once, which is what a loader asks for: one call for the pixels of a whole batch."""
+        rows = torch.tensor([self._row(index) for index in indices], dtype=torch.int64, device=self.device)
+        return list(zip(self._floats(rows), self._classes(rows)))
+
     @property
     def is_grid(self) -> bool:
         """Whether every combination of factor classes has an image."""
@@ -83,7 +102,7 @@ class GroundTruthData(abc.ABC):
 
         Same pixels and memory order as :meth:`images`, divided by 255.
         """
-        return self._pixels(self._check_index(index, "batch")).to(torch.float32).div_(255)
+        return self._floats(self._check_index(index, "batch"))
 
     def factors(self, index: Any) -> Tensor:
         """The factor classes of the rows ``index`` [n]: int64 [n, K]."""
@@ -133,6 +152,9 @@ class GroundTruthData(abc.ABC):
     def _pixels(self, index: Tensor) -> Tensor:
         """uint8 [n, C, H, W] for a checked index."""
 
+    def _floats(self, index: Tensor) -> Tensor:
+        return self._pixels(index).to(torch.float32).div_(255)
+
     def _draw(self, index: Tensor, generator: torch.Generator | None) -> Tensor:
         """Images of the rows ``index``, with noise beyond the factors drawn anew."""
         return self._pixels(index)
@@ -145,6 +167,18 @@ class GroundTruthData(abc.ABC):
 
     def _sample_rows(self, factors: Tensor, generator: torch.Generator | None) -> Tensor:
         return self._rows(factors)
+
+    def _row(self, index: int) -> int:
+        where = f"{type(self).__name__}[index]: index"
+        try:
+            row = operator.index(index)
+        except TypeError:
+            raise TypeError(
+                f"{where} must be an integer, got {type(index).__name__}; batch(index) and factors(index) take many"
+            ) from None
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"{where} must be in {-len(self)}..{len(self) - 1}, got {row}")
+        return row % len(self)
 
     def _check_index(self, index: Any, method: str) -> Tensor:
         where = f"{type(self).__name__}.{method}: index"

@@ -143,7 +143,7 @@ class VAE(nn.Module):
         """
         if not -self.latent_dim <= dim < self.latent_dim:
             raise IndexError(f"VAE.traverse: dim must be below latent_dim = {self.latent_dim}, got {dim}")
-        mu, _ = self.encode(images)
+        mu, _ = self._posterior(self._pixels("traverse", images))
         if values is None:
             first, last, steps = TRAVERSAL
             values = torch.linspace(first, last, steps)

@@ -100,6 +100,8 @@ def test_traverse_by_default_spans_two_deviations(model: VAE, images: Tensor) ->
     torch.testing.assert_close(model.traverse(images, 0), model.traverse(images, 0, values=torch.linspace(-2, 2, 9)))
     with pytest.raises(IndexError, match="dim must be below latent_dim = 5, got 5"):
         model.traverse(images, 5)
+    with pytest.raises(ValueError, match=r"VAE.traverse: images must be \[B, 1, 32, 32\], got \(1, 32, 32\)"):
+        model.traverse(images[0], 0)
 
 
 def test_architecture_makes_the_model_again(model: VAE, images: Tensor) -> None:
