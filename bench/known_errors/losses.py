@@ -206,7 +206,10 @@ def _penalty(covariance: Tensor) -> float:
 
 
 def _right_penalty(data: Batch) -> float:
-    return float(sum(dip_penalty(data.mu, data.logvar, kind="ii", **LAMBDAS)))
+    outside, diagonal = dip_penalty(
+        data.mu, data.logvar, kind="ii", lambda_od=LAMBDAS["lambda_od"], lambda_d=LAMBDAS["lambda_d"]
+    )
+    return float(outside + diagonal)
 
 
 def scalar_on_every_entry(data: Batch) -> float:
