@@ -95,6 +95,7 @@ def train(
         require_tensorboard()
     folder = RunFolder(output_dir)
     if resume and folder.is_done:
+        folder.finish()
         return Outcome(folder, config.max_steps, None)
     call = _Call(folder, resume, overwrite, fast, tensorboard, on_phase)
     with Interrupt() as interrupt, _threads(config.threads), deterministic(config.deterministic, where):
