@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
 from disentangle_ext import ops
 from disentangle_ext._names import choose
@@ -75,6 +76,7 @@ class VAE(nn.Module):
         sample: bool = True,
         generator: torch.Generator | None = None,
         key: Tensor | None = None,
+        process_group: ProcessGroup | None = None,
     ) -> VAEOutput:
         """Encode, sample, decode.
 
@@ -83,9 +85,11 @@ class VAE(nn.Module):
             sample: False: the code is the posterior mean, as an autoencoder has it.
             generator: where the noise comes from; default: torch's.
             key: instead of a generator, the key of the noise, int64 [2]; see :func:`ops.rsample_kl`.
+            process_group: ranks that each hold an equal shard of the batch: its images get the noise that one process
+                draws for them, and ``key`` must be given, the same on every rank.
         """
         mu, logvar = self._posterior(images)
-        z, kl = ops.rsample_kl(mu, logvar, generator=generator, key=key)
+        z, kl = ops.rsample_kl(mu, logvar, generator=generator, key=key, process_group=process_group)
         if not sample:
             z = mu
         return VAEOutput(self.decoder(z), z, mu, logvar, kl)

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from disentangle_ext import ops
 from disentangle_ext._names import choose
@@ -71,6 +72,7 @@ def ada_gvae(
     scale: float | Tensor = 1.0,
     generator: torch.Generator | None = None,
     key: Tensor | None = None,
+    process_group: ProcessGroup | None = None,
 ) -> tuple[VAEOutput, Loss]:
     """recon + beta KL of both images of a pair, with the posteriors of :func:`share_posteriors`, averaged over all
     images: Ada-GVAE (Locatello et al. 2020, "Weakly-supervised disentanglement without compromises").
@@ -86,6 +88,8 @@ def ada_gvae(
         scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
         generator: where the noise comes from; default: torch's.
         key: instead of a generator, int64 [2].
+        process_group: ranks that each hold equally many of the pairs, first images and then second: the noise is that
+            of one process, and ``key`` must be given, the same on every rank.
 
     Returns:
         The output with the shared posteriors, and a :class:`Loss` with the terms ``reconstruction`` and ``kl``.
@@ -94,7 +98,12 @@ def ada_gvae(
         ValueError: for an unknown average, or an odd number of images.
     """
     mu, logvar = share_posteriors(*model.encode(images), average=average)
-    z, kl = ops.rsample_kl(mu, logvar, generator=generator, key=key)
+    # First and second images are two problems that share a key, so that a rank's rows of both have their noise.
+    halves = (2, len(mu) // 2)
+    z, kl = ops.rsample_kl(
+        mu.unflatten(0, halves), logvar.unflatten(0, halves), generator=generator, key=key, process_group=process_group
+    )
+    z, kl = z.flatten(0, 1), kl.flatten()
     output = VAEOutput(model.decoder(z), z, mu, logvar, kl)
     return output, beta_vae(output, images, beta=beta, likelihood=likelihood, scale=scale)
 
@@ -108,6 +117,7 @@ def ml_vae(
     scale: float | Tensor = 1.0,
     generator: torch.Generator | None = None,
     key: Tensor | None = None,
+    process_group: ProcessGroup | None = None,
 ) -> tuple[VAEOutput, Loss]:
     """:func:`ada_gvae` with the product of the posteriors in shared latents: Ada-ML-VAE.
 
@@ -122,12 +132,14 @@ def ml_vae(
         scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
         generator: where the noise comes from; default: torch's.
         key: instead of a generator, int64 [2].
+        process_group: ranks that each hold equally many of the pairs, first images and then second: the noise is that
+            of one process, and ``key`` must be given, the same on every rank.
 
     Returns:
         As :func:`ada_gvae`.
     """
     options: dict[str, Any] = {"likelihood": likelihood, "scale": scale, "generator": generator, "key": key}
-    return ada_gvae(model, images, beta=beta, average="product", **options)
+    return ada_gvae(model, images, beta=beta, average="product", process_group=process_group, **options)
 
 
 class AdaGVAE(PairObjective):
@@ -177,6 +189,7 @@ class AdaGVAE(PairObjective):
             likelihood=self.likelihood,
             scale=self.scale,
             key=key,
+            process_group=self.process_group,
         )
 
     def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:

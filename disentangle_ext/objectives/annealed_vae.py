@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from disentangle_ext.models.vae import VAEOutput
 from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
+from disentangle_ext.ops import _collectives
 
 
 def _check(c_max: float, gamma: float, threshold: int) -> None:
@@ -31,6 +33,7 @@ def annealed_vae(
     threshold: int = 100_000,
     likelihood: str = "bernoulli",
     scale: float | Tensor = 1.0,
+    process_group: ProcessGroup | None = None,
 ) -> Loss:
     """recon + gamma abs(KL - C(step)), averaged over the batch (Burgess et al. 2018, "Understanding disentangling in
     beta-VAE").
@@ -48,6 +51,7 @@ def annealed_vae(
         threshold: steps over which the capacity rises from 0.
         likelihood: "bernoulli", "gaussian" or "laplace".
         scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
+        process_group: ranks that each hold an equal shard of the batch: the KL in the gap is the whole batch's.
 
     Returns:
         A :class:`Loss` with the terms ``reconstruction``, ``kl`` and ``capacity_gap``, which is abs(KL - C).
@@ -58,7 +62,11 @@ def annealed_vae(
     _check(c_max, gamma, threshold)
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     kl = output.kl.mean()
-    gap = (kl - _capacity(step, c_max, threshold)).abs()
+    of_all = kl
+    if process_group is not None:
+        (rows,) = _collectives.whole_batch("annealed_vae", process_group, kl=output.kl[:, None])
+        of_all = rows.mean()
+    gap = (of_all - _capacity(step, c_max, threshold)).abs()
     return Loss(recon + gamma * gap, {"reconstruction": recon, "kl": kl, "capacity_gap": gap})
 
 
@@ -98,6 +106,7 @@ class AnnealedVAE(Objective):
             threshold=self.threshold,
             likelihood=self.likelihood,
             scale=self.scale,
+            process_group=self.process_group,
         )
 
     def capacity(self, step: int) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
 from disentangle_ext.models.vae import VAE, VAEOutput
 from disentangle_ext.objectives.likelihood import Scale, check_likelihood
@@ -49,6 +51,11 @@ class Objective(nn.Module):
     log_scale: nn.Parameter | None
     """The logarithm of a learned scale."""
 
+    process_group: ProcessGroup | None = None
+    """Ranks that each hold an equal shard of the batch, set by whoever trains on them: terms of the whole batch, such
+    as a total correlation, then are that, and the mean over ranks of the gradient is the gradient of one process. All
+    ranks make the same calls with the same keys, which must be given. A copy keeps it, a pickle does not."""
+
     def __init__(self, *, likelihood: str = "bernoulli", scale: Scale = 1.0) -> None:
         super().__init__()
         check_likelihood(type(self).__name__, likelihood, scale)
@@ -64,6 +71,17 @@ class Objective(nn.Module):
     def scale(self, value: Scale) -> None:
         self._scale = value
         self.log_scale = nn.Parameter(torch.zeros(())) if value == "learned" else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        state.pop("process_group", None)
+        return state
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        duplicate = memo[id(self)] = type(self).__new__(type(self))
+        duplicate.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        duplicate.process_group = self.process_group
+        return duplicate
 
     def likelihood_parameters(self) -> list[nn.Parameter]:
         """What an optimiser of the model has to train beside the model: the logarithm of a learned scale, or nothing.
@@ -92,7 +110,7 @@ class Objective(nn.Module):
             own_key: of what the objective draws itself, int64 [2].
             group: which group of factors varies in the batch, an integer; only for a :class:`GroupObjective`.
         """
-        output = model(images, sample=not self.deterministic, key=key)
+        output = model(images, sample=not self.deterministic, key=key, process_group=self.process_group)
         return output, self(output, images, step=step, key=own_key)
 
     def forward(self, output: VAEOutput, images: Tensor, *, step: int = 0, key: Tensor | None = None) -> Loss:

@@ -6,12 +6,14 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from disentangle_ext import ops
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAEOutput
 from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
+from disentangle_ext.ops import _collectives
 
 Form = Literal["analytic", "decomposed"]
 Estimator = Literal["mws", "mss", "mss_legacy"]
@@ -38,6 +40,7 @@ def beta_tcvae(
     estimator: Estimator = "mws",
     likelihood: str = "bernoulli",
     scale: float | Tensor = 1.0,
+    process_group: ProcessGroup | None = None,
 ) -> Loss:
     """beta-TCVAE (Chen et al. 2018, "Isolating sources of disentanglement in VAEs"), averaged over the batch.
 
@@ -60,6 +63,7 @@ def beta_tcvae(
         estimator: "mws", "mss" or "mss_legacy"; see :func:`ops.elbo_decomposition`.
         likelihood: "bernoulli", "gaussian" or "laplace".
         scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
+        process_group: ranks that each hold an equal shard of the batch: their posteriors make up q(z).
 
     Returns:
         A :class:`Loss` with the terms ``reconstruction``, ``kl`` and ``tc_<estimator>``, or ``reconstruction``,
@@ -70,17 +74,22 @@ def beta_tcvae(
             smaller than the batch.
     """
     _check(kl, alpha, gamma)
-    if len(output.z) < 2:
+    if len(output.z) < 2 and _collectives.parallel("beta_tcvae", process_group) is None:
         raise ValueError(f"beta_tcvae: output must be of at least 2 images, got {len(output.z)}")
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
-    posterior = output.z, output.mu, output.logvar
+    parts = ops.elbo_decomposition(
+        output.z,
+        output.mu,
+        output.logvar,
+        dataset_size=dataset_size,
+        estimator=estimator,
+        process_group=process_group,
+    )
+    mi, tc, dwkl = parts.mutual_information, parts.total_correlation, parts.dimwise_kl
     if kl == "analytic":
-        tc = ops.total_correlation(*posterior, dataset_size=dataset_size, estimator=estimator)
         closed = output.kl.mean()
         total = recon + closed + (beta - 1) * tc
         return Loss(total, {"reconstruction": recon, "kl": closed, f"tc_{estimator}": tc})
-    parts = ops.elbo_decomposition(*posterior, dataset_size=dataset_size, estimator=estimator)
-    mi, tc, dwkl = parts.mutual_information, parts.total_correlation, parts.dimwise_kl
     return Loss(
         recon + alpha * mi + beta * tc + gamma * dwkl,
         {"reconstruction": recon, f"mi_{estimator}": mi, f"tc_{estimator}": tc, f"dwkl_{estimator}": dwkl},
@@ -136,6 +145,7 @@ class BetaTCVAE(Objective):
             estimator=self.estimator,
             likelihood=self.likelihood,
             scale=self.scale,
+            process_group=self.process_group,
         )
 
     @torch.no_grad()
@@ -147,7 +157,12 @@ class BetaTCVAE(Objective):
             learned.
         """
         parts = ops.elbo_decomposition(
-            output.z, output.mu, output.logvar, dataset_size=self.dataset_size, estimator="mss"
+            output.z,
+            output.mu,
+            output.logvar,
+            dataset_size=self.dataset_size,
+            estimator="mss",
+            process_group=self.process_group,
         )
         return {
             **super().measure(output),

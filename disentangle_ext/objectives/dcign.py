@@ -7,12 +7,14 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from disentangle_ext import ops
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAE, VAEOutput
 from disentangle_ext.objectives.base import GroupObjective, Loss
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
+from disentangle_ext.ops import _collectives
 
 Reference = Literal["mean", "first"]
 
@@ -20,23 +22,26 @@ _FACES = ("azimuth", "elevation", "light")
 _INTRINSIC_WEIGHT = 10.0
 
 
-def clamp_codes(z: Tensor, active: Tensor, *, reference: Reference = "mean") -> Tensor:
+def clamp_codes(
+    z: Tensor, active: Tensor, *, reference: Reference = "mean", process_group: ProcessGroup | None = None
+) -> Tensor:
     """The codes with every inactive latent replaced by one value for the whole batch, a constant for the gradient.
 
     Args:
         z: codes [B, D].
         active: bool [D], the latents that keep their values.
         reference: "mean": the batch's mean, as in the paper; "first": its first code, as in the authors' program.
+        process_group: ranks that each hold an equal shard of the batch: mean or first code are the whole batch's.
 
     Returns:
         [B, D].
     """
     choose("clamp_codes: reference", reference, get_args(Reference))
-    return torch.where(active, z, _reference(z, reference))
+    return torch.where(active, z, _reference("clamp_codes", z, reference, process_group))
 
 
-def _reference(z: Tensor, reference: Reference) -> Tensor:
-    constant = z.detach()
+def _reference(owner: str, z: Tensor, reference: Reference, process_group: ProcessGroup | None) -> Tensor:
+    (constant,) = _collectives.whole_batch(owner, process_group, z=z.detach())
     return constant.mean(0, keepdim=True) if reference == "mean" else constant[:1]
 
 
@@ -49,6 +54,7 @@ def dcign(
     reference: Reference = "mean",
     likelihood: str = "bernoulli",
     scale: float | Tensor = 1.0,
+    process_group: ProcessGroup | None = None,
 ) -> Loss:
     """recon + KL + strength / 2 sum over inactive d of (z_d - ref_d)^2, averaged over the batch (Kulkarni et al. 2015,
     "Deep convolutional inverse graphics network").
@@ -65,6 +71,7 @@ def dcign(
         reference: "mean" of the batch, or its "first" code.
         likelihood: "bernoulli", "gaussian" or "laplace".
         scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
+        process_group: as for :func:`clamp_codes`; all ranks have the same group of factors.
 
     Returns:
         A :class:`Loss` with the terms ``reconstruction``, ``kl`` and ``invariance``: half the sum of squares.
@@ -72,7 +79,7 @@ def dcign(
     choose("dcign: reference", reference, get_args(Reference))
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     kl = output.kl.mean()
-    squares = (output.z - _reference(output.z, reference)).square()
+    squares = (output.z - _reference("dcign", output.z, reference, process_group)).square()
     invariance = 0.5 * torch.where(active, 0.0, squares).sum(1).mean()
     total = recon + kl + strength * invariance
     return Loss(total, {"reconstruction": recon, "kl": kl, "invariance": invariance})
@@ -148,8 +155,8 @@ class DCIGN(GroupObjective):
             raise ValueError("DCIGN: group must say which factors vary in the batch, got None")
         active = self.active.index_select(0, group.view(1)).squeeze(0)  # an index would be read back from the device
         mu, logvar = model.encode(images)
-        z, kl = ops.rsample_kl(mu, logvar, key=key)
-        clamped = clamp_codes(z, active, reference=self.reference)
+        z, kl = ops.rsample_kl(mu, logvar, key=key, process_group=self.process_group)
+        clamped = clamp_codes(z, active, reference=self.reference, process_group=self.process_group)
         output = VAEOutput(model.decoder(clamped), z, mu, logvar, kl)
         loss = dcign(
             output,
@@ -159,6 +166,7 @@ class DCIGN(GroupObjective):
             reference=self.reference,
             likelihood=self.likelihood,
             scale=self.scale,
+            process_group=self.process_group,
         )
         return output, loss
 

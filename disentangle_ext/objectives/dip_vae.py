@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAEOutput
 from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
+from disentangle_ext.ops import _collectives
 
 _DIAGONAL_FACTOR = {"i": 10.0, "ii": 1.0}  # lambda_d in terms of lambda_od, as the paper and the study set it
 
 
 def dip_penalty(
-    mu: Tensor, logvar: Tensor, *, kind: str, lambda_od: float, lambda_d: float
+    mu: Tensor,
+    logvar: Tensor,
+    *,
+    kind: str,
+    lambda_od: float,
+    lambda_d: float,
+    process_group: ProcessGroup | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The two terms of the disentangled inferred prior, weighted (Kumar et al. 2018, equations 6 and 7).
 
@@ -29,6 +37,7 @@ def dip_penalty(
         kind: "i" or "ii".
         lambda_od: weight of the off-diagonal term.
         lambda_d: weight of the diagonal term.
+        process_group: ranks that each hold an equal shard of the batch: the covariance is the whole batch's.
 
     Returns:
         The off-diagonal and the diagonal term, scalars.
@@ -37,10 +46,14 @@ def dip_penalty(
         ValueError: for an unknown kind or shapes that are not [B, D], B >= 1.
     """
     choose("dip_penalty: kind", kind, _DIAGONAL_FACTOR)
+    if (group := _collectives.parallel("dip_penalty", process_group)) is not None:
+        _collectives.agree("dip_penalty", group, mu=mu, logvar=logvar)
     if mu.ndim != 2 or mu.shape != logvar.shape or len(mu) == 0:
         raise ValueError(
             f"dip_penalty: mu and logvar must both be [B, D] with B >= 1, got {tuple(mu.shape)}, {tuple(logvar.shape)}"
         )
+    if group is not None:
+        mu, logvar = _collectives.gather(group, mu, logvar)
     centred = mu - mu.mean(0)
     covariance = centred.T @ centred / len(mu)
     diagonal = covariance.diagonal()
@@ -59,6 +72,7 @@ def dip_vae(
     lambda_d: float | None = None,
     likelihood: str = "bernoulli",
     scale: float | Tensor = 1.0,
+    process_group: ProcessGroup | None = None,
 ) -> Loss:
     """recon + KL + :func:`dip_penalty`, averaged over the batch (Kumar et al. 2018, "Variational inference of
     disentangled latent concepts from unlabeled observations").
@@ -71,6 +85,7 @@ def dip_vae(
         lambda_d: weight of the diagonal term; default: 10 lambda_od for "i", lambda_od for "ii".
         likelihood: "bernoulli", "gaussian" or "laplace".
         scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
+        process_group: as for :func:`dip_penalty`.
 
     Returns:
         A :class:`Loss` with the terms ``reconstruction``, ``kl``, ``dip_off_diagonal`` and ``dip_diagonal``, the last
@@ -79,7 +94,9 @@ def dip_vae(
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     kl = output.kl.mean()
     weight = lambda_od * _DIAGONAL_FACTOR.get(kind, 1.0) if lambda_d is None else lambda_d
-    off_diagonal, diagonal = dip_penalty(output.mu, output.logvar, kind=kind, lambda_od=lambda_od, lambda_d=weight)
+    off_diagonal, diagonal = dip_penalty(
+        output.mu, output.logvar, kind=kind, lambda_od=lambda_od, lambda_d=weight, process_group=process_group
+    )
     terms = {"reconstruction": recon, "kl": kl, "dip_off_diagonal": off_diagonal, "dip_diagonal": diagonal}
     return Loss(recon + kl + off_diagonal + diagonal, terms)
 
@@ -108,6 +125,7 @@ class _DIPVAE(Objective):
             lambda_d=self.lambda_d,
             likelihood=self.likelihood,
             scale=self.scale,
+            process_group=self.process_group,
         )
 
     def extra_repr(self) -> str:

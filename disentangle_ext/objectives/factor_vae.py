@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 from torch.nn import functional as F
 
 from disentangle_ext import ops
@@ -52,6 +53,7 @@ def discriminator_loss(
     discriminator: Discriminator,
     generator: torch.Generator | None = None,
     key: Tensor | None = None,
+    process_group: ProcessGroup | None = None,
 ) -> Tensor:
     """CE(D(z), 0) / 2 + CE(D(permute_dims(z')), 1) / 2, averaged over the batch, in nats; log 2 for one that guesses.
 
@@ -63,11 +65,13 @@ def discriminator_loss(
         discriminator: what to train.
         generator: where the permutations come from; default: torch's.
         key: instead of a generator, int64 [2].
+        process_group: ranks that each hold an equal shard of the batch: the permutations are of the whole batch, and
+            ``key`` must be given, the same on every rank. The discriminator's gradient is then averaged over ranks.
 
     Returns:
         A scalar.
     """
-    permuted = ops.permute_dims(others.detach(), generator=generator, key=key)
+    permuted = ops.permute_dims(others.detach(), generator=generator, key=key, process_group=process_group)
     real, fake = _log_ratio(discriminator(codes.detach())), _log_ratio(discriminator(permuted))
     # The cross-entropies of two classes, by the difference of their logits.
     return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
@@ -131,7 +135,9 @@ class FactorVAE(AdversarialObjective):
         )
 
     def adversary(self, codes: Tensor, others: Tensor, *, key: Tensor | None = None) -> Tensor:
-        return discriminator_loss(codes, others, discriminator=self.discriminator, key=key)
+        return discriminator_loss(
+            codes, others, discriminator=self.discriminator, key=key, process_group=self.process_group
+        )
 
     def extra_repr(self) -> str:
         return f"gamma={self.gamma}, second_batch={self.second_batch}"

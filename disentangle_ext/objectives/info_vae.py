@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from disentangle_ext.models.vae import VAEOutput
 from disentangle_ext.objectives.base import Loss, Objective
@@ -22,6 +23,7 @@ def info_vae(
     scale: float | Tensor = 1.0,
     generator: torch.Generator | None = None,
     key: Tensor | None = None,
+    process_group: ProcessGroup | None = None,
 ) -> Loss:
     """recon + (1 - alpha) KL + (alpha + lambda - 1) MMD^2(q(z), p(z)), averaged over the batch (Zhao et al. 2017,
     "InfoVAE: information maximizing variational autoencoders").
@@ -39,6 +41,8 @@ def info_vae(
         scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
         generator: where the draws of the prior come from; default: torch's.
         key: instead of a generator, int64 [2].
+        process_group: ranks that each hold an equal shard of the batch: the MMD is that of the
+            whole batch, and ``key`` must be given, the same on every rank.
 
     Returns:
         A :class:`Loss` with the terms ``reconstruction``, ``kl`` and ``mmd``.
@@ -49,7 +53,7 @@ def info_vae(
     check_convention("info_vae", convention)
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     kl = output.kl.mean()
-    mmd = prior_mmd(output.z, convention=convention, generator=generator, key=key)
+    mmd = prior_mmd(output.z, convention=convention, generator=generator, key=key, process_group=process_group)
     total = recon + (1 - alpha) * kl + (alpha + lambda_mmd - 1) * mmd
     return Loss(total, {"reconstruction": recon, "kl": kl, "mmd": mmd})
 
@@ -91,6 +95,7 @@ class InfoVAE(Objective):
             likelihood=self.likelihood,
             scale=self.scale,
             key=key,
+            process_group=self.process_group,
         )
 
     def extra_repr(self) -> str:

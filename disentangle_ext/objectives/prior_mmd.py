@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from disentangle_ext import ops
 from disentangle_ext._names import choose
@@ -23,7 +24,12 @@ def smallest_batch(convention: Convention) -> int:
 
 
 def prior_mmd(
-    z: Tensor, *, convention: Convention, generator: torch.Generator | None = None, key: Tensor | None = None
+    z: Tensor,
+    *,
+    convention: Convention,
+    generator: torch.Generator | None = None,
+    key: Tensor | None = None,
+    process_group: ProcessGroup | None = None,
 ) -> Tensor:
     """MMD^2(q(z), N(0, I)) between B codes and B draws of the prior.
 
@@ -32,10 +38,12 @@ def prior_mmd(
         convention: kernel, bandwidth and estimator as :func:`ops.mmd` has them.
         generator: where the draws come from; default: torch's.
         key: instead of a generator, int64 [2].
+        process_group: ranks that each hold an equal shard of the batch: codes and draws are those of all ranks, and
+            ``key`` must be given, the same on every rank.
 
     Returns:
         A scalar with a gradient to ``z``.
     """
     zeros = torch.zeros_like(z)
-    prior, _ = ops.rsample_kl(zeros, zeros, generator=generator, key=key)
-    return ops.mmd(z, prior, convention=convention)
+    prior, _ = ops.rsample_kl(zeros, zeros, generator=generator, key=key, process_group=process_group)
+    return ops.mmd(z, prior, convention=convention, process_group=process_group)

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAEOutput
@@ -26,6 +27,7 @@ def wae_mmd(
     scale: float | Tensor = 1.0,
     generator: torch.Generator | None = None,
     key: Tensor | None = None,
+    process_group: ProcessGroup | None = None,
 ) -> Loss:
     """recon + lambda MMD^2(q(z), p(z)), averaged over the batch (Tolstikhin et al. 2018, "Wasserstein auto-encoders").
 
@@ -41,6 +43,8 @@ def wae_mmd(
         scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
         generator: where the draws of the prior come from; default: torch's.
         key: instead of a generator, int64 [2].
+        process_group: ranks that each hold an equal shard of the batch: the MMD is that of the
+            whole batch, and ``key`` must be given, the same on every rank.
 
     Returns:
         A :class:`Loss` with the terms ``reconstruction`` and ``mmd``.
@@ -50,7 +54,7 @@ def wae_mmd(
     """
     check_convention("wae_mmd", convention)
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
-    mmd = prior_mmd(output.z, convention=convention, generator=generator, key=key)
+    mmd = prior_mmd(output.z, convention=convention, generator=generator, key=key, process_group=process_group)
     return Loss(recon + lambda_mmd * mmd, {"reconstruction": recon, "mmd": mmd})
 
 
@@ -90,6 +94,7 @@ class WAEMMD(Objective):
             likelihood=self.likelihood,
             scale=self.scale,
             key=key,
+            process_group=self.process_group,
         )
 
     def extra_repr(self) -> str:

@@ -60,14 +60,19 @@ def reduction(op: str, name: str) -> None:
     choose(f"{op}: reduction", name, REDUCTIONS)
 
 
-def estimator(op: str, name: str, *, queries: int, components: int, dataset_size: int | None, offset: int) -> int:
-    """Checks what the estimator's weights need; returns its number in csrc/math/log_weights.h."""
-    choose(f"{op}: estimator", name, ESTIMATORS)
-    for argument, value in (("dataset_size", dataset_size), ("offset", offset)):
+def integers(op: str, **values: int | None) -> None:
+    """Integers that fit the kernels, or None."""
+    for argument, value in values.items():
         if value is not None and not isinstance(value, (int, torch.SymInt)):
             raise TypeError(f"{op}: {argument} must be an int, got {type(value).__name__} {value!r}")
         if isinstance(value, int) and value >= 1 << 63:
             raise ValueError(f"{op}: {argument} must be below 2^63, got {value}")
+
+
+def estimator(op: str, name: str, *, queries: int, components: int, dataset_size: int | None, offset: int) -> int:
+    """Checks what the estimator's weights need; returns its number in csrc/math/log_weights.h."""
+    choose(f"{op}: estimator", name, ESTIMATORS)
+    integers(op, dataset_size=dataset_size, offset=offset)
     if name != "uniform":
         if dataset_size is None:
             raise ValueError(f"{op}: dataset_size must be given for the estimator {name!r}")

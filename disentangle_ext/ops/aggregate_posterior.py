@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from disentangle_ext._extension import available
-from disentangle_ext.ops import _checks, _library, reference
+from disentangle_ext.ops import _checks, _collectives, _library, reference
 
 
 def aggregate_posterior(
@@ -20,6 +21,7 @@ def aggregate_posterior(
     dataset_size: int | None = None,
     log_weight: Tensor | None = None,
     offset: int = 0,
+    process_group: ProcessGroup | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Log-density of M queries under a weighted mixture of N diagonal Gaussians, joint and per latent dimension.
 
@@ -45,6 +47,8 @@ def aggregate_posterior(
         dataset_size: needed by all but "uniform".
         log_weight: [.., N], importance weights in nats in place of an estimator; differentiable.
         offset: query i is component ``offset + i`` (stratified estimators).
+        process_group: ranks that each hold N of the components: the mixture is of those of all ranks, N in the weights
+            is their number, and ``offset`` counts from the first of this rank. The queries stay the rank's own.
 
     Returns:
         log q(z) [.., M] and log q(z_d) [.., M, D], in nats; float32 for half inputs. A query to which every component
@@ -52,32 +56,40 @@ def aggregate_posterior(
 
     Raises:
         ValueError, TypeError: shapes, dtypes or devices do not fit; ``dataset_size`` missing or below N; an unknown
-            estimator; fewer than 2 components for a stratified estimator; ``offset`` outside the components.
+            estimator; fewer than 2 components for a stratified estimator; ``offset`` outside the components;
+            ranks whose shapes, dtypes or settings differ (raised on each of them).
 
     Chen et al. 2018, "Isolating sources of disentanglement in variational autoencoders", appendix C.
     """
     op = "aggregate_posterior"
-    if log_weight is None and offset == 0:
+    if process_group is None and log_weight is None and offset == 0:
         densities = _library.eager(op, z, mu, logvar, estimator, dataset_size)
         if densities is not None:
             return densities
+    if (group := _collectives.parallel(op, process_group)) is not None:
+        settings = {"estimator": estimator, "dataset_size": dataset_size, "offset": offset}
+        _collectives.agree(op, group, z=z, mu=mu, logvar=logvar, log_weight=log_weight, **settings)
     _checks.floating(op, "z", z, 2)
     z, mu, logvar, log_weight = _library.under_autocast(z, mu, logvar, log_weight)
     _checks.rows_like(op, "mu", mu, "z", z)
     _checks.same(op, "logvar", logvar, "mu", mu)
-    components = mu.shape[-2]
+    if log_weight is not None:
+        _check_log_weight(op, log_weight, mu, estimator, dataset_size)
+    if group is not None:
+        _checks.integers(op, offset=offset)
+        offset += _collectives.first_row(group, mu.shape[-2])
+        mu, logvar, log_weight = _all_components(group, mu, logvar, log_weight)
+    number = 0
     if log_weight is None:
         number = _checks.estimator(
-            op, estimator, queries=z.shape[-2], components=components, dataset_size=dataset_size, offset=offset
+            op, estimator, queries=z.shape[-2], components=mu.shape[-2], dataset_size=dataset_size, offset=offset
         )
-    else:
-        number = _given_weights(op, log_weight, mu, estimator, dataset_size)
     if not available(z.device.type):
         return reference.aggregate_posterior(z, mu, logvar, log_weight, estimator, dataset_size, offset)
     return _AggregatePosterior.call(z, mu, logvar, log_weight, number, dataset_size or 0, offset)
 
 
-def _given_weights(op: str, log_weight: Tensor, mu: Tensor, estimator: str, dataset_size: int | None) -> int:
+def _check_log_weight(op: str, log_weight: Tensor, mu: Tensor, estimator: str, dataset_size: int | None) -> None:
     _checks.same_kind(op, "log_weight", log_weight, "mu", mu)
     if log_weight.shape != mu.shape[:-1]:
         raise ValueError(
@@ -86,7 +98,16 @@ def _given_weights(op: str, log_weight: Tensor, mu: Tensor, estimator: str, data
         )
     if estimator != "uniform" or dataset_size is not None:
         raise ValueError(f"{op}: log_weight takes the place of estimator and dataset_size: give one or the other")
-    return 0
+
+
+def _all_components(
+    group: ProcessGroup, mu: Tensor, logvar: Tensor, log_weight: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    if log_weight is None:
+        mu, logvar = _collectives.gather(group, mu, logvar)
+        return mu, logvar, None
+    mu, logvar, column = _collectives.gather(group, mu, logvar, log_weight[..., None])
+    return mu, logvar, column[..., 0]
 
 
 class _AggregatePosterior(_library.Op):

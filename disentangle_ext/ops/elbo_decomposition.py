@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from disentangle_ext._extension import available
-from disentangle_ext.ops import _checks, _library, reference
+from disentangle_ext.ops import _checks, _collectives, _library, reference
 
 
 class ElboDecomposition(NamedTuple):
@@ -32,6 +33,7 @@ def elbo_decomposition(
     components: tuple[Tensor, Tensor] | None = None,
     offset: int = 0,
     reduction: str = "mean",
+    process_group: ProcessGroup | None = None,
 ) -> ElboDecomposition:
     r"""Decomposes KL(q(z|x) || p(z)), averaged over the data, with a minibatch estimate of the aggregate posterior.
 
@@ -55,24 +57,32 @@ def elbo_decomposition(
         components: (mu, logvar), both [.., N_c, D]: the posteriors that make up q(z); the batch itself if None.
         offset: with ``components``, query i is component ``offset + i``.
         reduction: "mean" or "sum" over the batch, or "none".
+        process_group: ranks that each hold an equal shard of the batch. The components are those of all ranks, and
+            ``offset`` counts from the first of this rank. What is returned belongs to the rank's own rows: the mean
+            over ranks of values (``reduction="mean"``) and of gradients is that of one process with the whole batch.
 
     Returns:
         :class:`ElboDecomposition`; fields are [..] (scalars without leading dimensions), or [.., B] with "none"; in
         nats, float32 for half inputs.
 
     Raises:
-        ValueError, TypeError: as :func:`aggregate_posterior`; an unknown reduction.
+        ValueError, TypeError: as :func:`aggregate_posterior`; an unknown reduction;
+            ranks whose shapes, dtypes or settings differ (raised on each of them).
 
     Chen et al. 2018, "Isolating sources of disentanglement in variational autoencoders"; Hoffman and Johnson 2016,
     "ELBO surgery".
     """
     op = "elbo_decomposition"
-    if components is None and offset == 0:
+    if process_group is None and components is None and offset == 0:
         fields = _library.eager(op, z, mu, logvar, dataset_size, estimator, reduction)
         if fields is not None:
             return ElboDecomposition._make(fields)
-    _checks.floating(op, "z", z, 2)
     component_mu, component_logvar = _pair(op, components)
+    if (group := _collectives.parallel(op, process_group)) is not None:
+        pair = {"components[0]": component_mu, "components[1]": component_logvar}
+        options = {"dataset_size": dataset_size, "estimator": estimator, "offset": offset, "reduction": reduction}
+        _collectives.agree(op, group, z=z, mu=mu, logvar=logvar, **pair, **options)
+    _checks.floating(op, "z", z, 2)
     z, mu, logvar, component_mu, component_logvar = _library.under_autocast(
         z, mu, logvar, component_mu, component_logvar
     )
@@ -82,6 +92,11 @@ def elbo_decomposition(
     if components is not None:
         _checks.rows_like(op, "components[0]", component_mu, "z", z)
         _checks.same(op, "components[1]", component_logvar, "components[0]", component_mu)
+    if group is not None:
+        _checks.integers(op, offset=offset)
+        own = (mu, logvar) if components is None else (component_mu, component_logvar)
+        component_mu, component_logvar = _collectives.gather(group, *own)
+        offset += _collectives.first_row(group, own[0].shape[-2])
     number = _checks.estimator(
         op,
         estimator,
@@ -118,6 +133,7 @@ def total_correlation(
     components: tuple[Tensor, Tensor] | None = None,
     offset: int = 0,
     reduction: str = "mean",
+    process_group: ProcessGroup | None = None,
 ) -> Tensor:
     """The total correlation KL(q(z) || prod_d q(z_d)) in nats: the field of :func:`elbo_decomposition` of that name."""
     return elbo_decomposition(
@@ -129,6 +145,7 @@ def total_correlation(
         components=components,
         offset=offset,
         reduction=reduction,
+        process_group=process_group,
     ).total_correlation
 
 

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from disentangle_ext._extension import available
 from disentangle_ext._names import choose
-from disentangle_ext.ops import _checks, _library, reference
+from disentangle_ext.ops import _checks, _collectives, _library, reference
 from disentangle_ext.ops.permute_dims import permute_dims
 
 MMD_ESTIMATORS = ("unbiased", "biased", "linear")
@@ -31,6 +32,7 @@ def mmd(
     exponent: float = 1.0,
     estimator: str = "unbiased",
     convention: str | None = None,
+    process_group: ProcessGroup | None = None,
 ) -> Tensor:
     r"""Squared maximum mean discrepancy between the samples x and y.
 
@@ -52,24 +54,32 @@ def mmd(
             h = D / sqrt(2), biased, the program of Zhao et al. 2017. "wae": imq summed over h = sqrt(s D) for s in
             (.1, .2, .5, 1, 2, 5, 10), unbiased, the program of Tolstikhin et al. 2018 with a standard normal prior.
             "wae_rbf": rbf with h = sqrt(D), unbiased, as in the same paper's ports.
+        process_group: ranks that each hold an equal shard of x and of y. Every rank gets the value for all rows, and a
+            gradient whose mean over ranks is that of one process. A ``bandwidth`` must be the same on every rank.
 
     Returns:
         MMD^2 [..], a scalar without leading dimensions; float32 for half inputs.
 
     Raises:
         ValueError, TypeError: shapes, dtypes or devices do not fit; an unknown kernel, estimator or convention;
-            ``bandwidth`` or ``exponent`` not positive; too few rows for the estimator.
+            ``bandwidth`` or ``exponent`` not positive; too few rows for the estimator; ranks whose shapes, dtypes
+            or settings differ (raised on each of them).
 
     Gretton et al. 2012, "A kernel two-sample test"; Szekely and Rizzo 2013 for the energy distance.
     """
     op = "mmd"
-    if convention is None:
+    if process_group is None and convention is None:
         value = _library.eager(op, x, y, kernel, bandwidth, exponent, estimator)
         if value is not None:
             return value
+    if (group := _collectives.parallel(op, process_group)) is not None:
+        settings = {"kernel": kernel, "bandwidth": bandwidth, "exponent": exponent, "estimator": estimator}
+        _collectives.agree(op, group, x=x, y=y, convention=convention, **settings)
     _checks.floating(op, "x", x, 2)
     x, y = _library.under_autocast(x, y)
     _checks.rows_like(op, "y", y, "x", x)
+    if group is not None:
+        x, y = _collectives.gather(group, x, y)
     if convention is not None:
         if (kernel, exponent, estimator) != ("rbf", 1.0, "unbiased") or not _is_default(bandwidth):
             raise ValueError(f"{op}: convention={convention!r} sets kernel, bandwidth, exponent and estimator itself")

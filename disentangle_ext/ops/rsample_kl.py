@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
+from torch.nn import functional as F
 
 from disentangle_ext._extension import available
-from disentangle_ext.ops import _checks, _library, reference
+from disentangle_ext.ops import _checks, _collectives, _library, reference
 from disentangle_ext.ops.rng import make_key
 
 
@@ -19,6 +21,7 @@ def rsample_kl(
     per_dimension: bool = False,
     generator: torch.Generator | None = None,
     key: Tensor | None = None,
+    process_group: ProcessGroup | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Draws z from q(z|x) = N(mu, exp(logvar)) and returns the KL divergence from N(0, I), in nats.
 
@@ -35,6 +38,8 @@ def rsample_kl(
         generator: where the key is drawn from; the default generator, which ``torch.manual_seed`` governs, if None.
         key: int64 [2] = (seed, offset) instead of a generator, or [.., 2] with leading dimensions of ``mu``: then each
             problem has a key of its own, and a stack equals its members run alone.
+        process_group: ranks that each hold an equal shard of the batch. The noise is what one process with the same
+            ``key`` draws for these rows of the whole batch, bit for bit; ``key`` must be given, the same on every rank.
 
     Returns:
         z [.., B, D] in the dtype of ``mu`` (float32 under autocast), and the KL [.., B], or [.., B, D] with
@@ -42,19 +47,37 @@ def rsample_kl(
 
     Raises:
         ValueError, TypeError: shape, dtype or device of ``logvar`` or ``key`` do not fit; both ``generator`` and
-            ``key``; a generator under torch.compile.
+            ``key``; a generator under torch.compile; no ``key`` with a ``process_group``, or
+            ranks whose shapes, dtypes or keys differ (raised on each of them).
 
     Kingma and Welling 2014, "Auto-encoding variational Bayes"; Salmon et al. 2011 for the generator (Philox4x32-10).
     """
-    if (drawn := _library.eager("rsample_kl", mu, logvar, per_dimension, generator, key)) is not None:
+    op = "rsample_kl"
+    if process_group is None and (drawn := _library.eager(op, mu, logvar, per_dimension, generator, key)) is not None:
         return drawn
-    _checks.floating("rsample_kl", "mu", mu, 1)
+    if (group := _collectives.parallel(op, process_group)) is not None:
+        _collectives.agree(op, group, mu=mu, logvar=logvar, key=key)
+        _collectives.need_key(op, key)
+    _checks.floating(op, "mu", mu, 1 if group is None else 2)
     mu, logvar = _library.under_autocast(mu, logvar)
-    _checks.same("rsample_kl", "logvar", logvar, "mu", mu)
-    key = make_key("rsample_kl", "mu", mu, mu.shape[:-1], generator, key)
+    _checks.same(op, "logvar", logvar, "mu", mu)
+    key = make_key(op, "mu", mu, mu.shape[:-1], generator, key)
+    if group is not None:
+        return _in_place(group, mu, logvar, key, per_dimension)
     if not available(mu.device.type):
         return reference.rsample_kl(mu, logvar, key, per_dimension)
     return _RsampleKL.call(mu, logvar, key, per_dimension)
+
+
+def _in_place(
+    group: ProcessGroup, mu: Tensor, logvar: Tensor, key: Tensor, per_dimension: bool
+) -> tuple[Tensor, Tensor]:
+    """The rows at their place in the whole batch, where the noise is that of one process; the others are zeros."""
+    rows = mu.shape[-2]
+    before, after = _collectives.other_rows(group, rows)
+    padding = (0, 0, before, after)
+    z, kl = rsample_kl(F.pad(mu, padding), F.pad(logvar, padding), per_dimension=per_dimension, key=key)
+    return z.narrow(-2, before, rows), kl.narrow(-2 if per_dimension else -1, before, rows)
 
 
 class _RsampleKL(_library.Op):
