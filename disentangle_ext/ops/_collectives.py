@@ -36,7 +36,7 @@ def agree(op: str, group: ProcessGroup, **arguments: Any) -> None:
     """
     if torch.compiler.is_compiling():
         return
-    mine = {"op": op, **{name: _describe(name, value) for name, value in arguments.items()}}
+    mine = {"op": repr(op), **{name: _describe(name, value) for name, value in arguments.items()}}
     signature = repr(mine)
     device = next((value.device for value in arguments.values() if isinstance(value, Tensor)), torch.device("cpu"))
     agreed = _agreed.setdefault(group, set())

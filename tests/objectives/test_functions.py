@@ -18,15 +18,16 @@ from disentangle_ext.objectives import OBJECTIVES
 FUNCTIONS = {name: getattr(objectives, "dip_vae" if name.startswith("dip") else name) for name in OBJECTIVES}
 
 OF_THE_FUNCTION = {
-    "ada_gvae": {"generator", "key"},
-    "annealed_vae": {"step"},
-    "dcign": {"active"},
-    "dip_vae_i": {"kind"},
-    "dip_vae_ii": {"kind"},
+    "ada_gvae": {"generator", "key", "process_group"},
+    "annealed_vae": {"step", "process_group"},
+    "beta_tcvae": {"process_group"},
+    "dcign": {"active", "process_group"},
+    "dip_vae_i": {"kind", "process_group"},
+    "dip_vae_ii": {"kind", "process_group"},
     "factor_vae": {"discriminator"},
-    "info_vae": {"generator", "key"},
-    "ml_vae": {"generator", "key"},
-    "wae_mmd": {"generator", "key"},
+    "info_vae": {"generator", "key", "process_group"},
+    "ml_vae": {"generator", "key", "process_group"},
+    "wae_mmd": {"generator", "key", "process_group"},
 }
 """What a call says, or whoever calls the function keeps."""
 
