@@ -22,10 +22,11 @@ import torch
 import disentangle_ext
 from bench.cpu_harness import machine
 from bench.harness import Row, commit, read
+from disentangle_ext._files import write_atomically
 from disentangle_ext.presets import quick
 from disentangle_ext.training.command_line import parse
 from disentangle_ext.training.config import TrainConfig, to_yaml
-from disentangle_ext.training.run_folder import CONFIG, SCORES, write_atomically
+from disentangle_ext.training.run_folder import CONFIG, SCORES
 from disentangle_ext.training.session import train
 
 __all__ = ["IDENTITY", "RUNS", "Run", "columns", "measure", "measure_all"]
@@ -114,7 +115,7 @@ def measure(run: Run, runs: Path, score: Score) -> Row:
     runs.mkdir(parents=True, exist_ok=True)
     clock = _Clock(spent)
     with contextlib.redirect_stdout(clock):
-        outcome = train(config, folder, resume=resume, overwrite=not resume)
+        outcome = train(config, folder, resume=resume, overwrite=not resume, device="cpu")
     if not outcome.folder.is_done:
         raise KeyboardInterrupt
     measured = score(json.loads((folder / SCORES).read_text(encoding="utf-8")))

@@ -10,6 +10,7 @@ EXTRAS: dict[str, dict[str, str]] = {
     "data": {"h5py": "h5py", "PIL": "Pillow", "scipy": "scipy", "sklearn": "scikit-learn"},
     "metrics": {"sklearn": "scikit-learn"},
     "report": {"matplotlib": "matplotlib", "PIL": "Pillow"},
+    "tensorboard": {"tensorboard": "tensorboard"},
 }
 """Per extra: the name a module is imported by, and the name of its distribution."""
 

@@ -6,7 +6,8 @@ Examples:
     python -m disentangle_ext.evaluate runs/a --exact-elbo
     python -m disentangle_ext.evaluate --codes codes.npy --factors factors.npy
 
-Exit codes: 0 finished, 1 a metric that was named could not be computed, 2 a mistake in the call, 130 interrupted.
+Exit codes: 0 finished, 1 a metric that was named could not be computed, 2 a mistake in the call, 74 input or output
+failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor
 
 from disentangle_ext._extras import require
+from disentangle_ext._files import write_atomically
 from disentangle_ext.data import GroundTruthData, load_data
 from disentangle_ext.load import load
 from disentangle_ext.metrics import ExactElboResult, exact_elbo
@@ -32,8 +34,9 @@ from disentangle_ext.metrics.suite import SUITE, Failure, Result, score_all
 from disentangle_ext.models import VAE
 from disentangle_ext.training.codes import Codes, codes_of
 from disentangle_ext.training.config import TrainConfig, read_yaml, resolve
+from disentangle_ext.training.exit_codes import ExitCode, describe_error
 from disentangle_ext.training.finish import scored_rows
-from disentangle_ext.training.run_folder import CONFIG, EVALUATION, EXACT_ELBO, RunFolder, write_atomically
+from disentangle_ext.training.run_folder import CONFIG, EVALUATION, EXACT_ELBO, RunFolder
 
 PROGRAM = "python -m disentangle_ext.evaluate"
 
@@ -54,13 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _evaluate(request)
     except (ValueError, TypeError, ImportError) as error:
         print(error, file=sys.stderr)
-        return 2
+        return ExitCode.MISTAKE
     except OSError as error:  # no such run, a folder that cannot be written
-        print(error if error.errno is None else f"evaluate: {error}", file=sys.stderr)
-        return 2
+        print(describe_error("evaluate", error), file=sys.stderr)
+        return ExitCode.of(error)
     except KeyboardInterrupt:
         print("evaluate: interrupted", file=sys.stderr)
-        return 130
+        return ExitCode.INTERRUPTED
 
 
 def _evaluate(request: argparse.Namespace) -> int:
@@ -199,9 +202,10 @@ def _score(
     return results, {name: end - start for name, start, end in zip(results, times, times[1:])}
 
 
-def _exit_code(request: argparse.Namespace, results: Mapping[str, Result]) -> int:
+def _exit_code(request: argparse.Namespace, results: Mapping[str, Result]) -> ExitCode:
     # Of all metrics some do not fit every data set; one that was named was wanted.
-    return int(request.metrics is not None and any(isinstance(result, Failure) for result in results.values()))
+    failed = request.metrics is not None and any(isinstance(result, Failure) for result in results.values())
+    return ExitCode.INCOMPLETE if failed else ExitCode.FINISHED
 
 
 def _write_scores(path: Path, title: str, results: Mapping[str, Result], seconds: Mapping[str, float]) -> None:

@@ -1,16 +1,23 @@
 """Train a model: ``python -m disentangle_ext.train --model beta_tcvae --data dsprites_like --output-dir runs/a``.
 
-Exit codes: 0 finished, 2 a mistake in the call, 5 a loss that is not finite, 130 interrupted and resumable.
+Exit codes (:class:`training.exit_codes.ExitCode`): 0 finished, 2 a mistake in the call, 5 a loss or weights that are
+not finite, 69 a process of a distributed run was lost, 74 input or output failed, 75 stopped by SIGTERM or SIGUSR1,
+130 interrupted by Ctrl-C. After the last three ``--resume`` goes on, and with 75 the run asks to be queued again.
 """
 
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 
 from disentangle_ext.report.pictures import describe
+from disentangle_ext.training.checkpoint import checkpoints_in
 from disentangle_ext.training.command_line import PROGRAM, Request, parse
+from disentangle_ext.training.device import AUTO
+from disentangle_ext.training.exit_codes import ExitCode, describe_error
+from disentangle_ext.training.interrupt import Interrupted, Phase
 from disentangle_ext.training.loop import NonFiniteLossError
 from disentangle_ext.training.memory import keep_freed_memory
 from disentangle_ext.training.run_folder import SCORES, RunFolder
@@ -25,8 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         request = parse(sys.argv[1:] if argv is None else argv)
     except (ValueError, ImportError) as error:
         print(error, file=sys.stderr)
-        return 2
+        return ExitCode.MISTAKE
     keep_freed_memory()
+    phases = [Phase.LOADING]
     try:
         outcome = train(
             request.config,
@@ -34,31 +42,38 @@ def main(argv: Sequence[str] | None = None) -> int:
             resume=request.resume,
             overwrite=request.overwrite,
             fast=request.fast,
+            device=request.device,
+            tensorboard=request.tensorboard,
+            on_phase=phases.append,
         )
     except (ValueError, ImportError) as error:
         print(error, file=sys.stderr)
-        return 2
+        return ExitCode.MISTAKE
     except OSError as error:  # a run that is in the way, a folder that cannot be written, a disk that is full
-        print(error if error.errno is None else f"train: {error}", file=sys.stderr)
-        return 2
+        code = ExitCode.of(error)
+        advice = f". {_how_to_go_on(request, phases[-1])}" if code is ExitCode.CANNOT_WRITE else ""
+        print(f"{describe_error('train', error)}{advice}", file=sys.stderr)
+        return code
     except NonFiniteLossError as error:
-        print(f"{error}; checkpoints in {request.output_dir} are from before it. Try a lower --lr", file=sys.stderr)
-        return 5
-    except KeyboardInterrupt:
-        if RunFolder(request.output_dir).is_run:  # and not still in what comes before it, as the measuring of --fast
-            print(_how_to_go_on(request), file=sys.stderr)
-        return 130
+        print(f"{error}; {_last_good(request)}. Try another run with a lower --lr", file=sys.stderr)
+        return ExitCode.NON_FINITE
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, Interrupted) else signal.SIGINT
+        print(f"Stopped by {number.name} {phases[-1].value}. {_how_to_go_on(request, phases[-1])}", file=sys.stderr)
+        return _code_of(number)
     return _say(request, outcome)
 
 
-def _say(request: Request, outcome: Outcome) -> int:
+def _say(request: Request, outcome: Outcome) -> ExitCode:
     folder: RunFolder = outcome.folder
-    if not folder.is_done:
-        print(f"Stopped after step {outcome.step} of {request.config.max_steps}. {_how_to_go_on(request)}")
-        return 130
+    if outcome.stopped_by is not None:
+        by = outcome.stopped_by.name
+        print(f"Stopped after step {outcome.step} of {request.config.max_steps} by {by}. To go on:")
+        print(f"  {_resume(request)}", flush=True)
+        return _code_of(outcome.stopped_by)
     if outcome.scores is None:
         print(f"{folder.path} is finished: there is nothing to go on with.")
-        return 0
+        return ExitCode.FINISHED
     if outcome.scores.mig is not None:
         print(f"MIG {outcome.scores.mig:.3f} ({outcome.scores.points:,} points; parts in {folder.path / SCORES})")
     if outcome.scores.own is not None:
@@ -67,11 +82,30 @@ def _say(request: Request, outcome: Outcome) -> int:
         print("\n".join(describe(outcome.scores.not_drawn)), file=sys.stderr)
         print(f"To draw again:\n  {REPORT} {shlex.quote(str(folder.path))}", file=sys.stderr)
     print(f"Run folder: {folder.path}")
-    return 0
+    return ExitCode.FINISHED
 
 
-def _how_to_go_on(request: Request) -> str:
-    return f"To go on:\n  {PROGRAM} --resume --output-dir {shlex.quote(str(request.output_dir))}"
+def _code_of(number: signal.Signals) -> ExitCode:
+    return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.STOPPED
+
+
+def _how_to_go_on(request: Request, phase: Phase) -> str:
+    is_begun = phase.is_begun or request.resume
+    if is_begun or (not request.overwrite and RunFolder(request.output_dir).is_run):
+        return f"To go on: {_resume(request)}"
+    return "To start again: the same command"
+
+
+def _resume(request: Request) -> str:
+    """The command that goes on, on the same device: elsewhere it is not exact."""
+    device = "" if request.device == AUTO else f" --device {request.device}"
+    tensorboard = " --tensorboard" if request.tensorboard else ""
+    return f"{PROGRAM} --resume --output-dir {shlex.quote(str(request.output_dir))}{device}{tensorboard}"
+
+
+def _last_good(request: Request) -> str:
+    paths = checkpoints_in(RunFolder(request.output_dir).checkpoints)
+    return f"the last checkpoint from before it is {paths[-1]}" if paths else "there is no checkpoint from before it"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Draw the pictures of a finished run again: ``python -m disentangle_ext.report runs/a --only traversals --range 3``.
 
-Exit codes: 0 all drawn, 1 some not, 2 a mistake in the call, 130 interrupted.
+Exit codes: 0 all drawn, 1 some not, 2 a mistake in the call, 74 input or output failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from disentangle_ext.models.vae import TRAVERSAL
 from disentangle_ext.report.pictures import PICTURES, describe
 from disentangle_ext.report.run import draw_run
+from disentangle_ext.training.exit_codes import ExitCode, describe_error
 
 PROGRAM = "python -m disentangle_ext.report"
 
@@ -24,18 +25,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         written, failed = draw_run(request.run, request.only, limit=request.range)
     except (ValueError, ImportError) as error:
         print(error, file=sys.stderr)
-        return 2
-    except OSError as error:  # no such run, a folder that cannot be read
-        print(error if error.errno is None else f"report: {error}", file=sys.stderr)
-        return 2
+        return ExitCode.MISTAKE
+    except OSError as error:  # no such run, a folder that cannot be read or written
+        print(describe_error("report", error), file=sys.stderr)
+        return ExitCode.of(error)
     except KeyboardInterrupt:
         print("report: interrupted", file=sys.stderr)
-        return 130
+        return ExitCode.INTERRUPTED
     for path in written:
         print(path)
     for line in describe(failed):
         print(line, file=sys.stderr)
-    return 1 if failed else 0
+    return ExitCode.INCOMPLETE if failed else ExitCode.FINISHED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from disentangle_ext.report.grid import PAGE, Grid, check_suffix, number, require_drawing, to_bytes
+from disentangle_ext.report.grid import PAGE, Grid, check_suffix, number, require_drawing, to_bytes, write_picture
 from disentangle_ext.report.subject import Subject
 
 __all__ = ["draw_animation", "save_animation"]
@@ -72,7 +72,8 @@ def save_animation(
     palette = _palette(image, pictures)
     there = [image.fromarray(frame).quantize(palette=palette, dither=image.Dither.NONE) for frame in frames]
     first, *rest = [*there, *there[-2:0:-1]]
-    first.save(path, save_all=True, append_images=rest, duration=milliseconds, loop=0, disposal=1, optimize=True)
+    options = {"duration": milliseconds, "loop": 0, "disposal": 1, "optimize": True}
+    write_picture(path, first, save_all=True, append_images=rest, **options)
 
 
 def _frames(

@@ -5,17 +5,20 @@ Images are enlarged by a whole factor and placed pixel on pixel, so that what is
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from disentangle_ext._extras import require
+from disentangle_ext._files import write_atomically
 
 __all__ = ["Grid", "number", "save_rows", "to_bytes"]
 
@@ -197,7 +200,19 @@ def write_png(path: str | os.PathLike[str], grid: Grid, *, what: str) -> None:
     """Render a grid into a file; ``what`` is the function that an error names."""
     check_suffix(path, ".png", what)
     image = require_drawing(what)
-    image.fromarray(grid.render()).save(path)
+    write_picture(path, image.fromarray(grid.render()))
+
+
+def write_picture(path: str | os.PathLike[str], picture: Any, **options: Any) -> None:
+    """Encode a picture of Pillow's as the end of the name says, then write it.
+
+    Raises:
+        WriteError: if the disk is full, and so on; a picture that was there is as it was then.
+    """
+    buffer = io.BytesIO()
+    buffer.name = os.fspath(path)  # from which Pillow takes the format
+    picture.save(buffer, **options)
+    write_atomically(Path(path), buffer.getvalue())
 
 
 def check_suffix(path: str | os.PathLike[str], suffix: str, what: str) -> None:

@@ -19,6 +19,7 @@ from disentangle_ext.report.grid import (
     new_figure,
     pixels_of,
     require_drawing,
+    write_picture,
 )
 from disentangle_ext.report.subject import Subject
 
@@ -153,7 +154,7 @@ def save_losses(
         _draw(axes, panel, steps, terms, width, capacity if "kl" in panel.terms else None)
     for axes in figure.axes[len(panels) :]:
         axes.remove()
-    image.fromarray(pixels_of(figure)).save(path)
+    write_picture(path, image.fromarray(pixels_of(figure)))
 
 
 def _columns(rows: Iterable[Mapping[str, Any]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from disentangle_ext._files import WriteError
 from disentangle_ext._names import choose
 from disentangle_ext.report.animation import draw_animation
 from disentangle_ext.report.factors import draw_factors
@@ -59,6 +60,7 @@ def draw(subject: Subject, folder: Path, names: Iterable[str] | None = None) -> 
 
     Raises:
         ValueError: for an unknown name; the nearest known one is suggested.
+        WriteError: if one that is drawn cannot be written: on a full disk the next would fail too.
     """
     wanted = fitting(subject) if names is None else [choose("report: picture", name, PICTURES) for name in names]
     try:
@@ -69,6 +71,8 @@ def draw(subject: Subject, folder: Path, names: Iterable[str] | None = None) -> 
     for name in dict.fromkeys(wanted):
         try:
             PICTURES[name].draw(subject, folder / PICTURES[name].file)
+        except WriteError:
+            raise
         except Exception as error:  # whatever it is: hours of training must not end in a traceback of a plot
             failed[name] = _one_line(error)
     return failed

@@ -6,7 +6,7 @@ One file, so that one rename makes a checkpoint appear complete; and nothing in 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from disentangle_ext._extras import require
-from disentangle_ext.training.run_folder import write_atomically
+from disentangle_ext._files import remove, write_atomically
 
 FORMAT = 1
 KEPT = 2
@@ -62,25 +62,36 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     path = folder / f"step-{checkpoint.step:010d}.safetensors"
     header = {"format": FORMAT, "step": checkpoint.step, "state": checkpoint.state}
     save_tensors(path, checkpoint.tensors, header)
-    for old in sorted(folder.glob("step-*.safetensors"))[:-KEPT]:
-        old.unlink()
+    for old in checkpoints_in(folder)[:-KEPT]:
+        remove(old)
     return path
 
 
-def last_checkpoint(folder: Path) -> Checkpoint | None:
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The files of the checkpoints in ``folder``, the newest last."""
+    return sorted(folder.glob("step-*.safetensors"))
+
+
+def last_checkpoint(folder: Path, *, warn: Callable[[str], object] = lambda line: None) -> Checkpoint | None:
     """The newest checkpoint in ``folder`` that can be read, or None where there is none.
+
+    Args:
+        folder: where they are.
+        warn: told in one line if it is not the newest of all.
 
     Raises:
         ValueError: if there are checkpoints, and none can be read.
     """
     problem: ValueError | None = None
-    for path in sorted(folder.glob("step-*.safetensors"), reverse=True):
+    for path in reversed(checkpoints_in(folder)):
         try:
             tensors, header = read_tensors(path)
         except ValueError as error:
             problem = problem or error
             continue
         if header.get("format") == FORMAT:
+            if problem:
+                warn(f"{problem}; going on from {path.name}, the one before")
             return Checkpoint(header["step"], tensors, header["state"])
         problem = problem or ValueError(f"{path} has format {header.get('format')}, and this version reads {FORMAT}")
     if problem:

@@ -16,11 +16,15 @@ from disentangle_ext.models import NETWORKS
 from disentangle_ext.objectives import OBJECTIVES
 from disentangle_ext.presets import PRESETS, quick
 from disentangle_ext.training.config import Settings, TrainConfig, part_options, read_yaml, resolve
+from disentangle_ext.training.device import AUTO
+from disentangle_ext.training.exit_codes import ExitCode, describe_codes
 from disentangle_ext.training.fast import CHOICES
 from disentangle_ext.training.options import Option, coerce, options_of
 from disentangle_ext.training.run_folder import CONFIG
 
 PROGRAM = "python -m disentangle_ext.train"
+
+_SWITCHES = ("quick", "fast", "tensorboard")
 
 # What --help describes when nothing is chosen.
 _SHOWN = {"model": "beta_tcvae", "data": "dsprites_like"}
@@ -45,6 +49,10 @@ class Flags:
     """go on with the run in --output-dir from its last checkpoint"""
     overwrite: bool = False
     """replace the run that --output-dir holds"""
+    device: str = AUTO
+    """cpu, cuda, cuda:N, or auto: cuda where there is one. --resume may name another, but then is not exact"""
+    tensorboard: bool = False
+    """write every line of metrics.jsonl to RUN/tensorboard, too; TensorBoard puts the host's name into file names"""
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,8 @@ class Request:
     overwrite: bool
     fast: tuple[str, ...] = ()
     """Settings to choose by measuring."""
+    device: str = AUTO
+    tensorboard: bool = False
 
 
 def parse(argv: Sequence[str]) -> Request:
@@ -71,9 +81,10 @@ def parse(argv: Sequence[str]) -> Request:
     """
     early = _peek(argv)
     file = read_yaml(early.config) if early.config else {}
-    switches = {name: coerce(file.pop(name, False), bool, f"train: {name}") for name in ("quick", "fast")}
+    switches = {name: coerce(file.pop(name, False), bool, f"train: {name}") for name in _SWITCHES}
     named = coerce(file.pop("preset", None), str | None, "train: preset")
-    defaults = Flags(output_dir=_path(file.pop("output_dir", None)), preset=named, **switches)
+    device = coerce(file.pop("device", AUTO), str, "train: device")
+    defaults = Flags(output_dir=_path(file.pop("output_dir", None)), preset=named, device=device, **switches)
     stored = {} if early.help or not early.resume else _stored(early.output_dir or defaults.output_dir)
     chosen = {name: value for name in ("model", "data", "network") if (value := getattr(early, name))}
     below = {**(_SHOWN if early.help else {}), **stored}
@@ -89,7 +100,8 @@ def parse(argv: Sequence[str]) -> Request:
     config = resolve(values)
     if flags.resume:
         _compare(config, resolve(stored, source=f"train: {flags.output_dir / CONFIG}"), flags.output_dir)
-    return Request(config, flags.output_dir, flags.resume, flags.overwrite, _free(early, file) if flags.fast else ())
+    fast = _free(early, file) if flags.fast else ()
+    return Request(config, flags.output_dir, flags.resume, flags.overwrite, fast, flags.device, flags.tensorboard)
 
 
 def _peek(argv: Sequence[str]) -> argparse.Namespace:
@@ -158,7 +170,8 @@ def _parse_flags(argv: Sequence[str], defaults: Flags, base: TrainConfig) -> tup
     everything: type[Any] = dataclasses.make_dataclass(
         "Everything", [(name, Annotated[kind, tyro.conf.arg(name="")], value) for name, kind, value in groups]
     )
-    asked = [f"--{name}" for name in ("quick", "fast") if getattr(defaults, name)]  # by the file already
+    asked = [f"--{name}" for name in _SWITCHES if getattr(defaults, name)]  # by the file already
+    asked += ["--deterministic"] * base.deterministic
     parsed = tyro.cli(
         everything,
         args=[each for each in argv if each not in asked],
@@ -190,6 +203,7 @@ def _description(base: TrainConfig) -> str:
             f"networks: {', '.join(sorted(NETWORKS))}",
             f"The options below are those of --model {base.model} --data {base.data} --network {base.network}; "
             "another choice may have others.",
+            describe_codes(*(code for code in ExitCode if code is not ExitCode.INCOMPLETE)),
         ]
     )
 

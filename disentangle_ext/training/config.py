@@ -19,7 +19,7 @@ from disentangle_ext.objectives import OBJECTIVES
 from disentangle_ext.training.options import REQUIRED, Option, coerce, options_of
 from disentangle_ext.training.schedule import LRSchedule
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
 MemoryFormat = Literal["channels_last", "contiguous"]
 Compilation = Literal["eager", "inductor"]
 Optimizer = Literal["adam", "adagrad", "rmsprop"]
@@ -62,13 +62,16 @@ class Settings:
     lr_warmup: int = 0
     """steps over which the learning rate first rises from zero"""
     precision: Precision = "fp32"
-    """bf16: networks in bfloat16 by autocast; weights, losses and ops stay in float32"""
+    """bf16, fp16: networks in bfloat16 or float16 by autocast; weights, losses and ops stay in float32. With fp16 the
+    loss is scaled, and a step whose gradients overflow is left out"""
     memory_format: MemoryFormat = "channels_last"
     """order of images and feature maps in memory"""
     compilation: Compilation = "eager"
     """inductor: networks and loss by torch.compile, which needs a C++ compiler"""
     threads: int = 0
     """CPU threads, 0: as many as torch chooses; networks as small as those of --quick are fastest with 1"""
+    deterministic: bool = False
+    """only operations that torch knows to be deterministic, an error where there is none; costs some speed on a GPU"""
     log_every: int = 100
     """steps between two lines of metrics.jsonl"""
     checkpoint_every: int = 1000

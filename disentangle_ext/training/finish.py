@@ -54,7 +54,7 @@ class Posterior(NamedTuple):
 def encode_rows(
     model: VAE, data: GroundTruthData, rows: Tensor, *, progress: Callable[[int, int], object] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Posterior means and log-variances [n, D] of the images ``rows``, a chunk at a time.
+    """Posterior means and log-variances [n, D] of the images ``rows``, a chunk at a time, in host memory.
 
     Args:
         model: the encoder.
@@ -65,7 +65,8 @@ def encode_rows(
     parts: list[tuple[Tensor, Tensor]] = []
     done = 0
     for chunk in rows.split(_CHUNK):
-        parts.append(model.encode(data.batch(chunk)))
+        mu, logvar = model.encode(data.batch(chunk))
+        parts.append((mu.cpu(), logvar.cpu()))
         done += len(chunk)
         if progress is not None:
             progress(done, len(rows))
@@ -91,7 +92,7 @@ def encode_scored(model: VAE, data: GroundTruthData, seed: int) -> Posterior:
 def finish(
     model: VAE, data: GroundTruthData, objective: Objective, folder: RunFolder, config: TrainConfig
 ) -> Scores:
-    """Write the scores and the pictures of a model in eval mode.
+    """Write the scores and the pictures of a model in eval mode. Model and data are on the CPU after it.
 
     Args:
         model: the trained model.
@@ -108,6 +109,7 @@ def finish(
         **_correlation(model, data, objective, config.seed),
     }
     folder.write_json(SCORES, scores)
+    model, data = model.cpu(), data.to("cpu")  # pictures are of few images, and put together from arrays
     not_drawn = draw(subject_of(model, data, objective, posterior, folder, config), folder.path)
     own = _in_words(scores["correlation"]) if "correlation" in scores else None
     return Scores(scores.get("mig", {}).get("score"), len(posterior.rows), posterior.kl.tolist(), own, not_drawn)
@@ -144,7 +146,7 @@ def _mig(mu: Tensor, data: GroundTruthData, rows: Tensor) -> dict[str, Any]:
         return {}
     from disentangle_ext.metrics import mig
 
-    return {"mig": mig(mu, data.factors(rows), factor_names=data.factor_names).as_dict()}
+    return {"mig": mig(mu, data.factors(rows).cpu(), factor_names=data.factor_names).as_dict()}
 
 
 def _correlation(model: VAE, data: GroundTruthData, objective: Objective, seed: int) -> dict[str, Any]:
@@ -159,7 +161,7 @@ def _correlation(model: VAE, data: GroundTruthData, objective: Objective, seed: 
     mu, _ = encode_rows(model, scored, rows)
     result = correlation(
         mu,
-        scored.factors(rows),
+        scored.factors(rows).cpu(),
         latents=objective.latents,
         periods=scored.periods,
         factor_names=scored.factor_names,

@@ -16,6 +16,7 @@ from disentangle_ext.objectives import AdversarialObjective, Loss, Objective
 from disentangle_ext.training.batches import Order, batch_order
 from disentangle_ext.training.checkpoint import Checkpoint, load_optimizer_state, optimizer_state
 from disentangle_ext.training.randomness import BatchOrder, Stream, noise_key
+from disentangle_ext.training.scaling import has_collapsed, make_scaler
 
 TOTAL = "loss"
 
@@ -101,13 +102,30 @@ class Descent(NamedTuple):
     """Over the parameters."""
     learning_rate: Callable[[int], float]
     """That of each step."""
+    scaler: torch.amp.GradScaler | None = None
+    """Of the loss, for float16: a step whose gradients overflow is left out."""
 
     def update(self, loss: Tensor, step: int) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        if self.scaler is None:
+            loss.backward()
+            self.optimizer.step()
+        else:
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What a checkpoint keeps, as named tensors and JSON."""
+        tensors, state = optimizer_state(self.optimizer)
+        return tensors, state if self.scaler is None else {**state, "scaler": self.scaler.state_dict()}
+
+    def load(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        load_optimizer_state(self.optimizer, tensors, state)
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state["scaler"])
 
 
 class Trainer:
@@ -125,7 +143,7 @@ class Trainer:
         batch_size: images in a batch.
         seed: of data order and noise.
         adversary: how the objective's own parameters are trained: for an :class:`objectives.AdversarialObjective`.
-        autocast: dtype of the networks, or None to leave them as they are.
+        autocast: dtype of the networks, or None to leave them as they are; float16 scales the losses.
         memory_format: of the images.
         compile: run networks and loss through torch.compile.
 
@@ -165,7 +183,8 @@ class Trainer:
         self.step = 0
         """Updates done."""
         self._forward = torch.compile(self._evaluate) if compile else self._evaluate
-        self.adversary = adversary
+        self.descent = Descent(optimizer, learning_rate, make_scaler(autocast, self.device))
+        self.adversary = adversary and adversary._replace(scaler=make_scaler(autocast, self.device))
         self._second_order = BatchOrder(len(data), batch_size, seed, second=True)
         self._opposite = torch.compile(self._evaluate_adversary) if compile else self._evaluate_adversary
 
@@ -210,7 +229,7 @@ class Trainer:
         images = self._images(self.order)
         keys = self._key(Stream.POSTERIOR), self._key(Stream.OBJECTIVE)
         output, loss = self._forward(images, *keys, self.step, self._group())
-        Descent(self.optimizer, self.learning_rate).update(loss.total, self.step)
+        self.descent.update(loss.total, self.step)
         if self.adversary is not None:
             opposite = self._opposite(output.z.detach(), *self._second_batch(), self._key(Stream.ADVERSARY))
             self.adversary.update(opposite, self.step)
@@ -224,9 +243,9 @@ class Trainer:
         """The terms, averaged since the last call, and what the objective measures on the last batch.
 
         Raises:
-            NonFiniteLossError: if a term was not finite since the last call.
+            NonFiniteLossError: if a term was not finite since the last call, or no gradient in float16 is.
         """
-        self.meter.check()
+        self._check()
         measured = self.objective.measure(VAEOutput(*(tensor.detach() for tensor in output)))
         return {**self.meter.read(), **{name: float(value) for name, value in measured.items()}}
 
@@ -236,9 +255,9 @@ class Trainer:
         Raises:
             NonFiniteLossError: instead of a checkpoint that nothing can go on from.
         """
-        self.meter.check()
+        self._check()
         self.check_weights()
-        moments, optimizer = optimizer_state(self.optimizer)
+        moments, optimizer = self.descent.state()
         total, meter = self.meter.state()
         tensors = {
             **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
@@ -248,9 +267,15 @@ class Trainer:
         }
         state = {"optimizer": optimizer, "meter": meter}
         if self.adversary is not None:
-            moments, state["adversary"] = optimizer_state(self.adversary.optimizer)
+            moments, state["adversary"] = self.adversary.state()
             tensors.update({f"adversary.{name}": tensor for name, tensor in moments.items()})
         return Checkpoint(self.step, tensors, state)
+
+    def _check(self) -> None:
+        self.meter.check()
+        for descent in filter(None, (self.descent, self.adversary)):
+            if has_collapsed(descent.scaler):
+                raise NonFiniteLossError(self.step - 1, "gradient at any scale", math.inf)
 
     def check_weights(self) -> None:
         """Raise if the last update left a weight that is not finite: its loss was measured before it.
@@ -266,10 +291,9 @@ class Trainer:
         """Go on from ``checkpoint``."""
         self.model.load_state_dict(_part(checkpoint.tensors, "model"))
         self.objective.load_state_dict(_part(checkpoint.tensors, "objective"))
-        load_optimizer_state(self.optimizer, _part(checkpoint.tensors, "optimizer"), checkpoint.state["optimizer"])
+        self.descent.load(_part(checkpoint.tensors, "optimizer"), checkpoint.state["optimizer"])
         if self.adversary is not None:
-            moments, state = _part(checkpoint.tensors, "adversary"), checkpoint.state["adversary"]
-            load_optimizer_state(self.adversary.optimizer, moments, state)
+            self.adversary.load(_part(checkpoint.tensors, "adversary"), checkpoint.state["adversary"])
         self.meter.load(checkpoint.tensors["meter"], checkpoint.state["meter"], self.device)
         self.step = checkpoint.step
 

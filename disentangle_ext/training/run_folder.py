@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from disentangle_ext._files import append_line, remove, write_atomically
 from disentangle_ext.report import PICTURES
+from disentangle_ext.training.environment import changes, environment, in_words
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "env.json"
@@ -22,25 +22,10 @@ CODES = "codes.safetensors"
 EVALUATION = "evaluation.json"
 DONE = "DONE"
 CHECKPOINTS = "checkpoints"
+TENSORBOARD = "tensorboard"
 
 _PICTURES = tuple(picture.file for picture in PICTURES.values())
 _FILES = (CONFIG, ENVIRONMENT, METRICS, MODEL, *_PICTURES, SCORES, EXACT_ELBO, CODES, EVALUATION, DONE)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that ``path`` holds the old content or the new, whatever happens on the way.
-
-    The content is on the disk before the name is: otherwise a power cut could leave the name with an empty file.
-    """
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class RunFolder:
@@ -86,15 +71,17 @@ class RunFolder:
                 f"train: --output-dir {self.path} must be a new or empty folder, or one that holds a run"
             )
 
-    def start(self, config: str, *, overwrite: bool = False) -> None:
+    def start(self, config: str, *, overwrite: bool = False, device: torch.device | None = None) -> None:
         """Make the folder and write its configuration, before the first step.
 
         Args:
             config: the text of config.yaml.
             overwrite: remove what a run has left there.
+            device: what the run computes on, for env.json; default: the CPU.
 
         Raises:
             FileExistsError: as :meth:`check`.
+            WriteError: if the disk is full, and so on.
         """
         self.check(overwrite=overwrite)
         if self.is_run:
@@ -102,19 +89,41 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / CONFIG, config.encode())  # first: by it a folder is known as a run's
         self.checkpoints.mkdir(exist_ok=True)
-        self.write_json(ENVIRONMENT, environment())
+        self.write_json(ENVIRONMENT, environment(device))
+
+    def resume(self, step: int, device: torch.device | None = None) -> list[str]:
+        """What is not as it was when the run was last at work, in words; env.json keeps it under "resumed".
+
+        Args:
+            step: where the run goes on.
+            device: as for :meth:`start`.
+        """
+        now = environment(device)
+        try:
+            content = json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # the run was ended while it began
+            self.write_json(ENVIRONMENT, now)
+            return []
+        resumed = content.pop("resumed", [])
+        last = {name: value for each in (content, *resumed) for name, value in each.items() if name != "step"}
+        new = changes(last, now)
+        if new:
+            self.write_json(ENVIRONMENT, {**content, "resumed": [*resumed, {"step": step, **new}]})
+        return in_words(last, new)
 
     def _clear(self) -> None:
         # Only what a run writes, by name: a person's own notes in the folder stay. CONFIG goes last, so that a
         # clearing that was cut short is still recognised as a run.
         self._drop_checkpoints()
+        for path in (self.path / TENSORBOARD).glob("events.out.tfevents.*"):
+            path.unlink()
         for name in reversed(_FILES):
             (self.path / name).unlink(missing_ok=True)
 
     def _drop_checkpoints(self) -> None:
         for pattern in ("step-*.safetensors", ".step-*"):
             for path in self.checkpoints.glob(pattern):
-                path.unlink()
+                remove(path)
         if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
             self.checkpoints.rmdir()
 
@@ -123,8 +132,7 @@ class RunFolder:
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """One line of metrics.jsonl, on its way to the disk when this returns."""
-        with open(self.path / METRICS, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_line(self.path / METRICS, json.dumps(row))
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a last line that was cut short is left out."""
@@ -146,21 +154,3 @@ class RunFolder:
         """Mark the run as complete and remove its checkpoints: model.safetensors holds the weights."""
         write_atomically(self.path / DONE, b"")
         self._drop_checkpoints()
-
-
-def environment() -> dict[str, Any]:
-    """The versions that a run was made with. No host, user or path: a folder of runs can be published."""
-    import numpy
-
-    import disentangle_ext
-
-    return {
-        "disentangle_ext": disentangle_ext.__version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "numpy": numpy.__version__,
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "build_info": disentangle_ext.build_info(),
-    }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
+import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,17 +19,19 @@ from disentangle_ext._names import choose
 from disentangle_ext.data import GroundTruthData, load_data
 from disentangle_ext.models import build_vae
 from disentangle_ext.objectives import OBJECTIVES, AdversarialObjective, Objective
-from disentangle_ext.training.checkpoint import Checkpoint, last_checkpoint, save_checkpoint, save_tensors
+from disentangle_ext.training.checkpoint import last_checkpoint, save_checkpoint, save_tensors
 from disentangle_ext.training.config import TrainConfig, read_yaml, to_yaml
+from disentangle_ext.training.device import AUTO, choose_device, deterministic
 from disentangle_ext.training.fast import CHOICES, choose_fastest, missing_compiler
 from disentangle_ext.training.finish import Scores, finish
-from disentangle_ext.training.interrupt import Interrupt
+from disentangle_ext.training.interrupt import Interrupt, Phase
 from disentangle_ext.training.loop import Descent, Trainer
 from disentangle_ext.training.options import options_of
 from disentangle_ext.training.progress import Progress, show_progress
 from disentangle_ext.training.randomness import seeded_initialisation
-from disentangle_ext.training.run_folder import CONFIG, MODEL, RunFolder
+from disentangle_ext.training.run_folder import CONFIG, MODEL, TENSORBOARD, RunFolder
 from disentangle_ext.training.schedule import Schedule
+from disentangle_ext.training.tensorboard import Scalars, require_tensorboard, scalars
 
 
 class Outcome(NamedTuple):
@@ -38,8 +42,11 @@ class Outcome(NamedTuple):
     """Updates done."""
     scores: Scores | None
     """None if the run was interrupted, or was finished before the call."""
+    stopped_by: signal.Signals | None = None
+    """What the run was interrupted by."""
 
 
+_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
@@ -50,10 +57,14 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     fast: Collection[str] = (),
+    device: str = AUTO,
+    tensorboard: bool = False,
+    on_phase: Callable[[Phase], object] = lambda phase: None,
 ) -> Outcome:
     """Train, picture and score a model.
 
-    Ctrl-C saves a checkpoint and returns; ``resume=True`` goes on from it.
+    Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint after the step at hand, and this returns; ``resume=True`` goes on from
+    it. Before the first step and after the last they raise at once. A second signal acts as it would have without us.
 
     Args:
         config: see :func:`training.config.resolve`.
@@ -62,50 +73,100 @@ def train(
         overwrite: replace what a run has left in it.
         fast: settings to choose by measuring, of those in :data:`training.fast.CHOICES`; the choice is in the folder's
             config.yaml, and ``resume`` takes it from there.
+        device: see :func:`training.device.choose_device`. No setting of the run, which can go on elsewhere, but not bit
+            for bit; env.json records it.
+        tensorboard: write the lines of metrics.jsonl as scalars for TensorBoard, too.
+        on_phase: told what the run does from now on.
 
     Raises:
         FileExistsError: if the folder holds a run and neither ``resume`` nor ``overwrite`` is given, or other files.
-        ValueError: for options that the data set, the network or the objective refuses, or a name in ``fast`` that
-            cannot be chosen; nothing is written then.
+        ValueError: for options that the data set, the network or the objective refuses, a device that there is not, or
+            a name in ``fast`` that cannot be chosen; nothing is written then.
+        ImportError: without an extra that is needed.
         NonFiniteLossError: if the loss is infinite or NaN; the checkpoints before it stay.
+        WriteError: if the disk is full, and so on; the checkpoints stay.
+        Interrupted: for a signal while no step is at hand.
     """
     for name in fast:
         choose("train: setting to choose by measuring", name, CHOICES)
+    where = choose_device(device)
+    require("safetensors", extra="train", what="train")  # needed in a while at the latest: better to hear of it now
+    if tensorboard:
+        require_tensorboard()
     folder = RunFolder(output_dir)
     if resume and folder.is_done:
         return Outcome(folder, config.max_steps, None)
-    with _threads(config.threads):
-        return _train(config, folder, resume, overwrite, fast)
+    call = _Call(folder, resume, overwrite, fast, tensorboard, on_phase)
+    with Interrupt() as interrupt, _threads(config.threads), deterministic(config.deterministic, where):
+        on_phase(Phase.LOADING)
+        data = load_data(config.data, **config.data_options, device=where)
+        return _train(config, data, call, interrupt)
 
 
-def _train(
-    config: TrainConfig, folder: RunFolder, resume: bool, overwrite: bool, fast: Collection[str]
-) -> Outcome:
-    require("safetensors", extra="train", what="train")  # needed in a while at the latest: better to hear of it now
-    data = load_data(config.data, **config.data_options)
-    if resume and fast:
-        recorded = read_yaml(folder.path / CONFIG)
-        config = dataclasses.replace(config, **{name: recorded[name] for name in fast if name in recorded})
-    elif fast:
-        folder.check(overwrite=overwrite)
-        config, line = choose_fastest(config, fast, lambda way: build_trainer(way, data))
-        print(line, flush=True)
+class _Call(NamedTuple):
+    """What is asked of one call."""
+
+    folder: RunFolder
+    resume: bool
+    overwrite: bool
+    fast: Collection[str]
+    tensorboard: bool
+    on_phase: Callable[[Phase], object]
+
+
+def _train(config: TrainConfig, data: GroundTruthData, call: _Call, interrupt: Interrupt) -> Outcome:
+    folder = call.folder
+    config = _decide(config, data, call)
     trainer = build_trainer(config, data)
-    if resume:
-        checkpoint = last_checkpoint(folder.checkpoints)
-    else:
-        folder.start(to_yaml(config), overwrite=overwrite)
-        checkpoint = None
-    seconds = _restore(trainer, folder, checkpoint)
-    with Interrupt() as interrupt, show_progress(config.max_steps, trainer.step) as progress:
-        _Run(config, trainer, folder, progress, seconds).until(config.max_steps, interrupt)
+    events = folder.path / TENSORBOARD if call.tensorboard else None
+    with interrupt.deferred():
+        seconds = _begin(trainer, config, call)
+        call.on_phase(Phase.TRAINING)
+        with show_progress(config.max_steps, trainer.step) as progress, scalars(events, trainer.step) as add:
+            _Run(config, trainer, folder, progress, add, seconds).until(config.max_steps, interrupt)
     if interrupt.requested:
-        return Outcome(folder, trainer.step, None)
+        return Outcome(folder, trainer.step, None, interrupt.requested)
+    call.on_phase(Phase.SCORING)
+    interrupt.check()
     model = trainer.model.eval()
     save_tensors(folder.path / MODEL, model.state_dict(), {"vae": model.architecture})
     scores = finish(model, data, trainer.objective, folder, config)
+    interrupt.check()
     folder.finish()
     return Outcome(folder, trainer.step, scores)
+
+
+def _decide(config: TrainConfig, data: GroundTruthData, call: _Call) -> TrainConfig:
+    """The configuration with what --fast chooses, or has chosen when the run began."""
+    if not call.fast:
+        return config
+    if call.resume:
+        recorded = read_yaml(call.folder.path / CONFIG)
+        return dataclasses.replace(config, **{name: recorded[name] for name in call.fast if name in recorded})
+    call.folder.check(overwrite=call.overwrite)
+    call.on_phase(Phase.MEASURING)
+    config, line = choose_fastest(config, call.fast, lambda way: build_trainer(way, data))
+    print(line, flush=True)
+    return config
+
+
+def _begin(trainer: Trainer, config: TrainConfig, call: _Call) -> float:
+    """Start a run folder, or go on from its last checkpoint if it has one; the seconds trained so far."""
+    folder, checkpoint = call.folder, None
+    if call.resume:
+        checkpoint = last_checkpoint(folder.checkpoints, warn=_warn)
+    else:
+        folder.start(to_yaml(config), overwrite=call.overwrite, device=trainer.device)
+    if checkpoint is not None:
+        trainer.load(checkpoint)
+    if call.resume and (changed := folder.resume(trainer.step, trainer.device)):
+        _warn(f"{', '.join(changed)}: the run goes on, but not bit for bit as it would have")
+    folder.forget_metrics_after(trainer.step)
+    return float(checkpoint.state["seconds"]) if checkpoint else 0.0
+
+
+def _warn(line: str) -> None:
+    print(f"train: {line}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -120,14 +181,14 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def build_trainer(config: TrainConfig, data: GroundTruthData) -> Trainer:
-    """Model, objective and optimiser before the first step.
+    """Model, objective and optimiser before the first step, on the device of the data set.
 
     Raises:
         ValueError: for options that the network or the objective refuses, and for compilation without a compiler.
     """
     if config.compilation == "inductor" and (reason := missing_compiler()):
         raise ValueError(f"train: compilation 'inductor': {reason}")
-    memory_format = _MEMORY_FORMATS[config.memory_format]
+    memory_format, device = _MEMORY_FORMATS[config.memory_format], data.device
     with seeded_initialisation(config.seed):
         model = build_vae(
             config.network,
@@ -137,7 +198,8 @@ def build_trainer(config: TrainConfig, data: GroundTruthData) -> Trainer:
             **config.network_options,
         )
         objective = build_objective(config, data)  # which may draw weights too, after those of the model
-    model = model.to(memory_format=memory_format)  # type: ignore[call-overload]
+    model = model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+    objective = objective.to(device)
     adversary = None
     if isinstance(objective, AdversarialObjective):
         optimizer = _adam(objective.adversary_parameters(), objective.lr, objective.betas)
@@ -151,7 +213,7 @@ def build_trainer(config: TrainConfig, data: GroundTruthData) -> Trainer:
         adversary=adversary,
         batch_size=config.batch_size,
         seed=config.seed,
-        autocast=torch.bfloat16 if config.precision == "bf16" else None,
+        autocast=_AUTOCAST[config.precision],
         memory_format=memory_format,
         compile=config.compilation == "inductor",
     )
@@ -186,24 +248,24 @@ def _schedule(config: TrainConfig, lr: float) -> Schedule:
     return Schedule(lr, config.lr_schedule, config.lr_warmup, config.max_steps)
 
 
-def _restore(trainer: Trainer, folder: RunFolder, checkpoint: Checkpoint | None) -> float:
-    """Go on from a checkpoint, if there is one; the seconds trained so far."""
-    if checkpoint is not None:
-        trainer.load(checkpoint)
-    folder.forget_metrics_after(trainer.step)
-    return float(checkpoint.state["seconds"]) if checkpoint else 0.0
-
-
 class _Run:
     """The loop with its clock: updates, lines of metrics, checkpoints."""
 
     def __init__(
-        self, config: TrainConfig, trainer: Trainer, folder: RunFolder, progress: Progress, seconds: float
+        self,
+        config: TrainConfig,
+        trainer: Trainer,
+        folder: RunFolder,
+        progress: Progress,
+        scalars: Scalars,
+        seconds: float,
     ) -> None:
         self._config = config
         self._trainer = trainer
         self._folder = folder
         self._progress = progress
+        self._scalars = scalars
+        self._saved = trainer.step or None
         self._begun = time.monotonic() - seconds
         self._read = time.monotonic()
         self._read_step = trainer.step
@@ -218,7 +280,8 @@ class _Run:
             self._progress.advance(trainer.step)
             if trainer.step % config.checkpoint_every == 0 and trainer.step < max_steps:
                 self._save()
-        self._save()
+        if self._saved != trainer.step:  # a run that goes on into its scores has nothing new to save
+            self._save()
 
     def _log(self, terms: dict[str, float]) -> None:
         now, step = time.monotonic(), self._trainer.step
@@ -232,9 +295,11 @@ class _Run:
         }
         self._read, self._read_step = now, step
         self._folder.append_metrics(row)
+        self._scalars(row)
         self._progress.log(row)
 
     def _save(self) -> None:
         checkpoint = self._trainer.checkpoint()
         checkpoint.state["seconds"] = time.monotonic() - self._begun
         save_checkpoint(self._folder.checkpoints, checkpoint)
+        self._saved = checkpoint.step

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from disentangle_ext.training.run_folder import RunFolder, write_atomically
+from disentangle_ext._files import write_atomically
+from disentangle_ext.training.run_folder import RunFolder
 
 
 @pytest.fixture

@@ -1,0 +1,110 @@
+"""Writing files so that a full disk, a power cut or a killed process costs nothing that was there before."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["WriteError", "append_line", "write_atomically"]
+
+
+class WriteError(OSError):
+    """A file could not be written: it is as it was before, or, if only the folder's entry failed, complete.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, path: Path, cause: OSError) -> None:
+        super().__init__(cause.errno, cause.strerror or str(cause))
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"cannot write {self.path}: {self.strerror}"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that ``path`` holds the old content or the new, whatever happens on the way.
+
+    The content is on the disk before the name is: otherwise a power cut could leave the name with an empty file. The
+    folder is synchronised after it, so that what is removed in the belief that the new file is there stays until it is.
+
+    Raises:
+        WriteError: if the disk is full, the folder cannot be written, and so on.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        try:
+            _write(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, content)
+            os.replace(temporary, path)
+        finally:
+            remove(temporary)
+        _synchronise(path.parent)
+    except OSError as error:
+        raise WriteError(path, error) from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file, all of it or nothing.
+
+    Raises:
+        WriteError: as :func:`write_atomically`.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            size = os.fstat(descriptor).st_size
+            try:
+                _write_all(descriptor, (line + "\n").encode())
+            except BaseException:
+                with suppress(OSError):
+                    os.ftruncate(descriptor, size)
+                raise
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise WriteError(path, error) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file if it is there, and leave it where that cannot be done: it is of no more use.
+
+    A file system that copies on write can be too full to remove a file; cutting the file short first makes room.
+    """
+    for attempt in (path.unlink, lambda: os.truncate(path, 0), path.unlink):
+        try:
+            attempt()
+        except FileNotFoundError:
+            return
+        except OSError:
+            continue
+        if not os.path.lexists(path):
+            return
+
+
+def _write(path: Path, flags: int, content: bytes) -> None:
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        _write_all(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def _synchronise(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # of file systems that synchronise no folders
+            raise
+    finally:
+        os.close(descriptor)

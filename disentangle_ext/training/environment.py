@@ -1,0 +1,58 @@
+"""The versions and the hardware that a run is made with."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from disentangle_ext.training.device import describe_device
+
+__all__ = ["changes", "environment", "in_words"]
+
+# What the bits of a run can depend on.
+_DECIDING = ("disentangle_ext", "torch", "platform", "cpu_capability", "threads", "build_info", "device")
+
+
+def environment(device: torch.device | None = None) -> dict[str, Any]:
+    """What goes into env.json. No host, user or path: a folder of runs can be published.
+
+    Args:
+        device: what the run computes on; default: the CPU.
+    """
+    import numpy
+
+    import disentangle_ext
+
+    return {
+        "disentangle_ext": disentangle_ext.__version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": numpy.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "device": describe_device(device or torch.device("cpu")),
+        "build_info": disentangle_ext.build_info(),
+    }
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What of ``now`` is not as ``before``, read from a file, of all that the bits of a run can depend on."""
+    return {name: now[name] for name in _DECIDING if before.get(name) != json.loads(json.dumps(now[name]))}
+
+
+def in_words(before: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """A phrase for each of ``new`` that says what it was before."""
+    phrases = []
+    for name, value in new.items():
+        if isinstance(value, Mapping):
+            was = before.get(name, {})
+            changed = [each for each in value if each not in new and was.get(each) != value[each]]
+            phrases += in_words(was, {each: value[each] for each in changed})
+        else:
+            phrases.append(f"{name} was {before.get(name)} and is {value}")
+    return phrases
