@@ -8,14 +8,16 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from disentangle_ext import ops
 from disentangle_ext.data import GroundTruthData
 from disentangle_ext.models import VAE, VAEOutput
-from disentangle_ext.objectives import AdversarialObjective, Loss, Objective
+from disentangle_ext.objectives import AdversarialObjective, Loss, Objective, PairObjective
 from disentangle_ext.training.batches import Order, batch_order
 from disentangle_ext.training.checkpoint import Checkpoint, load_optimizer_state, optimizer_state
 from disentangle_ext.training.randomness import BatchOrder, Stream, noise_key
+from disentangle_ext.training.ranks import Ranks
 from disentangle_ext.training.scaling import has_collapsed, make_scaler
 
 TOTAL = "loss"
@@ -38,10 +40,15 @@ class NonFiniteLossError(RuntimeError):
 class Meter:
     """Averages of the terms since they were last read, and the first step at which one was not finite.
 
-    It only enqueues work: nothing is read back from the device before :meth:`read`.
+    It only enqueues work: nothing is read back from the device before :meth:`read`. Of several processes each adds its
+    own, and all read the same: the averages over them, and the first step at which any had a term that is not finite.
+
+    Args:
+        ranks: the processes that read together; default: this one alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: Ranks | None = None) -> None:
+        self._ranks = ranks or Ranks()
         self.names: list[str] = []
         self.count = 0
         self._sum = torch.zeros(0)
@@ -72,22 +79,26 @@ class Meter:
         Raises:
             NonFiniteLossError: with that step, and the term that caused it: the total only if no other is to blame.
         """
-        step = int(self._bad_step)
-        if step < 0:
+        own = torch.cat([self._bad_step.view(1).double(), self._bad_terms.double()])
+        every = self._ranks.gather(own.cpu())
+        bad_steps = every[every[:, 0] >= 0, 0]
+        if not len(bad_steps):
             return
-        values = dict(zip(self.names, self._bad_terms.tolist(), strict=True))
+        step = int(bad_steps.min())
+        terms = every[every[:, 0] == step, 1:].mean(0)
+        values = dict(zip(self.names, terms.tolist(), strict=True))
         bad = [name for name in [*self.names[1:], TOTAL] if not math.isfinite(values[name])]
         raise NonFiniteLossError(step, bad[0], values[bad[0]])
 
     def read(self) -> dict[str, float]:
         """The averages, and start anew."""
-        averages = (self._sum / max(self.count, 1)).tolist()
+        averages = (self._ranks.mean(self._sum) / max(self.count, 1)).tolist()
         self._sum = torch.zeros_like(self._sum)
         self.count = 0
         return dict(zip(self.names, averages, strict=True))
 
     def state(self) -> tuple[Tensor, dict[str, Any]]:
-        return self._sum, {"names": self.names, "count": self.count}
+        return self._ranks.mean(self._sum), {"names": self.names, "count": self.count}
 
     def load(self, total: Tensor, state: dict[str, Any], device: torch.device) -> None:
         self._reset(state["names"], total.to(device))
@@ -146,9 +157,13 @@ class Trainer:
         autocast: dtype of the networks, or None to leave them as they are; float16 scales the losses.
         memory_format: of the images.
         compile: run networks and loss through torch.compile.
+        process_group: of the processes that train one model. Each makes the same calls, and computes an equal share of
+            every batch; the update is that of one process with the whole batch, within rounding. It becomes the
+            objective's, and parameters become those of the first process.
 
     Raises:
-        ValueError: for an adversarial objective without ``adversary``, or ``adversary`` with another objective.
+        ValueError: for an adversarial objective without ``adversary``, or ``adversary`` with another objective; for a
+            batch that the processes cannot share equally.
     """
 
     def __init__(
@@ -165,6 +180,7 @@ class Trainer:
         autocast: torch.dtype | None = None,
         memory_format: torch.memory_format = torch.channels_last,
         compile: bool = False,
+        process_group: ProcessGroup | None = None,
     ) -> None:
         if isinstance(objective, AdversarialObjective) != (adversary is not None):
             name = type(objective).__name__
@@ -175,18 +191,24 @@ class Trainer:
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.order = batch_order(objective, data, batch_size, seed)
+        self.ranks = Ranks(process_group)
+        self._halves = 2 if isinstance(objective, PairObjective) else 1
+        _check_shares(objective, batch_size, self._halves, self.ranks.world)
+        objective.process_group = self.ranks.group
         self.seed = seed
         self.autocast = autocast
         self.memory_format = memory_format
         self.device = next(model.parameters()).device
-        self.meter = Meter()
+        self.meter = Meter(self.ranks)
         self.step = 0
         """Updates done."""
-        self._forward = torch.compile(self._evaluate) if compile else self._evaluate
+        evaluate = torch.compile(self._evaluate) if compile else self._evaluate
+        self._forward = self.ranks.averaging(evaluate, optimizer)
         self.descent = Descent(optimizer, learning_rate, make_scaler(autocast, self.device))
         self.adversary = adversary and adversary._replace(scaler=make_scaler(autocast, self.device))
         self._second_order = BatchOrder(len(data), batch_size, seed, second=True)
-        self._opposite = torch.compile(self._evaluate_adversary) if compile else self._evaluate_adversary
+        opposite = torch.compile(self._evaluate_adversary) if compile else self._evaluate_adversary
+        self._opposite = opposite if adversary is None else self.ranks.averaging(opposite, adversary.optimizer)
 
     def _evaluate(
         self, images: Tensor, key: Tensor, own_key: Tensor, step: int, group: Tensor | None
@@ -202,14 +224,16 @@ class Trainer:
             others = codes
             if images is not None:
                 with torch.no_grad():
-                    others, _ = ops.rsample_kl(*self.model.encode(images), key=key)
+                    mu, logvar = self.model.encode(images)
+                    others, _ = ops.rsample_kl(mu, logvar, key=key, process_group=self.ranks.group)
             return self.objective.adversary(codes, others, key=own_key)
 
     def _casting(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
 
     def _images(self, order: Order) -> Tensor:
-        return self.data.batch(order.index(self.step)).contiguous(memory_format=self.memory_format)
+        rows = self.ranks.shard(order.index(self.step), self._halves)
+        return self.data.batch(rows).contiguous(memory_format=self.memory_format)
 
     def _second_batch(self) -> tuple[Tensor | None, Tensor | None]:
         """The images that an adversary gets beside those of the model, and the key of their posteriors' noise."""
@@ -247,7 +271,8 @@ class Trainer:
         """
         self._check()
         measured = self.objective.measure(VAEOutput(*(tensor.detach() for tensor in output)))
-        return {**self.meter.read(), **{name: float(value) for name, value in measured.items()}}
+        averages = {name: float(self.ranks.mean(value)) for name, value in measured.items()}
+        return {**self.meter.read(), **averages}
 
     def checkpoint(self) -> Checkpoint:
         """The state after :attr:`step` updates.
@@ -296,6 +321,12 @@ class Trainer:
             self.adversary.load(_part(checkpoint.tensors, "adversary"), checkpoint.state["adversary"])
         self.meter.load(checkpoint.tensors["meter"], checkpoint.state["meter"], self.device)
         self.step = checkpoint.step
+
+
+def _check_shares(objective: Objective, batch_size: int, halves: int, world: int) -> None:
+    if batch_size % (halves * world):
+        unit = f"{world} processes" if halves == 1 else f"{2 * world}: {world} processes, and pairs of images"
+        raise ValueError(f"{type(objective).__name__}: batch_size must be divisible by {unit}, got {batch_size}")
 
 
 def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
