@@ -2,6 +2,8 @@
 
 All take tensors first and everything else by keyword; leading dimensions are independent problems solved in one call;
 float16, bfloat16, float32 and float64 are accepted, half types are computed in float32. All are differentiable once.
+With ``process_group=`` an op sees the whole batch of which each rank holds a shard, and its gradient, averaged over
+ranks, is that of one process.
 """
 
 from disentangle_ext.ops.aggregate_posterior import aggregate_posterior

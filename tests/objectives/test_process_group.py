@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,12 +21,11 @@ from disentangle_ext.models import VAE, Discriminator, VAEOutput, build_vae
 from disentangle_ext.objectives import OBJECTIVES, AdversarialObjective, GroupObjective, Objective, PairObjective
 from disentangle_ext.ops import _collectives
 from tests.ops import ranks
-from tests.ops.ranks import mean_over_ranks, near, own
+from tests.ops.ranks import assert_as_one_process, mean_over_ranks, near, own
 
 B, D, SHAPE = 16, 3, (1, 4, 5)
 KEY, OWN_KEY = torch.tensor([1, 2]), torch.tensor([3, 4])
 OPTIONS: dict[str, list[dict[str, Any]]] = {
-    # On either side of the capacity, where the sign of the gradient changes.
     "annealed_vae": [{"c_max": 0.001, "threshold": 1}, {"c_max": 100.0, "threshold": 1}],
     "beta_tcvae": [
         {"dataset_size": 50, "likelihood": "gaussian", "scale": "learned"},
@@ -93,14 +95,12 @@ def compare(objective: Objective, model: VAE, group: ProcessGroup) -> None:
         torch.testing.assert_close(mean_over_ranks(ours, group), theirs, rtol=1e-9, atol=1e-12)
 
 
-@check
-def every_objective(group: ProcessGroup) -> None:
-    for name in OBJECTIVES:
-        for options in OPTIONS.get(name, [{}]):
-            try:
-                compare(make(name, options), small_vae(), group)
-            except AssertionError as error:
-                raise AssertionError(f"{name} {options}: {error}") from None
+def an_objective(group: ProcessGroup, name: str) -> None:
+    for options in OPTIONS.get(name, [{}]):
+        compare(make(name, options), small_vae(), group)
+
+
+CHECKS.update({name: partial(an_objective, name=name) for name in OBJECTIVES})
 
 
 @check
@@ -114,6 +114,21 @@ def a_gather_that_keeps_its_own_gradient_alone_is_found(group: ProcessGroup) -> 
             for options in OPTIONS.get(name, [{}]):
                 with pytest.raises(AssertionError, match="not close"):
                     compare(make(name, options), small_vae(), group)
+
+
+@check
+def a_capacity_between_the_divergences_of_two_ranks(group: ProcessGroup) -> None:
+    """The sign of the gradient is that of the whole batch, not of each shard."""
+    kl = torch.arange(1.0, B + 1, dtype=torch.float64)[:, None]
+    capacity = kl.mean().item() + 0.1
+
+    def loss(kl: Tensor, process_group: ProcessGroup | None) -> Tensor:
+        images = torch.zeros(len(kl), *SHAPE, dtype=torch.float64)
+        output = VAEOutput(images, kl, kl, kl, kl[:, 0])
+        options: dict[str, Any] = {"step": 1, "threshold": 1, "c_max": capacity, "gamma": 3.0}
+        return objectives.annealed_vae(output, images, **options, process_group=process_group).total
+
+    assert_as_one_process(loss, [kl], group)
 
 
 @check
@@ -211,6 +226,21 @@ def distributed_data_parallel(group: ProcessGroup) -> None:
         assert theirs.grad is not None
         near(ours.grad, theirs.grad)
         near(ours.detach(), theirs.detach())
+
+
+@check
+def the_documented_loop_runs(group: ProcessGroup) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data_parallel.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("init_process_group", "destroy_process_group"):
+            patch.setattr(dist, name, lambda *_: None)
+        exec(example.replace("1000, 128", "2, 8"), names := {"__name__": "example"})
+    sums = [torch.empty(()) for _ in range(dist.get_world_size(group))]
+    weights = torch.cat([p.detach().flatten() for p in names["model"].parameters()])
+    dist.all_gather(sums, weights.sum(), group=group)
+    assert len(set(map(float, sums))) == 1
+    assert names["loss"].total.isfinite()
 
 
 @check
