@@ -116,7 +116,7 @@ class Attendance:
     """
 
     def __init__(self, store: Store, rank: int, world: int) -> None:
-        self._store = store.clone()  # a connection of its own, which nobody waits on
+        self._store = store.clone()  # type: ignore[attr-defined]  # a connection of its own, which nobody waits on
         self._rank = rank
         self._world = world
         self._is_over = threading.Event()
@@ -151,7 +151,7 @@ class Attendance:
         there = [rank for rank in range(self._world) if rank not in lost and rank not in own]
         code: int = ExitCode.LOST_PROCESS
         if lost:
-            line = f"process {', '.join(map(str, lost))} of {self._world} is lost ({_first_line(error)})"
+            line = f"process {', '.join(map(str, lost))} of {self._world} is lost"
         elif own:
             rank, code = next(iter(own.items()))
             line = f"process {rank} of {self._world} has ended with exit code {code}"
