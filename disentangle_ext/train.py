@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from disentangle_ext.report.pictures import describe
+from disentangle_ext.training import distributed
 from disentangle_ext.training.checkpoint import checkpoints_in
 from disentangle_ext.training.command_line import PROGRAM, Request, parse
 from disentangle_ext.training.device import AUTO
@@ -20,6 +21,7 @@ from disentangle_ext.training.exit_codes import ExitCode, describe_error
 from disentangle_ext.training.interrupt import Interrupted, Phase
 from disentangle_ext.training.loop import NonFiniteLossError
 from disentangle_ext.training.memory import keep_freed_memory
+from disentangle_ext.training.ranks import Ranks
 from disentangle_ext.training.run_folder import SCORES, RunFolder
 from disentangle_ext.training.session import Outcome, train
 
@@ -27,9 +29,13 @@ REPORT = "python -m disentangle_ext.report"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
+    """Run the command line, on every process that torchrun starts, and return its exit code."""
+    return distributed.run(lambda ranks: _main(sys.argv[1:] if argv is None else argv, ranks))
+
+
+def _main(argv: Sequence[str], ranks: Ranks) -> int:
     try:
-        request = parse(sys.argv[1:] if argv is None else argv)
+        request = ranks.from_first(lambda: parse(argv))
     except (ValueError, ImportError) as error:
         print(error, file=sys.stderr)
         return ExitCode.MISTAKE
@@ -45,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             device=request.device,
             tensorboard=request.tensorboard,
             on_phase=phases.append,
+            process_group=ranks.group,
         )
     except (ValueError, ImportError) as error:
         print(error, file=sys.stderr)
@@ -55,11 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{describe_error('train', error)}{advice}", file=sys.stderr)
         return code
     except NonFiniteLossError as error:
-        print(f"{error}; {_last_good(request)}. Try another run with a lower --lr", file=sys.stderr)
+        if ranks.is_first:
+            print(f"{error}; {_last_good(request)}. Try another run with a lower --lr", file=sys.stderr)
         return ExitCode.NON_FINITE
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Interrupted) else signal.SIGINT
-        print(f"Stopped by {number.name} {phases[-1].value}. {_how_to_go_on(request, phases[-1])}", file=sys.stderr)
+        if ranks.is_first:
+            how = _how_to_go_on(request, phases[-1])
+            print(f"Stopped by {number.name} {phases[-1].value}. {how}", file=sys.stderr)
         return _code_of(number)
     return _say(request, outcome)
 

@@ -15,11 +15,12 @@ AUTO = "auto"
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, place: int | None = None) -> torch.device:
     """The device of that name.
 
     Args:
         name: "cpu", "cuda", "cuda:1", or "auto": the current CUDA device where there is one, else the CPU.
+        place: which of several processes on this machine asks: its CUDA device is the one with this number.
 
     Raises:
         ValueError: for another kind of device, or one that this machine or this torch does not have.
@@ -31,12 +32,15 @@ def choose_device(name: str) -> torch.device:
         raise ValueError(f"train: --device must be auto, cpu, cuda or cuda:N, got {name!r}")
     if kind == "cpu":
         return torch.device("cpu")
+    if index and place is not None:
+        raise ValueError(f"train: --device {name}: each of several processes has a GPU of its own: give --device cuda")
     if not torch.cuda.is_available():
         reason = "torch sees no GPU" if torch.version.cuda else f"torch {torch.__version__} is a build without CUDA"
         raise ValueError(f"train: --device {name}: {reason}")
     count = torch.cuda.device_count()
     # Which device is the current one can only be asked of CUDA that has started, and before that it is the first.
     current = torch.cuda.current_device() if torch.cuda.is_initialized() else 0
+    current = current if place is None else place
     chosen = int(index) if index else current
     if chosen >= count:
         raise ValueError(f"train: --device {name}: there are {count} GPUs, cuda:0 to cuda:{count - 1}")

@@ -14,14 +14,24 @@ from disentangle_ext.training.device import describe_device
 __all__ = ["changes", "environment", "in_words"]
 
 # What the bits of a run can depend on.
-_DECIDING = ("disentangle_ext", "torch", "platform", "cpu_capability", "threads", "build_info", "device")
+_DECIDING = (
+    "disentangle_ext",
+    "torch",
+    "platform",
+    "cpu_capability",
+    "threads",
+    "build_info",
+    "device",
+    "world_size",
+)
 
 
-def environment(device: torch.device | None = None) -> dict[str, Any]:
+def environment(device: torch.device | None = None, world_size: int = 1) -> dict[str, Any]:
     """What goes into env.json. No host, user or path: a folder of runs can be published.
 
     Args:
         device: what the run computes on; default: the CPU.
+        world_size: how many processes share its batches.
     """
     import numpy
 
@@ -36,6 +46,7 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "device": describe_device(device or torch.device("cpu")),
+        "world_size": world_size,
         "build_info": disentangle_ext.build_info(),
     }
 

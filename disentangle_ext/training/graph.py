@@ -21,18 +21,22 @@ def check(
     device: torch.device,
     data_device: torch.device,
     autocast: torch.dtype | None,
+    processes: int = 1,
 ) -> None:
     """Refuse what a graph cannot hold.
 
     Raises:
         ValueError: "train: compilation 'graph' needs a CUDA device, got cpu"; for data elsewhere, an optimiser other
-            than fused Adam, and float16, whose loss scale is read back from the device.
+            than fused Adam, float16, whose loss scale is read back from the device, and several processes, which wait
+            for each other on the host.
     """
     needs = "train: compilation 'graph' needs"
     if device.type != "cuda":
         raise ValueError(f"{needs} a CUDA device, got {device}")
     if data_device.type != "cuda":
         raise ValueError(f"{needs} the data set on the device of the model ({device}), got {data_device}")
+    if processes > 1:
+        raise ValueError(f"{needs} a process alone, got {processes}")
     for optimizer in optimizers:
         if not isinstance(optimizer, torch.optim.Adam):
             raise ValueError(f"{needs} optimizer 'adam', got {type(optimizer).__name__.lower()!r}")

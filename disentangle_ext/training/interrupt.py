@@ -68,12 +68,10 @@ class Interrupt:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """In this block a signal sets :attr:`requested` and nothing else."""
+        """In this block a signal sets :attr:`requested` and nothing else; nor does it replace an error from it."""
         self._deferred = True
-        try:
-            yield
-        finally:
-            self._deferred = False
+        yield
+        self._deferred = False
 
     def check(self) -> None:
         """Raise for a signal that has come: Python drops what a handler raises in a callback that cannot fail.

@@ -8,16 +8,18 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from disentangle_ext import ops
 from disentangle_ext.data import GroundTruthData
 from disentangle_ext.models import VAE, VAEOutput
-from disentangle_ext.objectives import AdversarialObjective, Loss, Objective
-from disentangle_ext.training.batches import batch_order
+from disentangle_ext.objectives import AdversarialObjective, Loss, Objective, PairObjective
+from disentangle_ext.training.batches import Order, batch_order
 from disentangle_ext.training.checkpoint import Checkpoint, load_optimizer_state, optimizer_state
 from disentangle_ext.training.graph import GraphedUpdate, check
 from disentangle_ext.training.inputs import Inputs, Window
 from disentangle_ext.training.randomness import BatchOrder, Stream, noise_key
+from disentangle_ext.training.ranks import Ranks
 from disentangle_ext.training.scaling import has_collapsed, make_scaler
 
 TOTAL = "loss"
@@ -41,10 +43,15 @@ class Meter:
     """Averages of the terms since they were last read, and the first step at which one was not finite.
 
     It only enqueues work, on tensors that stay where they are: nothing is read back from the device before
-    :meth:`read`, and a graph can replay :meth:`add`.
+    :meth:`read`, and a graph can replay :meth:`add`. Of several processes each adds its own, and all read the same: the
+    averages over them, and the first step at which any had a term that is not finite.
+
+    Args:
+        ranks: the processes that read together; default: this one alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: Ranks | None = None) -> None:
+        self._ranks = ranks or Ranks()
         self.names: list[str] = []
         self._reset([], torch.device("cpu"))
 
@@ -73,21 +80,27 @@ class Meter:
         Raises:
             NonFiniteLossError: with that step, and the term that caused it: the total only if no other is to blame.
         """
-        step = int(self._bad_step)
-        if step < 0:
+        own = torch.cat([self._bad_step.view(1).double(), self._bad_terms.double()])
+        every = self._ranks.gather(own.cpu())
+        bad_steps = every[every[:, 0] >= 0, 0]
+        if not len(bad_steps):
             return
-        values = dict(zip(self.names, self._bad_terms[:-1].tolist(), strict=True))
+        step = int(bad_steps.min())
+        terms = every[every[:, 0] == step, 1:-1].mean(0)
+        values = dict(zip(self.names, terms.tolist(), strict=True))
         bad = [name for name in [*self.names[1:], TOTAL] if not math.isfinite(values[name])]
         raise NonFiniteLossError(step, bad[0], values[bad[0]])
 
     def read(self) -> dict[str, float]:
         """The averages, and start anew."""
-        averages = (self._sum[:-1] / self._sum[-1].clamp(min=1)).tolist()
+        total = self._ranks.mean(self._sum)
+        averages = (total[:-1] / total[-1].clamp(min=1)).tolist()
         self._sum.zero_()
         return dict(zip(self.names, averages, strict=True))
 
     def state(self) -> tuple[Tensor, dict[str, Any]]:
-        return self._sum[:-1].clone(), {"names": self.names, "count": int(self._sum[-1])}
+        total = self._ranks.mean(self._sum)
+        return total[:-1].clone(), {"names": self.names, "count": int(total[-1])}
 
     def load(self, total: Tensor, state: dict[str, Any], device: torch.device) -> None:
         self._reset(state["names"], device)
@@ -149,10 +162,13 @@ class Trainer:
         memory_format: of the images.
         compile: run networks and loss through torch.compile.
         graph: replay the update as one CUDA graph, after a few that are computed op by op.
+        process_group: of the processes that train one model. Each makes the same calls, and computes an equal share of
+            every batch; the update is that of one process with the whole batch, within rounding. It becomes the
+            objective's, and parameters become those of the first process.
 
     Raises:
         ValueError: for an adversarial objective without ``adversary``, or ``adversary`` with another objective; for a
-            graph of what none can hold: :func:`graph.check`.
+            graph of what none can hold: :func:`graph.check`; for a batch that the processes cannot share equally.
     """
 
     def __init__(
@@ -170,6 +186,7 @@ class Trainer:
         memory_format: torch.memory_format = torch.channels_last,
         compile: bool = False,
         graph: bool = False,
+        process_group: ProcessGroup | None = None,
     ) -> None:
         if isinstance(objective, AdversarialObjective) != (adversary is not None):
             name = type(objective).__name__
@@ -180,27 +197,34 @@ class Trainer:
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.order = batch_order(objective, data, batch_size, seed)
+        self.ranks = Ranks(process_group)
+        self._halves = 2 if isinstance(objective, PairObjective) else 1
+        _check_shares(objective, batch_size, self._halves, self.ranks.world)
+        objective.process_group = self.ranks.group
         self.seed = seed
         self.autocast = autocast
         self.memory_format = memory_format
         self.device = next(model.parameters()).device
-        self.meter = Meter()
+        self.meter = Meter(self.ranks)
         self.step = 0
         """Updates done."""
-        self._forward = torch.compile(self._evaluate) if compile else self._evaluate
+        evaluate = torch.compile(self._evaluate) if compile else self._evaluate
+        self._forward = self.ranks.averaging(evaluate, optimizer)
         self.descent = Descent(optimizer, learning_rate, make_scaler(autocast, self.device))
         self.adversary = adversary and adversary._replace(scaler=make_scaler(autocast, self.device))
         self._descents = [each for each in (self.descent, self.adversary) if each is not None]
         self._streams = tuple(Stream) if adversary is not None else (Stream.POSTERIOR, Stream.OBJECTIVE)
         self._second_batch = isinstance(objective, AdversarialObjective) and objective.second_batch
         self._second_order = BatchOrder(len(data), batch_size, seed, second=True)
-        self._opposite = torch.compile(self._evaluate_adversary) if compile else self._evaluate_adversary
+        opposite = torch.compile(self._evaluate_adversary) if compile else self._evaluate_adversary
+        self._opposite = opposite if adversary is None else self.ranks.averaging(opposite, adversary.optimizer)
         self._graph = self._graphed() if graph else None
 
     def _graphed(self) -> GraphedUpdate:
-        check([each.optimizer for each in self._descents], self.device, self.data.device, self.autocast)
+        optimizers = [each.optimizer for each in self._descents]
+        check(optimizers, self.device, self.data.device, self.autocast, self.ranks.world)
         window = Window(self._draw, [each.learning_rate for each in self._descents], self.device)
-        return GraphedUpdate(self._compute, window, [each.optimizer for each in self._descents], self.device)
+        return GraphedUpdate(self._compute, window, optimizers, self.device)
 
     def _evaluate(
         self, images: Tensor, key: Tensor, own_key: Tensor, step: int | Tensor, group: Tensor | None
@@ -216,7 +240,8 @@ class Trainer:
             others = codes
             if images is not None:
                 with torch.no_grad():
-                    others, _ = ops.rsample_kl(*self.model.encode(images), key=key)
+                    mu, logvar = self.model.encode(images)
+                    others, _ = ops.rsample_kl(mu, logvar, key=key, process_group=self.ranks.group)
             return self.objective.adversary(codes, others, key=own_key)
 
     def _casting(self) -> torch.autocast:
@@ -227,11 +252,14 @@ class Trainer:
         group = self.order.group(step)
         return Inputs(
             step,
-            self.order.index(step),
-            self._second_order.index(step) if self._second_batch else None,
+            self._rows(self.order, step),
+            self._rows(self._second_order, step) if self._second_batch else None,
             None if group is None else torch.tensor(group, device=device),
             tuple(noise_key(self.seed, step, stream=stream, device=device) for stream in self._streams),
         )
+
+    def _rows(self, order: Order, step: int) -> Tensor:
+        return self.ranks.shard(order.index(step), self._halves)
 
     def _images(self, rows: Tensor) -> Tensor:
         return self.data.batch(rows).contiguous(memory_format=self.memory_format)
@@ -272,7 +300,8 @@ class Trainer:
         """
         self._check()
         measured = self.objective.measure(VAEOutput(*(tensor.detach() for tensor in output)))
-        return {**self.meter.read(), **{name: float(value) for name, value in measured.items()}}
+        averages = {name: float(self.ranks.mean(value)) for name, value in measured.items()}
+        return {**self.meter.read(), **averages}
 
     def checkpoint(self) -> Checkpoint:
         """The state after :attr:`step` updates.
@@ -323,6 +352,12 @@ class Trainer:
         self.step = checkpoint.step
         if self._graph is not None:  # the optimisers hold other tensors now
             self._graph = self._graphed()
+
+
+def _check_shares(objective: Objective, batch_size: int, halves: int, world: int) -> None:
+    if batch_size % (halves * world):
+        unit = f"{world} processes" if halves == 1 else f"{2 * world}: {world} processes, and pairs of images"
+        raise ValueError(f"{type(objective).__name__}: batch_size must be divisible by {unit}, got {batch_size}")
 
 
 def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -71,13 +71,16 @@ class RunFolder:
                 f"train: --output-dir {self.path} must be a new or empty folder, or one that holds a run"
             )
 
-    def start(self, config: str, *, overwrite: bool = False, device: torch.device | None = None) -> None:
+    def start(
+        self, config: str, *, overwrite: bool = False, device: torch.device | None = None, world_size: int = 1
+    ) -> None:
         """Make the folder and write its configuration, before the first step.
 
         Args:
             config: the text of config.yaml.
             overwrite: remove what a run has left there.
             device: what the run computes on, for env.json; default: the CPU.
+            world_size: how many processes share its batches, for the same.
 
         Raises:
             FileExistsError: as :meth:`check`.
@@ -89,16 +92,17 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / CONFIG, config.encode())  # first: by it a folder is known as a run's
         self.checkpoints.mkdir(exist_ok=True)
-        self.write_json(ENVIRONMENT, environment(device))
+        self.write_json(ENVIRONMENT, environment(device, world_size))
 
-    def resume(self, step: int, device: torch.device | None = None) -> list[str]:
+    def resume(self, step: int, device: torch.device | None = None, world_size: int = 1) -> list[str]:
         """What is not as it was when the run was last at work, in words; env.json keeps it under "resumed".
 
         Args:
             step: where the run goes on.
             device: as for :meth:`start`.
+            world_size: as for :meth:`start`.
         """
-        now = environment(device)
+        now = environment(device, world_size)
         try:
             content = json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):  # the run was ended while it began

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.distributed import ProcessGroup
 
 from disentangle_ext._extras import require
 from disentangle_ext._names import choose
 from disentangle_ext.data import GroundTruthData, load_data
 from disentangle_ext.models import build_vae
 from disentangle_ext.objectives import OBJECTIVES, AdversarialObjective, Objective
-from disentangle_ext.training.checkpoint import last_checkpoint, save_checkpoint, save_tensors
+from disentangle_ext.training.checkpoint import Checkpoint, last_checkpoint, save_checkpoint, save_tensors
 from disentangle_ext.training.config import TrainConfig, read_yaml, to_yaml
 from disentangle_ext.training.device import AUTO, choose_device, deterministic
 from disentangle_ext.training.fast import CHOICES, choose_fastest, missing_compiler
@@ -29,6 +30,7 @@ from disentangle_ext.training.loop import Descent, Trainer
 from disentangle_ext.training.options import options_of
 from disentangle_ext.training.progress import Progress, show_progress
 from disentangle_ext.training.randomness import seeded_initialisation
+from disentangle_ext.training.ranks import Ranks
 from disentangle_ext.training.run_folder import CONFIG, MODEL, TENSORBOARD, RunFolder
 from disentangle_ext.training.schedule import Schedule
 from disentangle_ext.training.tensorboard import Scalars, require_tensorboard, scalars
@@ -60,6 +62,7 @@ def train(
     device: str = AUTO,
     tensorboard: bool = False,
     on_phase: Callable[[Phase], object] = lambda phase: None,
+    process_group: ProcessGroup | None = None,
 ) -> Outcome:
     """Train, picture and score a model.
 
@@ -77,6 +80,8 @@ def train(
             for bit; env.json records it.
         tensorboard: write the lines of metrics.jsonl as scalars for TensorBoard, too.
         on_phase: told what the run does from now on.
+        process_group: of the processes that train the model together, see :class:`Trainer`; all of them call this. The
+            first writes the folder, scores and pictures alone, while the others return.
 
     Raises:
         FileExistsError: if the folder holds a run and neither ``resume`` nor ``overwrite`` is given, or other files.
@@ -86,21 +91,17 @@ def train(
         NonFiniteLossError: if the loss is infinite or NaN; the checkpoints before it stay.
         WriteError: if the disk is full, and so on; the checkpoints stay.
         Interrupted: for a signal while no step is at hand.
+        ElsewhereError: if another process raises one of these.
     """
-    for name in fast:
-        choose("train: setting to choose by measuring", name, CHOICES)
-    where = choose_device(device)
-    require("safetensors", extra="train", what="train")  # needed in a while at the latest: better to hear of it now
-    if tensorboard:
-        require_tensorboard()
-    folder = RunFolder(output_dir)
-    if resume and folder.is_done:
-        folder.finish()
+    ranks, folder = Ranks(process_group), RunFolder(output_dir)
+    if ranks.from_first(lambda: resume and folder.is_done):
+        ranks.first(folder.finish)
         return Outcome(folder, config.max_steps, None)
-    call = _Call(folder, resume, overwrite, fast, tensorboard, on_phase)
+    call = _Call(folder, resume, overwrite, fast, tensorboard, on_phase, ranks)
+    where = ranks.agree(lambda: _check(call, device))
     with Interrupt() as interrupt, _threads(config.threads), deterministic(config.deterministic, where):
         on_phase(Phase.LOADING)
-        data = load_data(config.data, **config.data_options, device=where)
+        data = ranks.agree(lambda: load_data(config.data, **config.data_options, device=where))
         return _train(config, data, call, interrupt)
 
 
@@ -113,20 +114,39 @@ class _Call(NamedTuple):
     fast: Collection[str]
     tensorboard: bool
     on_phase: Callable[[Phase], object]
+    ranks: Ranks
+
+
+def _check(call: _Call, device: str) -> torch.device:
+    """Whether all is there that will be needed in a while; the device."""
+    for name in call.fast:
+        choose("train: setting to choose by measuring", name, CHOICES)
+    if call.fast and call.ranks.group and not call.resume:
+        raise ValueError(f"train: --fast measures one process, not {call.ranks.world}: state {', '.join(call.fast)}")
+    require("safetensors", extra="train", what="train")
+    if call.tensorboard:
+        require_tensorboard()
+    where = choose_device(device, call.ranks.place)
+    if where.type == "cuda" and call.ranks.group:
+        torch.cuda.set_device(where)
+    return where
 
 
 def _train(config: TrainConfig, data: GroundTruthData, call: _Call, interrupt: Interrupt) -> Outcome:
-    folder = call.folder
-    config = _decide(config, data, call)
-    trainer = build_trainer(config, data)
-    events = folder.path / TENSORBOARD if call.tensorboard else None
+    folder, ranks = call.folder, call.ranks
+    config = ranks.from_first(lambda: _decide(config, data, call))
+    trainer = ranks.agree(lambda: build_trainer(config, data, ranks.group))
+    events = folder.path / TENSORBOARD if call.tensorboard and ranks.is_first else None
     with interrupt.deferred():
         seconds = _begin(trainer, config, call)
         call.on_phase(Phase.TRAINING)
         with show_progress(config.max_steps, trainer.step) as progress, scalars(events, trainer.step) as add:
             _Run(config, trainer, folder, progress, add, seconds).until(config.max_steps, interrupt)
-    if interrupt.requested:
-        return Outcome(folder, trainer.step, None, interrupt.requested)
+        stopped_by = ranks.begin_vote(lambda: interrupt.requested)()
+    if stopped_by:
+        return Outcome(folder, trainer.step, None, stopped_by)
+    if not ranks.is_first:
+        return Outcome(folder, trainer.step, None)
     call.on_phase(Phase.SCORING)
     interrupt.check()
     model = trainer.model.eval()
@@ -153,16 +173,24 @@ def _decide(config: TrainConfig, data: GroundTruthData, call: _Call) -> TrainCon
 
 def _begin(trainer: Trainer, config: TrainConfig, call: _Call) -> float:
     """Start a run folder, or go on from its last checkpoint if it has one; the seconds trained so far."""
-    folder, checkpoint = call.folder, None
-    if call.resume:
-        checkpoint = last_checkpoint(folder.checkpoints, warn=_warn)
-    else:
-        folder.start(to_yaml(config), overwrite=call.overwrite, device=trainer.device)
+    folder, ranks, device = call.folder, call.ranks, trainer.device
+
+    def start() -> Checkpoint | None:
+        if call.resume:
+            return last_checkpoint(folder.checkpoints, warn=_warn)
+        folder.start(to_yaml(config), overwrite=call.overwrite, device=device, world_size=ranks.world)
+        return None
+
+    checkpoint = ranks.from_first(start)
     if checkpoint is not None:
         trainer.load(checkpoint)
-    if call.resume and (changed := folder.resume(trainer.step, trainer.device)):
-        _warn(f"{', '.join(changed)}: the run goes on, but not bit for bit as it would have")
-    folder.forget_metrics_after(trainer.step)
+
+    def note() -> None:
+        if call.resume and (changed := folder.resume(trainer.step, device, ranks.world)):
+            _warn(f"{', '.join(changed)}: the run goes on, but not bit for bit as it would have")
+        folder.forget_metrics_after(trainer.step)
+
+    ranks.first(note)
     return float(checkpoint.state["seconds"]) if checkpoint else 0.0
 
 
@@ -181,12 +209,12 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def build_trainer(config: TrainConfig, data: GroundTruthData) -> Trainer:
+def build_trainer(config: TrainConfig, data: GroundTruthData, process_group: ProcessGroup | None = None) -> Trainer:
     """Model, objective and optimiser before the first step, on the device of the data set.
 
     Raises:
         ValueError: for options that the network or the objective refuses, for compilation without a compiler, and for a
-            graph of what none can hold.
+            graph of what none can hold, or a batch that the processes of the group cannot share.
     """
     if config.compilation == "inductor" and (reason := missing_compiler()):
         raise ValueError(f"train: compilation 'inductor': {reason}")
@@ -219,6 +247,7 @@ def build_trainer(config: TrainConfig, data: GroundTruthData) -> Trainer:
         memory_format=memory_format,
         compile=config.compilation == "inductor",
         graph=config.compilation == "graph",
+        process_group=process_group,
     )
 
 
@@ -276,13 +305,16 @@ class _Run:
     def until(self, max_steps: int, interrupt: Interrupt) -> None:
         """Update until ``max_steps`` or an interrupt, and leave a checkpoint in either case."""
         trainer, config = self._trainer, self._config
-        while trainer.step < max_steps and not interrupt.requested:
+        stopped_by = trainer.ranks.begin_vote(lambda: interrupt.requested)()
+        while trainer.step < max_steps and not stopped_by:
+            vote = trainer.ranks.begin_vote(lambda: interrupt.requested)
             output = trainer.update()
             if trainer.step % config.log_every == 0 or trainer.step == max_steps:
                 self._log(trainer.read(output))
             self._progress.advance(trainer.step)
             if trainer.step % config.checkpoint_every == 0 and trainer.step < max_steps:
                 self._save()
+            stopped_by = vote()
         if self._saved != trainer.step:  # a run that goes on into its scores has nothing new to save
             self._save()
 
@@ -297,6 +329,9 @@ class _Run:
             **terms,
         }
         self._read, self._read_step = now, step
+        self._trainer.ranks.first(lambda: self._write(row))
+
+    def _write(self, row: dict[str, Any]) -> None:
         self._folder.append_metrics(row)
         self._scalars(row)
         self._progress.log(row)
@@ -304,5 +339,5 @@ class _Run:
     def _save(self) -> None:
         checkpoint = self._trainer.checkpoint()
         checkpoint.state["seconds"] = time.monotonic() - self._begun
-        save_checkpoint(self._folder.checkpoints, checkpoint)
+        self._trainer.ranks.first(lambda: save_checkpoint(self._folder.checkpoints, checkpoint))
         self._saved = checkpoint.step
