@@ -64,8 +64,7 @@ def main() -> None:
         accelerator.backward(recon + kl.mean() + (args.beta - 1) * tc)
         optimizer.step()
         if step % 100 == 0:
-            tc = ops.total_correlation(z, mu, logvar, dataset_size=len(data), estimator="mss")
-            accelerator.print(f"step {step}: reconstruction {recon:.1f}, KL {kl.mean():.2f}, TC {tc:.2f}")
+            accelerator.print(f"step {step}: reconstruction {recon:.1f}, KL {kl.mean():.2f}")
 
     mig = metrics.MIG(factor_names=data.factor_names)
     with torch.no_grad():
