@@ -15,6 +15,7 @@ from disentangle_ext.training.loop import NonFiniteLossError
 from disentangle_ext.training.memory import keep_freed_memory
 from disentangle_ext.training.run_folder import SCORES, RunFolder
 from disentangle_ext.training.session import Outcome, train
+from disentangle_ext.training.variants import STACK, Variants, train_variants
 
 REPORT = "python -m disentangle_ext.report"
 
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     keep_freed_memory()
     try:
+        if request.variants is not None:
+            return _train_variants(request, request.variants)
         outcome = train(
             request.config,
             request.output_dir,
@@ -45,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{error}; checkpoints in {request.output_dir} are from before it. Try a lower --lr", file=sys.stderr)
         return 5
     except KeyboardInterrupt:
-        if RunFolder(request.output_dir).is_run:  # and not still in what comes before it, as the measuring of --fast
+        # Before there is a run it was still in what comes first, as the measuring of --fast.
+        if RunFolder(request.output_dir).is_run or (request.output_dir / STACK).is_file():
             print(_how_to_go_on(request), file=sys.stderr)
         return 130
     return _say(request, outcome)
@@ -56,9 +60,15 @@ def _say(request: Request, outcome: Outcome) -> int:
     if not folder.is_done:
         print(f"Stopped after step {outcome.step} of {request.config.max_steps}. {_how_to_go_on(request)}")
         return 130
+    _say_finished(outcome)
+    return 0
+
+
+def _say_finished(outcome: Outcome) -> None:
+    folder = outcome.folder
     if outcome.scores is None:
         print(f"{folder.path} is finished: there is nothing to go on with.")
-        return 0
+        return
     if outcome.scores.mig is not None:
         print(f"MIG {outcome.scores.mig:.3f} ({outcome.scores.points:,} points; parts in {folder.path / SCORES})")
     if outcome.scores.own is not None:
@@ -67,7 +77,20 @@ def _say(request: Request, outcome: Outcome) -> int:
         print("\n".join(describe(outcome.scores.not_drawn)), file=sys.stderr)
         print(f"To draw again:\n  {REPORT} {shlex.quote(str(folder.path))}", file=sys.stderr)
     print(f"Run folder: {folder.path}")
-    return 0
+
+
+def _train_variants(request: Request, variants: Variants) -> int:
+    outcome = train_variants(variants, request.output_dir, resume=request.resume, overwrite=request.overwrite)
+    for run in outcome.runs:
+        if run.folder.is_done:
+            _say_finished(run)
+    for path, reason in outcome.failed.items():
+        print(f"{path.name}: {reason}; checkpoints in {path} are from before it", file=sys.stderr)
+    if outcome.is_interrupted:
+        step = max(run.step for run in outcome.runs)
+        print(f"Stopped after step {step} of {request.config.max_steps}. {_how_to_go_on(request)}")
+        return 130
+    return 5 if outcome.failed else 0
 
 
 def _how_to_go_on(request: Request) -> str:

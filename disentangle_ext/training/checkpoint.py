@@ -67,6 +67,23 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     return path
 
 
+def checkpoint_files(folder: Path) -> dict[int, Path]:
+    """Those in ``folder`` by their step, from the oldest."""
+    return {int(path.stem.removeprefix("step-")): path for path in sorted(folder.glob("step-*.safetensors"))}
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """What :func:`save_checkpoint` wrote.
+
+    Raises:
+        ValueError: for a file that is damaged or of another format.
+    """
+    tensors, header = read_tensors(path)
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {header.get('format')}, and this version reads {FORMAT}")
+    return Checkpoint(header["step"], tensors, header["state"])
+
+
 def last_checkpoint(folder: Path) -> Checkpoint | None:
     """The newest checkpoint in ``folder`` that can be read, or None where there is none.
 
@@ -74,15 +91,11 @@ def last_checkpoint(folder: Path) -> Checkpoint | None:
         ValueError: if there are checkpoints, and none can be read.
     """
     problem: ValueError | None = None
-    for path in sorted(folder.glob("step-*.safetensors"), reverse=True):
+    for path in reversed(checkpoint_files(folder).values()):
         try:
-            tensors, header = read_tensors(path)
+            return read_checkpoint(path)
         except ValueError as error:
             problem = problem or error
-            continue
-        if header.get("format") == FORMAT:
-            return Checkpoint(header["step"], tensors, header["state"])
-        problem = problem or ValueError(f"{path} has format {header.get('format')}, and this version reads {FORMAT}")
     if problem:
         raise problem
     return None

@@ -19,6 +19,7 @@ from disentangle_ext.training.config import Settings, TrainConfig, part_options,
 from disentangle_ext.training.fast import CHOICES
 from disentangle_ext.training.options import Option, coerce, options_of
 from disentangle_ext.training.run_folder import CONFIG
+from disentangle_ext.training.variants import STACK, Count, Variants, variants
 
 PROGRAM = "python -m disentangle_ext.train"
 
@@ -45,6 +46,13 @@ class Flags:
     """go on with the run in --output-dir from its last checkpoint"""
     overwrite: bool = False
     """replace the run that --output-dir holds"""
+    stack: Count | None = None
+    """train this many runs that differ in their seed, from --seed on, as one stack, each in a run folder of its own in
+    --output-dir; auto, with --vary: measure a few steps and train as a stack or one after the other, whatever is faster
+    """
+    vary: tuple[str, ...] = ()
+    """OPTION=VALUE,VALUE,.. of runs that differ in this option; several: every combination; with --stack K: each with K
+    seeds. As one stack, which can vary seed, optimizer, lr, its schedule, and what of the model is a real number"""
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,8 @@ class Request:
     overwrite: bool
     fast: tuple[str, ...] = ()
     """Settings to choose by measuring."""
+    variants: Variants | None = None
+    """Several runs instead of one."""
 
 
 def parse(argv: Sequence[str]) -> Request:
@@ -75,6 +85,8 @@ def parse(argv: Sequence[str]) -> Request:
     named = coerce(file.pop("preset", None), str | None, "train: preset")
     defaults = Flags(output_dir=_path(file.pop("output_dir", None)), preset=named, **switches)
     stored = {} if early.help or not early.resume else _stored(early.output_dir or defaults.output_dir)
+    stacked = stored.pop("stacked", None)
+    defaults = dataclasses.replace(defaults, stack=stored.pop("stack", None), vary=tuple(stored.pop("vary", ())))
     chosen = {name: value for name in ("model", "data", "network") if (value := getattr(early, name))}
     below = {**(_SHOWN if early.help else {}), **stored}
     above = {**file, **chosen}
@@ -88,8 +100,14 @@ def parse(argv: Sequence[str]) -> Request:
         raise ValueError("train: --output-dir is not given: the folder that the run is written to")
     config = resolve(values)
     if flags.resume:
-        _compare(config, resolve(stored, source=f"train: {flags.output_dir / CONFIG}"), flags.output_dir)
-    return Request(config, flags.output_dir, flags.resume, flags.overwrite, _free(early, file) if flags.fast else ())
+        _compare(config, resolve(stored, source=f"train: {_settings(flags.output_dir)}"), flags.output_dir)
+        if (flags.stack, flags.vary) != (defaults.stack, defaults.vary):
+            raise ValueError("train: --resume: the runs are those that were begun: leave --stack and --vary out")
+    several = variants(config, flags.stack, flags.vary, stacked)
+    if several and flags.fast:
+        raise ValueError("train: --fast chooses for a single run: leave it out with --stack and --vary")
+    free = _free(early, file) if flags.fast else ()
+    return Request(config, flags.output_dir, flags.resume, flags.overwrite, free, several)
 
 
 def _peek(argv: Sequence[str]) -> argparse.Namespace:
@@ -142,9 +160,14 @@ def _stored(folder: Path | None) -> dict[str, Any]:
     """The settings of the run to go on with."""
     if folder is None:
         raise ValueError("train: --resume needs --output-dir: the folder of the run to go on with")
-    if not (folder / CONFIG).is_file():
+    if not _settings(folder).is_file():
         raise ValueError(f"train: --resume: {folder} is no run folder: it has no {CONFIG}")
-    return read_yaml(folder / CONFIG)
+    return read_yaml(_settings(folder))
+
+
+def _settings(folder: Path) -> Path:
+    """The file that states them, for a run or for several."""
+    return folder / (STACK if (folder / STACK).is_file() else CONFIG)
 
 
 def _parse_flags(argv: Sequence[str], defaults: Flags, base: TrainConfig) -> tuple[Flags, dict[str, Any]]:
@@ -200,6 +223,6 @@ def _compare(config: TrainConfig, stored: TrainConfig, folder: Path) -> None:
         if new.get(key) != old.get(key):
             flag = "--" + key.replace("_", "-")
             raise ValueError(
-                f"train: --resume: {flag} is {old.get(key, 'absent')} in {folder / CONFIG}, and now "
+                f"train: --resume: {flag} is {old.get(key, 'absent')} in {_settings(folder)}, and now "
                 f"{new.get(key, 'absent')}: leave it as it was, or start another run with another --output-dir"
             )

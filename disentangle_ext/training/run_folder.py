@@ -21,10 +21,11 @@ EXACT_ELBO = "exact_elbo.json"
 CODES = "codes.safetensors"
 EVALUATION = "evaluation.json"
 DONE = "DONE"
+FAILED = "FAILED"
 CHECKPOINTS = "checkpoints"
 
 _PICTURES = tuple(picture.file for picture in PICTURES.values())
-_FILES = (CONFIG, ENVIRONMENT, METRICS, MODEL, *_PICTURES, SCORES, EXACT_ELBO, CODES, EVALUATION, DONE)
+_FILES = (CONFIG, ENVIRONMENT, METRICS, MODEL, *_PICTURES, SCORES, EXACT_ELBO, CODES, EVALUATION, FAILED, DONE)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -60,6 +61,16 @@ class RunFolder:
     @property
     def is_done(self) -> bool:
         return (self.path / DONE).is_file()
+
+    @property
+    def failure(self) -> str | None:
+        """Why the run was given up in a stack that went on without it."""
+        path = self.path / FAILED
+        return path.read_text(encoding="utf-8") if path.is_file() and not self.is_done else None
+
+    def fail(self, reason: str) -> None:
+        """Note that a stack goes on without the run; its checkpoints stay."""
+        write_atomically(self.path / FAILED, reason.encode())
 
     @property
     def checkpoints(self) -> Path:
@@ -144,6 +155,7 @@ class RunFolder:
 
     def finish(self) -> None:
         """Mark the run as complete and remove its checkpoints: model.safetensors holds the weights."""
+        (self.path / FAILED).unlink(missing_ok=True)
         write_atomically(self.path / DONE, b"")
         self._drop_checkpoints()
 

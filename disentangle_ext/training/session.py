@@ -74,7 +74,7 @@ def train(
     folder = RunFolder(output_dir)
     if resume and folder.is_done:
         return Outcome(folder, config.max_steps, None)
-    with _threads(config.threads):
+    with cpu_threads(config.threads):
         return _train(config, folder, resume, overwrite, fast)
 
 
@@ -96,11 +96,16 @@ def _train(
     else:
         folder.start(to_yaml(config), overwrite=overwrite)
         checkpoint = None
-    seconds = _restore(trainer, folder, checkpoint)
+    seconds = restore(trainer, folder, checkpoint)
     with Interrupt() as interrupt, show_progress(config.max_steps, trainer.step) as progress:
-        _Run(config, trainer, folder, progress, seconds).until(config.max_steps, interrupt)
+        Run(config, trainer, folder, progress, seconds).until(config.max_steps, interrupt)
     if interrupt.requested:
         return Outcome(folder, trainer.step, None)
+    return complete(config, trainer, data, folder)
+
+
+def complete(config: TrainConfig, trainer: Trainer, data: GroundTruthData, folder: RunFolder) -> Outcome:
+    """Write weights, scores and pictures of a run whose last step is done."""
     model = trainer.model.eval()
     save_tensors(folder.path / MODEL, model.state_dict(), {"vae": model.architecture})
     scores = finish(model, data, trainer.objective, folder, config)
@@ -109,7 +114,7 @@ def _train(
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def cpu_threads(count: int) -> Iterator[None]:
     """Part of the configuration, because sums in another order differ in their last bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
@@ -186,7 +191,7 @@ def _schedule(config: TrainConfig, lr: float) -> Schedule:
     return Schedule(lr, config.lr_schedule, config.lr_warmup, config.max_steps)
 
 
-def _restore(trainer: Trainer, folder: RunFolder, checkpoint: Checkpoint | None) -> float:
+def restore(trainer: Trainer, folder: RunFolder, checkpoint: Checkpoint | None) -> float:
     """Go on from a checkpoint, if there is one; the seconds trained so far."""
     if checkpoint is not None:
         trainer.load(checkpoint)
@@ -194,7 +199,7 @@ def _restore(trainer: Trainer, folder: RunFolder, checkpoint: Checkpoint | None)
     return float(checkpoint.state["seconds"]) if checkpoint else 0.0
 
 
-class _Run:
+class Run:
     """The loop with its clock: updates, lines of metrics, checkpoints."""
 
     def __init__(
@@ -214,13 +219,14 @@ class _Run:
         while trainer.step < max_steps and not interrupt.requested:
             output = trainer.update()
             if trainer.step % config.log_every == 0 or trainer.step == max_steps:
-                self._log(trainer.read(output))
+                self.log(trainer.read(output))
             self._progress.advance(trainer.step)
             if trainer.step % config.checkpoint_every == 0 and trainer.step < max_steps:
-                self._save()
-        self._save()
+                self.save()
+        self.save()
 
-    def _log(self, terms: dict[str, float]) -> None:
+    def log(self, terms: dict[str, float]) -> None:
+        """A line of metrics."""
         now, step = time.monotonic(), self._trainer.step
         images = (step - self._read_step) * self._config.batch_size
         row = {
@@ -234,7 +240,8 @@ class _Run:
         self._folder.append_metrics(row)
         self._progress.log(row)
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """A checkpoint."""
         checkpoint = self._trainer.checkpoint()
         checkpoint.state["seconds"] = time.monotonic() - self._begun
         save_checkpoint(self._folder.checkpoints, checkpoint)

@@ -111,7 +111,7 @@ class Stack:
         return mapped
 
     def _descend(self, losses: Tensor, descents: Sequence[Descent]) -> None:
-        """A step of each optimiser. No loss depends on another run's weights, so one backward pass of the sum has all."""
+        """A step of each optimiser. No loss depends on another run's weights: their sum has the gradient of each."""
         for leaf in self._leaves:
             leaf.grad = None
         losses.sum().backward()
@@ -176,7 +176,7 @@ def check_alike(trainers: Sequence[Trainer]) -> None:
             _same(name, [first.get(name, "none"), own.get(name, "none")])
     mappable = real_options(type(trainers[0].objective))
     for name, values in _different([each.objective for each in trainers]).items():
-        if name.lstrip("_") not in mappable or not all(_is_number(value) for value in values):
+        if name.lstrip("_") not in mappable or not all(is_number(value) for value in values):
             _same(name.lstrip("_"), values)
 
 
@@ -205,7 +205,7 @@ def _different(objectives: Sequence[Objective]) -> Mapping[str, list[Any]]:
     return {name: each for name, each in values.items() if any(value != each[0] for value in each)}
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
