@@ -208,6 +208,10 @@ def test_killed_while_it_saves_a_stack_goes_on_from_the_last_common_step(
     newest = [checkpoint_files(folder / name / "checkpoints")[8] for name in names]
     newest[1].unlink()  # not written yet
     newest[2].write_bytes(b"cut short")
+    with monkeypatch.context() as patch:
+        stop_after(patch, Stack, 6)
+        assert train_module.main(["--resume", "--output-dir", str(folder)]) == 130
+    assert {tuple(checkpoint_files(folder / name / "checkpoints")) for name in names} == {(4, 6)}
     assert train_module.main(["--resume", "--output-dir", str(folder)]) == 0
     for name in names:
         assert_same_run(folder / name, stack / name)
@@ -253,13 +257,13 @@ def test_a_run_that_diverges_leaves_the_others(
     monkeypatch.setattr(stack_session, "_seconds", lambda ways: {"alone": 1.0, "stacked": 0.1 if stacked else 9.0})
     with monkeypatch.context() as patch:
         stop_after(patch, Stack if stacked else Trainer, 10)
-        assert main(folder, "--vary", "beta=1e300,1,2", "--stack", "auto") == 130
+        assert main(folder, "--vary", "beta=1e300,1,2", "--stack", "auto", model="beta_tcvae") == 130
     assert "beta-1e300: train: loss is inf at step 0" in capsys.readouterr().err
     assert train_module.main(["--resume", "--output-dir", str(folder)]) == 5
     assert "beta-1e300: train: loss is inf at step 0" in capsys.readouterr().err
     assert "loss is inf" in (folder / "beta-1e300" / "FAILED").read_text()
     assert not (folder / "beta-1e300" / "DONE").exists()
-    assert main(tmp_path / "alone", "--beta", "2") == 0
+    assert main(tmp_path / "alone", "--beta", "2", model="beta_tcvae") == 0
     for mine, theirs in zip(rows(folder / "beta-2"), rows(tmp_path / "alone"), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-4)
 
