@@ -7,7 +7,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -64,37 +64,30 @@ class Stack:
     def update(self) -> list[VAEOutput]:
         """One update of every trainer; what each model made of its batch."""
         step, trainers = self.step, self.trainers
+        drawn = _Drawn(*(_gather(each) for each in zip(*map(_draw, trainers))))
         output, loss = self._map(
             partial(self._template._evaluate, step=step),
-            images=_gather([each._images(each.order) for each in trainers]),
-            key=self._keys(Stream.POSTERIOR),
-            own_key=self._keys(Stream.OBJECTIVE),
-            group=_gather([each._group() for each in trainers]),
+            images=drawn.images,
+            key=drawn.key,
+            own_key=drawn.own_key,
+            group=drawn.group,
         )
         self._descend(loss.total, [Descent(each.optimizer, each.learning_rate) for each in trainers])
         adversaries = [each.adversary for each in trainers if each.adversary is not None]
         if adversaries:
-            opposite = self._opposite(output.z.detach())
+            opposite = self._map(
+                self._template._evaluate_adversary,
+                codes=output.z.detach(),
+                images=drawn.second_images,
+                key=drawn.second_key,
+                own_key=drawn.adversary_key,
+            )
             self._descend(opposite, adversaries)
             loss = Loss(loss.total, {**loss.terms, "adversary": opposite})
         for trainer, own in zip(trainers, _losses(loss), strict=True):
             trainer.meter.add(step, own)
             trainer.step += 1
         return [VAEOutput(*own) for own in zip(*(tensor.detach().unbind() for tensor in output))]
-
-    def _opposite(self, codes: Tensor) -> Tensor:
-        """The losses of the adversaries [K], on codes [K, B, D]."""
-        second = [each._second_batch() for each in self.trainers]
-        return self._map(
-            self._template._evaluate_adversary,
-            codes=codes,
-            images=_gather([images for images, _ in second]),
-            key=_gather([key for _, key in second]),
-            own_key=self._keys(Stream.ADVERSARY),
-        )
-
-    def _keys(self, stream: Stream) -> Tensor:
-        return torch.stack([each._key(stream) for each in self.trainers])
 
     def _map(self, function: Callable[..., T], **arguments: Tensor | None) -> T:
         """``function`` for every run, with its tensors and numbers in the template; the results have K in front."""
@@ -123,6 +116,31 @@ class Stack:
             for group in descent.optimizer.param_groups:
                 group["lr"] = descent.learning_rate(self.step)
             descent.optimizer.step()
+
+
+class _Drawn(NamedTuple):
+    """What a trainer draws for its next update; of a stack, each with K in front."""
+
+    images: Tensor | None
+    key: Tensor | None
+    own_key: Tensor | None
+    group: Tensor | None
+    second_images: Tensor | None
+    second_key: Tensor | None
+    adversary_key: Tensor | None
+
+
+def _draw(trainer: Trainer) -> _Drawn:
+    second_images, second_key = trainer._second_batch()
+    return _Drawn(
+        images=trainer._images(trainer.order),
+        key=trainer._key(Stream.POSTERIOR),
+        own_key=trainer._key(Stream.OBJECTIVE),
+        group=trainer._group(),
+        second_images=second_images,
+        second_key=second_key,
+        adversary_key=trainer._key(Stream.ADVERSARY),
+    )
 
 
 class _Modules(nn.Module):

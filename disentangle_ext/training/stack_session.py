@@ -25,6 +25,9 @@ from disentangle_ext.training.stack import Stack, is_number, real_options
 _FREE = ("seed", "optimizer", "betas", "lr", "lr_schedule", "lr_warmup", "discriminator_betas")
 """What may differ beside the real numbers of the objective: every run has its own data order, noise and optimiser."""
 
+_STACKABLE = {"compilation": ("eager",), "precision": ("fp32", "bf16")}
+"""Settings of which a stack knows only some values."""
+
 _WARM_UP, _ROUNDS, _SECONDS = 2, 7, 10.0
 
 
@@ -108,8 +111,10 @@ def check_configs(configs: Sequence[TrainConfig]) -> None:
         if any(value != values[0] for value in values) and not (name in free and _mappable(name, values)):
             got = ", ".join(dict.fromkeys(map(str, values)))
             raise ValueError(f"train: stack: {name} must be the same in every run, got {got}")
-    if configs[0].compilation != "eager":
-        raise ValueError(f"train: stack: compilation must be 'eager', got {configs[0].compilation!r}")
+    for name, known in _STACKABLE.items():
+        value = getattr(configs[0], name)
+        if value not in known:
+            raise ValueError(f"train: stack: {name} must be {' or '.join(map(repr, known))}, got {value!r}")
 
 
 def _mappable(name: str, values: Sequence[Any]) -> bool:
