@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench import beta_scale, cpu_harness, cuda_harness, data_sets, dcign_faces, known_errors, model_table
+from bench import bench_stack, beta_scale, cpu_harness, cuda_harness, data_sets, dcign_faces, known_errors, model_table
 from bench.harness import BEST, COMPILED, GEOMLOSS, KEOPS, OURS, PLAIN, Row, markdown, read
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +99,7 @@ def tables() -> dict[str, dict[str, str]]:
             "bench": cpu_table(read(cpu_harness.RESULTS)),
             "bench-cuda": cuda_table(read(cuda_harness.RESULTS)),
             "bench-data": data_sets.table(read(data_sets.RESULTS)),
+            "bench-stack": bench_stack.table(read(bench_stack.RESULTS)),
             "dcign-faces": dcign_faces.table(read(dcign_faces.RESULTS)),
         },
         "docs/beta.md": {

@@ -10,7 +10,8 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from disentangle_ext.report.pictures import describe
 from disentangle_ext.training import distributed
@@ -24,6 +25,7 @@ from disentangle_ext.training.memory import keep_freed_memory
 from disentangle_ext.training.ranks import Ranks
 from disentangle_ext.training.run_folder import SCORES, RunFolder
 from disentangle_ext.training.session import Outcome, train
+from disentangle_ext.training.variants import STACK, Variants, train_variants
 
 REPORT = "python -m disentangle_ext.report"
 
@@ -42,6 +44,8 @@ def _main(argv: Sequence[str], ranks: Ranks) -> int:
     keep_freed_memory()
     phases = [Phase.LOADING]
     try:
+        if request.variants is not None:
+            return _train_variants(request, request.variants, ranks, phases.append)
         outcome = train(
             request.config,
             request.output_dir,
@@ -63,7 +67,7 @@ def _main(argv: Sequence[str], ranks: Ranks) -> int:
         return code
     except NonFiniteLossError as error:
         if ranks.is_first:
-            print(f"{error}; {_last_good(request)}. Try another run with a lower --lr", file=sys.stderr)
+            print(f"{error}; {_last_good(request.output_dir)}. Try another run with a lower --lr", file=sys.stderr)
         return ExitCode.NON_FINITE
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Interrupted) else signal.SIGINT
@@ -75,15 +79,20 @@ def _main(argv: Sequence[str], ranks: Ranks) -> int:
 
 
 def _say(request: Request, outcome: Outcome) -> ExitCode:
-    folder: RunFolder = outcome.folder
     if outcome.stopped_by is not None:
         by = outcome.stopped_by.name
         print(f"Stopped after step {outcome.step} of {request.config.max_steps} by {by}. To go on:")
         print(f"  {_resume(request)}", flush=True)
         return _code_of(outcome.stopped_by)
+    _say_finished(outcome)
+    return ExitCode.FINISHED
+
+
+def _say_finished(outcome: Outcome) -> None:
+    folder = outcome.folder
     if outcome.scores is None:
         print(f"{folder.path} is finished: there is nothing to go on with.")
-        return ExitCode.FINISHED
+        return
     if outcome.scores.mig is not None:
         print(f"MIG {outcome.scores.mig:.3f} ({outcome.scores.points:,} points; parts in {folder.path / SCORES})")
     if outcome.scores.own is not None:
@@ -92,7 +101,33 @@ def _say(request: Request, outcome: Outcome) -> ExitCode:
         print("\n".join(describe(outcome.scores.not_drawn)), file=sys.stderr)
         print(f"To draw again:\n  {REPORT} {shlex.quote(str(folder.path))}", file=sys.stderr)
     print(f"Run folder: {folder.path}")
-    return ExitCode.FINISHED
+
+
+def _train_variants(
+    request: Request, variants: Variants, ranks: Ranks, on_phase: Callable[[Phase], object]
+) -> ExitCode:
+    if ranks.world > 1:
+        raise ValueError(f"train: --stack and --vary train in one process, not {ranks.world}: leave torchrun out")
+    outcome = train_variants(
+        variants,
+        request.output_dir,
+        resume=request.resume,
+        overwrite=request.overwrite,
+        device=request.device,
+        tensorboard=request.tensorboard,
+        on_phase=on_phase,
+    )
+    for run in outcome.runs:
+        if run.folder.is_done:
+            _say_finished(run)
+    for path, reason in outcome.failed.items():
+        print(f"{path.name}: {reason}; {_last_good(path)}", file=sys.stderr)
+    if outcome.stopped_by is not None:
+        step = max(run.step for run in outcome.runs)
+        print(f"Stopped after step {step} of {request.config.max_steps} by {outcome.stopped_by.name}. To go on:")
+        print(f"  {_resume(request)}", flush=True)
+        return _code_of(outcome.stopped_by)
+    return ExitCode.NON_FINITE if outcome.failed else ExitCode.FINISHED
 
 
 def _code_of(number: signal.Signals) -> ExitCode:
@@ -101,7 +136,8 @@ def _code_of(number: signal.Signals) -> ExitCode:
 
 def _how_to_go_on(request: Request, phase: Phase) -> str:
     is_begun = phase.is_begun or request.resume
-    if is_begun or (not request.overwrite and RunFolder(request.output_dir).is_run):
+    is_run = RunFolder(request.output_dir).is_run or (request.output_dir / STACK).is_file()
+    if is_begun or (not request.overwrite and is_run):
         return f"To go on: {_resume(request)}"
     return "To start again: the same command"
 
@@ -113,8 +149,8 @@ def _resume(request: Request) -> str:
     return f"{PROGRAM} --resume --output-dir {shlex.quote(str(request.output_dir))}{device}{tensorboard}"
 
 
-def _last_good(request: Request) -> str:
-    paths = checkpoints_in(RunFolder(request.output_dir).checkpoints)
+def _last_good(folder: Path) -> str:
+    paths = checkpoints_in(RunFolder(folder).checkpoints)
     return f"the last checkpoint from before it is {paths[-1]}" if paths else "there is no checkpoint from before it"
 
 

@@ -15,6 +15,9 @@ from disentangle_ext.training.randomness import BatchOrder, step_generator
 class Order(Protocol):
     """Rows of a data set by step."""
 
+    batch_size: int
+    """Images in a batch."""
+
     def index(self, step: int) -> Tensor:
         """The rows of the batch of ``step``, int64 [batch_size]."""
 

@@ -72,6 +72,23 @@ def checkpoints_in(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.safetensors"))
 
 
+def checkpoints_by_step(folder: Path) -> dict[int, Path]:
+    """The same by their steps."""
+    return {int(path.stem.removeprefix("step-")): path for path in checkpoints_in(folder)}
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """What :func:`save_checkpoint` wrote.
+
+    Raises:
+        ValueError: for a file that is damaged or of another format.
+    """
+    tensors, header = read_tensors(path)
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {header.get('format')}, and this version reads {FORMAT}")
+    return Checkpoint(header["step"], tensors, header["state"])
+
+
 def last_checkpoint(folder: Path, *, warn: Callable[[str], object] = lambda line: None) -> Checkpoint | None:
     """The newest checkpoint in ``folder`` that can be read, or None where there is none.
 
@@ -85,15 +102,13 @@ def last_checkpoint(folder: Path, *, warn: Callable[[str], object] = lambda line
     problem: ValueError | None = None
     for path in reversed(checkpoints_in(folder)):
         try:
-            tensors, header = read_tensors(path)
+            checkpoint = read_checkpoint(path)
         except ValueError as error:
             problem = problem or error
             continue
-        if header.get("format") == FORMAT:
-            if problem:
-                warn(f"{problem}; going on from {path.name}, the one before")
-            return Checkpoint(header["step"], tensors, header["state"])
-        problem = problem or ValueError(f"{path} has format {header.get('format')}, and this version reads {FORMAT}")
+        if problem:
+            warn(f"{problem}; going on from {path.name}, the one before")
+        return checkpoint
     if problem:
         raise problem
     return None

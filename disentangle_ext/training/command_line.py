@@ -21,6 +21,7 @@ from disentangle_ext.training.exit_codes import ExitCode, describe_codes
 from disentangle_ext.training.fast import CHOICES
 from disentangle_ext.training.options import Option, coerce, options_of
 from disentangle_ext.training.run_folder import CONFIG
+from disentangle_ext.training.variants import STACK, Count, Variants, variants
 
 PROGRAM = "python -m disentangle_ext.train"
 
@@ -53,6 +54,13 @@ class Flags:
     """cpu, cuda, cuda:N, or auto: cuda where there is one. --resume may name another, but then is not exact"""
     tensorboard: bool = False
     """write every line of metrics.jsonl to RUN/tensorboard, too; TensorBoard puts the host's name into file names"""
+    stack: Count | None = None
+    """train this many runs that differ in their seed, from --seed on, as one stack, each in a run folder of its own in
+    --output-dir; auto, with --vary: measure a few steps and train as a stack or one after the other, whatever is faster
+    """
+    vary: tuple[str, ...] = ()
+    """OPTION=VALUE,VALUE,.. of runs that differ in this option; several: every combination; with --stack K: each with K
+    seeds. As one stack, which can vary seed, optimizer, lr, its schedule, and what of the model is a real number"""
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,8 @@ class Request:
     """Settings to choose by measuring."""
     device: str = AUTO
     tensorboard: bool = False
+    variants: Variants | None = None
+    """Several runs instead of one."""
 
 
 def parse(argv: Sequence[str]) -> Request:
@@ -86,6 +96,8 @@ def parse(argv: Sequence[str]) -> Request:
     device = coerce(file.pop("device", AUTO), str, "train: device")
     defaults = Flags(output_dir=_path(file.pop("output_dir", None)), preset=named, device=device, **switches)
     stored = {} if early.help or not early.resume else _stored(early.output_dir or defaults.output_dir)
+    stacked = stored.pop("stacked", None)
+    defaults = dataclasses.replace(defaults, stack=stored.pop("stack", None), vary=tuple(stored.pop("vary", ())))
     chosen = {name: value for name in ("model", "data", "network") if (value := getattr(early, name))}
     below = {**(_SHOWN if early.help else {}), **stored}
     above = {**file, **chosen}
@@ -99,9 +111,16 @@ def parse(argv: Sequence[str]) -> Request:
         raise ValueError("train: --output-dir is not given: the folder that the run is written to")
     config = resolve(values)
     if flags.resume:
-        _compare(config, resolve(stored, source=f"train: {flags.output_dir / CONFIG}"), flags.output_dir)
+        _compare(config, resolve(stored, source=f"train: {_settings(flags.output_dir)}"), flags.output_dir)
+        if (flags.stack, flags.vary) != (defaults.stack, defaults.vary):
+            raise ValueError("train: --resume: the runs are those that were begun: leave --stack and --vary out")
+    several = variants(config, flags.stack, flags.vary, stacked)
+    if several and flags.fast:
+        raise ValueError("train: --fast chooses for a single run: leave it out with --stack and --vary")
     fast = _free(early, file) if flags.fast else ()
-    return Request(config, flags.output_dir, flags.resume, flags.overwrite, fast, flags.device, flags.tensorboard)
+    return Request(
+        config, flags.output_dir, flags.resume, flags.overwrite, fast, flags.device, flags.tensorboard, several
+    )
 
 
 def _peek(argv: Sequence[str]) -> argparse.Namespace:
@@ -154,9 +173,14 @@ def _stored(folder: Path | None) -> dict[str, Any]:
     """The settings of the run to go on with."""
     if folder is None:
         raise ValueError("train: --resume needs --output-dir: the folder of the run to go on with")
-    if not (folder / CONFIG).is_file():
+    if not _settings(folder).is_file():
         raise ValueError(f"train: --resume: {folder} is no run folder: it has no {CONFIG}")
-    return read_yaml(folder / CONFIG)
+    return read_yaml(_settings(folder))
+
+
+def _settings(folder: Path) -> Path:
+    """The file that states them, for a run or for several."""
+    return folder / (STACK if (folder / STACK).is_file() else CONFIG)
 
 
 def _parse_flags(argv: Sequence[str], defaults: Flags, base: TrainConfig) -> tuple[Flags, dict[str, Any]]:
@@ -214,6 +238,6 @@ def _compare(config: TrainConfig, stored: TrainConfig, folder: Path) -> None:
         if new.get(key) != old.get(key):
             flag = "--" + key.replace("_", "-")
             raise ValueError(
-                f"train: --resume: {flag} is {old.get(key, 'absent')} in {folder / CONFIG}, and now "
+                f"train: --resume: {flag} is {old.get(key, 'absent')} in {_settings(folder)}, and now "
                 f"{new.get(key, 'absent')}: leave it as it was, or start another run with another --output-dir"
             )

@@ -21,11 +21,12 @@ EXACT_ELBO = "exact_elbo.json"
 CODES = "codes.safetensors"
 EVALUATION = "evaluation.json"
 DONE = "DONE"
+FAILED = "FAILED"
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 
 _PICTURES = tuple(picture.file for picture in PICTURES.values())
-_FILES = (CONFIG, ENVIRONMENT, METRICS, MODEL, *_PICTURES, SCORES, EXACT_ELBO, CODES, EVALUATION, DONE)
+_FILES = (CONFIG, ENVIRONMENT, METRICS, MODEL, *_PICTURES, SCORES, EXACT_ELBO, CODES, EVALUATION, FAILED, DONE)
 
 
 class RunFolder:
@@ -45,6 +46,16 @@ class RunFolder:
     @property
     def is_done(self) -> bool:
         return (self.path / DONE).is_file()
+
+    @property
+    def failure(self) -> str | None:
+        """Why the run was given up in a stack that went on without it."""
+        path = self.path / FAILED
+        return path.read_text(encoding="utf-8") if path.is_file() and not self.is_done else None
+
+    def fail(self, reason: str) -> None:
+        """Note that a stack goes on without the run; its checkpoints stay."""
+        write_atomically(self.path / FAILED, reason.encode())
 
     @property
     def checkpoints(self) -> Path:
@@ -159,6 +170,7 @@ class RunFolder:
 
         Called again, it removes what was left of them when the first call was ended.
         """
+        remove(self.path / FAILED)
         if not self.is_done:
             write_atomically(self.path / DONE, b"")
         self._drop_checkpoints()

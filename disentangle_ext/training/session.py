@@ -99,7 +99,7 @@ def train(
         return Outcome(folder, config.max_steps, None)
     call = _Call(folder, resume, overwrite, fast, tensorboard, on_phase, ranks)
     where = ranks.agree(lambda: _check(call, device))
-    with Interrupt() as interrupt, _threads(config.threads), deterministic(config.deterministic, where):
+    with Interrupt() as interrupt, cpu_threads(config.threads), deterministic(config.deterministic, where):
         on_phase(Phase.LOADING)
         data = ranks.agree(lambda: load_data(config.data, **config.data_options, device=where))
         return _train(config, data, call, interrupt)
@@ -141,13 +141,20 @@ def _train(config: TrainConfig, data: GroundTruthData, call: _Call, interrupt: I
         seconds = _begin(trainer, config, call)
         call.on_phase(Phase.TRAINING)
         with show_progress(config.max_steps, trainer.step) as progress, scalars(events, trainer.step) as add:
-            _Run(config, trainer, folder, progress, add, seconds).until(config.max_steps, interrupt)
+            Run(config, trainer, folder, progress, add, seconds).until(config.max_steps, interrupt)
         stopped_by = ranks.begin_vote(lambda: interrupt.requested)()
     if stopped_by:
         return Outcome(folder, trainer.step, None, stopped_by)
     if not ranks.is_first:
         return Outcome(folder, trainer.step, None)
     call.on_phase(Phase.SCORING)
+    return complete(config, trainer, data, folder, interrupt)
+
+
+def complete(
+    config: TrainConfig, trainer: Trainer, data: GroundTruthData, folder: RunFolder, interrupt: Interrupt
+) -> Outcome:
+    """Write weights, scores and pictures of a run whose last step is done."""
     interrupt.check()
     model = trainer.model.eval()
     save_tensors(folder.path / MODEL, model.state_dict(), {"vae": model.architecture})
@@ -173,24 +180,28 @@ def _decide(config: TrainConfig, data: GroundTruthData, call: _Call) -> TrainCon
 
 def _begin(trainer: Trainer, config: TrainConfig, call: _Call) -> float:
     """Start a run folder, or go on from its last checkpoint if it has one; the seconds trained so far."""
-    folder, ranks, device = call.folder, call.ranks, trainer.device
+    folder, ranks = call.folder, call.ranks
 
     def start() -> Checkpoint | None:
         if call.resume:
             return last_checkpoint(folder.checkpoints, warn=_warn)
-        folder.start(to_yaml(config), overwrite=call.overwrite, device=device, world_size=ranks.world)
+        folder.start(to_yaml(config), overwrite=call.overwrite, device=trainer.device, world_size=ranks.world)
         return None
 
-    checkpoint = ranks.from_first(start)
+    return restore(trainer, folder, ranks.from_first(start), resumed=call.resume)
+
+
+def restore(trainer: Trainer, folder: RunFolder, checkpoint: Checkpoint | None, *, resumed: bool) -> float:
+    """Go on from a checkpoint, if there is one; the seconds trained so far."""
     if checkpoint is not None:
         trainer.load(checkpoint)
 
     def note() -> None:
-        if call.resume and (changed := folder.resume(trainer.step, device, ranks.world)):
+        if resumed and (changed := folder.resume(trainer.step, trainer.device, trainer.ranks.world)):
             _warn(f"{', '.join(changed)}: the run goes on, but not bit for bit as it would have")
         folder.forget_metrics_after(trainer.step)
 
-    ranks.first(note)
+    trainer.ranks.first(note)
     return float(checkpoint.state["seconds"]) if checkpoint else 0.0
 
 
@@ -199,7 +210,7 @@ def _warn(line: str) -> None:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def cpu_threads(count: int) -> Iterator[None]:
     """Part of the configuration, because sums in another order differ in their last bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
@@ -280,7 +291,7 @@ def _schedule(config: TrainConfig, lr: float) -> Schedule:
     return Schedule(lr, config.lr_schedule, config.lr_warmup, config.max_steps)
 
 
-class _Run:
+class Run:
     """The loop with its clock: updates, lines of metrics, checkpoints."""
 
     def __init__(
@@ -310,15 +321,16 @@ class _Run:
             vote = trainer.ranks.begin_vote(lambda: interrupt.requested)
             output = trainer.update()
             if trainer.step % config.log_every == 0 or trainer.step == max_steps:
-                self._log(trainer.read(output))
+                self.log(trainer.read(output))
             self._progress.advance(trainer.step)
             if trainer.step % config.checkpoint_every == 0 and trainer.step < max_steps:
-                self._save()
+                self.save()
             stopped_by = vote()
         if self._saved != trainer.step:  # a run that goes on into its scores has nothing new to save
-            self._save()
+            self.save()
 
-    def _log(self, terms: dict[str, float]) -> None:
+    def log(self, terms: dict[str, float]) -> None:
+        """A line of metrics."""
         now, step = time.monotonic(), self._trainer.step
         images = (step - self._read_step) * self._config.batch_size
         row = {
@@ -336,7 +348,8 @@ class _Run:
         self._scalars(row)
         self._progress.log(row)
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """A checkpoint."""
         checkpoint = self._trainer.checkpoint()
         checkpoint.state["seconds"] = time.monotonic() - self._begun
         self._trainer.ranks.first(lambda: save_checkpoint(self._folder.checkpoints, checkpoint))
