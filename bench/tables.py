@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench import bench_stack, beta_scale, cpu_harness, cuda_harness, data_sets, dcign_faces, known_errors, model_table
+from bench import (
+    bench_stack,
+    beta_scale,
+    ceilings,
+    cpu_harness,
+    cuda_harness,
+    data_sets,
+    dcign_faces,
+    known_errors,
+    model_table,
+)
 from bench.harness import BEST, COMPILED, GEOMLOSS, KEOPS, OURS, PLAIN, Row, markdown, read
 
 ROOT = Path(__file__).parents[1]
@@ -109,6 +119,7 @@ def tables() -> dict[str, dict[str, str]]:
             "capacity": beta_scale.capacity_table(),
         },
         "docs/known_errors.md": known_errors.tables(),
+        "docs/metrics/ceilings.md": {"ceilings": ceilings.table(read(ceilings.RESULTS))},
         "docs/models.md": {"models": model_table.table(read(model_table.RESULTS))},
     }
 

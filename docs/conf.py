@@ -11,7 +11,7 @@ author = "The disentangle_ext developers"
 version = release = disentangle_ext.__version__
 copyright = author
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "matplotlib.sphinxext.plot_directive"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"disentangle_ext {release}"
@@ -22,6 +22,9 @@ myst_heading_anchors = 3
 autodoc_inherit_docstrings = False
 autodoc_default_options = {"members": True, "no-value": True, "exclude-members": "function"}
 add_module_names = False
+
+plot_formats = [("png", 144)]
+plot_html_show_formats = plot_html_show_source_link = False
 napoleon_numpy_docstring = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ ACCENT = "#c8501e"
 
 # A cell of a matrix with its number in it, and the room for labels around the matrix, in inches.
 _CELL, _ROOM = (0.62, 0.36), (2.0, 1.4)
+
+# The mean width of a letter of a title, in inches.
+_LETTER = 0.076
 
 
 def new_axes(ax: Axes | None, shape: tuple[int, int], what: str) -> Axes:
@@ -73,11 +77,13 @@ def heat_map(
             text = f"{value:.{digits}f}"
             ax.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
     _label(ax, rows, columns, title)
+    # Not clipped, or frames at the edge lose half of their line.
+    frame: dict[str, Any] = {"fill": False, "edgecolor": ACCENT, "linewidth": 2, "clip_on": False, "zorder": 3}
     for row, column in marked:
         require("matplotlib.patches", extra="report", what=what)
         from matplotlib.patches import Rectangle
 
-        ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=ACCENT, linewidth=2))
+        ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **frame))
     return ax
 
 
@@ -116,13 +122,23 @@ def bars(values: np.ndarray, names: Sequence[str], *, title: str, what: str, ax:
     ax.set_yticks(range(len(values)), list(names), parse_math=False)
     ax.invert_yaxis()
     ax.spines[["top", "right"]].set_visible(False)
-    ax.set_title(title, fontsize=10, loc="left", parse_math=False)
+    ax.tick_params(labelsize=8)
+    _set_title(ax, title)
     return ax
 
 
+def _set_title(ax: Axes, title: str) -> None:
+    """Above the axes, in as many lines as it takes: what is wider than they are would be cut off."""
+    width = ax.get_window_extent().width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
+    ax.set_title(
+        textwrap.fill(title, max(16, int(width / _LETTER))), fontsize=10, loc="left", parse_math=False
+    )
+
+
 def _label(ax: Axes, rows: Sequence[str], columns: Sequence[str], title: str) -> None:
-    slanted: dict[str, Any] = {"rotation": 30, "ha": "right"} if max(map(len, columns), default=0) > 7 else {}
+    widest = max((len(line) for column in columns for line in column.splitlines()), default=0)
+    slanted: dict[str, Any] = {"rotation": 30, "ha": "right"} if widest > 9 else {}
     ax.set_xticks(range(len(columns)), list(columns), parse_math=False, **slanted)
     ax.set_yticks(range(len(rows)), list(rows), parse_math=False)
     ax.tick_params(length=0, labelsize=8)
-    ax.set_title(title, fontsize=10, loc="left", parse_math=False)
+    _set_title(ax, title)

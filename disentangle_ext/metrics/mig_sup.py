@@ -76,9 +76,14 @@ def mig_sup(
 
     where J = I / H(z_d), the entropy of the binned code, for ``normalize="codes"``, and J = I / H(v_k), as in MIG,
     for ``normalize="factors"``. MIG asks that a factor be in one dimension; MIG-sup that a dimension hold one factor,
-    so a code may repeat a factor as often as it likes. The default is the normalization of Zaidi et al. 2020: it asks
-    what share of a dimension is about one factor, so a score of 1 takes dimensions that are functions of one factor.
-    Its result is that of their code to rounding.
+    so a code may repeat a factor as often as it likes.
+
+    The authors' program (proVLAE) divides by H(v_k), takes its mutual information from samples of the posteriors as
+    :func:`mig` with ``protocol="aggregate"`` does, and leaves out dimensions whose means have a variance below .01:
+    ``normalize="factors"`` is its gap, on bins. The default is the normalization of Zaidi et al. 2020: it asks what
+    share of a dimension is about one factor, so a score of 1 takes dimensions that are functions of one factor. Its
+    result is that of their code to rounding. Bins of the means with the first normalization, and leaving out by bins,
+    are this library's.
 
     A code dimension that falls into one bin is dead: it is named in the result and left out of the mean. The
     public code divides by 0 there. With one factor that varies, the second largest J is 0.

@@ -1,7 +1,7 @@
 """Whatever finite numbers come, each metric gives a score in its range or one error that names the argument.
 
-DISENTANGLE_EXT_EXAMPLES is the number of examples of each closed-form metric; a fitted one gets a hundredth of them, at
-least ten.
+DISENTANGLE_EXT_EXAMPLES is the number of examples of each closed-form metric; a fitted one gets a hundredth, at least
+ten.
 """
 
 from __future__ import annotations
