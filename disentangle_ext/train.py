@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from disentangle_ext.report.pictures import describe
 from disentangle_ext.training.checkpoint import checkpoints_in
 from disentangle_ext.training.command_line import PROGRAM, Request, parse
-from disentangle_ext.training.device import AUTO
+from disentangle_ext.training.device import AUTO, blame_device
 from disentangle_ext.training.exit_codes import ExitCode, describe_error
 from disentangle_ext.training.interrupt import Interrupted, Phase
 from disentangle_ext.training.loop import NonFiniteLossError
@@ -57,6 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NonFiniteLossError as error:
         print(f"{error}; {_last_good(request)}. Try another run with a lower --lr", file=sys.stderr)
         return ExitCode.NON_FINITE
+    except RuntimeError as error:
+        reason = blame_device(error)
+        if reason is None:
+            raise
+        print(reason, file=sys.stderr)
+        return ExitCode.MISTAKE
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Interrupted) else signal.SIGINT
         print(f"Stopped by {number.name} {phases[-1].value}. {_how_to_go_on(request, phases[-1])}", file=sys.stderr)
