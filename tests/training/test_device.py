@@ -166,8 +166,8 @@ def test_a_deterministic_run_is_the_same_on_the_cpu_and_stays_deterministic(
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (torch.OutOfMemoryError("CUDA is full.\nmore"), "out of memory: a smaller --batch-size needs less: CUDA is full."),
-        (RuntimeError("x: its kernels are not compiled for this GPU; run\nC++"), "x: its kernels are not compiled for this"),
+        (torch.OutOfMemoryError("It is full.\nmore"), "out of memory: a smaller --batch-size needs less: It is full."),
+        (RuntimeError("x: its kernels are not compiled for this GPU; run\nC++"), "x: its kernels are not compiled for"),
     ],
 )
 def test_what_the_device_is_to_blame_for_exits_2(
