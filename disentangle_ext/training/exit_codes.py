@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 
-__all__ = ["ExitCode", "describe_codes"]
+__all__ = ["ExitCode", "describe_codes", "describe_error"]
 
 
 class ExitCode(IntEnum):
@@ -30,8 +31,8 @@ class ExitCode(IntEnum):
     @classmethod
     def of(cls, error: OSError) -> ExitCode:
         """That of an error of the file system: a name in the call that is wrong is a mistake, all else is not."""
-        wrong_name = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
-        return cls.MISTAKE if error.errno is None or isinstance(error, wrong_name) else cls.CANNOT_WRITE
+        wrong_name = (None, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+        return cls.MISTAKE if error.errno in wrong_name else cls.CANNOT_WRITE
 
 
 def describe_codes(*codes: ExitCode) -> str:
