@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import product
+from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,9 @@ from disentangle_ext.training.loop import Descent, NonFiniteLossError, Trainer
 from disentangle_ext.training.ranks import Ranks
 from disentangle_ext.training.run_folder import RunFolder
 from tests.ops import ranks as parallel
+
+# The first optimiser imports torch._dynamo, which takes seconds.
+PRELOADED = ["disentangle_ext.train", "tests.ops.ranks", "torch._dynamo", "tyro"]
 
 QUICK = ["--data", "dsprites_like", "--quick", "--base-channels", "4", "--batch-size", "16"]
 FACTORS = list(product(range(2), range(4), range(5)))
@@ -176,6 +180,13 @@ CHECKS: dict[str, parallel.Check] = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def server() -> None:
+    """What starts processes, before anyone else has it started with less."""
+    mp.get_context("forkserver").set_forkserver_preload(PRELOADED)
+    ensure_running()
+
+
 @pytest.fixture(scope="module", params=parallel.WORLDS)
 def outcome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return parallel.run(CHECKS, request.param, tmp_path_factory.mktemp("ranks"))
@@ -244,7 +255,6 @@ class Job:
         self.files = [folder / f"{number}.txt" for number in range(world)]
         self._store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         context = mp.get_context("forkserver")
-        context.set_forkserver_preload(["torch.distributed", "disentangle_ext.train", "tests.ops.ranks"])
         self.processes: list[BaseProcess] = []
         for rank in range(world):
             environment = {
