@@ -72,7 +72,7 @@ def deterministic(enabled: bool, device: torch.device) -> Iterator[None]:
     workspace, benchmark = os.environ.get(_WORKSPACE), torch.backends.cudnn.benchmark
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     if device.type == "cuda" and workspace not in (":4096:8", ":16:8") and torch.cuda.is_initialized():
-        raise ValueError(f"train: deterministic: set {_WORKSPACE}=:4096:8 before CUDA is first used, got {workspace}")
+        raise ValueError(f"train: --deterministic: set {_WORKSPACE}=:4096:8 before CUDA is first used, got {workspace}")
     os.environ[_WORKSPACE] = workspace if workspace in (":4096:8", ":16:8") else ":4096:8"
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False

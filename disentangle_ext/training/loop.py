@@ -159,7 +159,7 @@ class Trainer:
         compile: run networks and loss through torch.compile.
         process_group: of the processes that train one model. Each makes the same calls, and computes an equal share of
             every batch; the update is that of one process with the whole batch, within rounding. It becomes the
-            objective's, and parameters become those of the first process.
+            objective's, and with the first update parameters become those of the first process.
 
     Raises:
         ValueError: for an adversarial objective without ``adversary``, or ``adversary`` with another objective; for a

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -75,13 +76,17 @@ class Ranks:
     def averaging(self, compute: Callable[..., Any], optimizer: torch.optim.Optimizer) -> Callable[..., Any]:
         """``compute``, with the gradients of what an optimiser trains averaged over processes in each backward pass.
 
-        Its parameters become those of the first process.
+        With the first call its parameters become those of the first process, which no process waits for before that.
         """
         if self.group is None:
             return compute
-        return DistributedDataParallel(
-            _Computation(compute, optimizer), process_group=self.group, gradient_as_bucket_view=True
-        )
+
+        @cache
+        def module() -> DistributedDataParallel:
+            computation = _Computation(compute, optimizer)
+            return DistributedDataParallel(computation, process_group=self.group, gradient_as_bucket_view=True)
+
+        return lambda *inputs: module()(*inputs)
 
     def agree(self, work: Callable[[], T]) -> T:
         """The result of ``work``, where every process has one.

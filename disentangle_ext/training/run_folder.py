@@ -155,6 +155,10 @@ class RunFolder:
         write_atomically(self.path / METRICS, "".join(kept).encode())
 
     def finish(self) -> None:
-        """Mark the run as complete and remove its checkpoints: model.safetensors holds the weights."""
-        write_atomically(self.path / DONE, b"")
+        """Mark the run as complete and remove its checkpoints: model.safetensors holds the weights.
+
+        Called again, it removes what was left of them when the first call was ended.
+        """
+        if not self.is_done:
+            write_atomically(self.path / DONE, b"")
         self._drop_checkpoints()

@@ -47,9 +47,12 @@ def test_the_one_before_a_damaged_checkpoint_is_used(tmp_path: Path, damage: byt
     save_checkpoint(tmp_path, checkpoint(1))
     newest = save_checkpoint(tmp_path, checkpoint(2))
     newest.write_bytes(newest.read_bytes()[:-5] if damage is None else damage)
-    found = last_checkpoint(tmp_path)
+    lines: list[str] = []
+    found = last_checkpoint(tmp_path, warn=lines.append)
     assert found is not None
     assert found.step == 1
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{newest} is damaged")
     (tmp_path / "step-0000000001.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match=r"step-0000000002.safetensors is damaged"):
         last_checkpoint(tmp_path)

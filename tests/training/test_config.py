@@ -52,7 +52,7 @@ def test_each_part_gets_its_own() -> None:
         ({"optimizer": "adagrad", "betas": [0.5, 0.9]}, "leave them at .*with 'adagrad', got .0.5, 0.9"),
         ({"beta": float("nan")}, "train: beta must be finite, got nan"),
         ({"scale": "learnt", "likelihood": "gaussian"}, "train: scale must be a float or 'learned', got 'learnt'"),
-        ({"precision": "fp8"}, "train: precision must be one of fp32, bf16, got 'fp8'"),
+        ({"precision": "fp8"}, "train: precision must be one of fp32, bf16, fp16, got 'fp8'"),
     ],
 )
 def test_mistakes(values: dict[str, Any], message: str) -> None:

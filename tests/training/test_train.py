@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shlex
 import signal
 import subprocess
@@ -22,7 +23,10 @@ from disentangle_ext.models import NETWORKS
 from disentangle_ext.objectives import OBJECTIVES
 from disentangle_ext.presets import PRESETS
 from disentangle_ext.report import PICTURES as PICTURE_KINDS
-from disentangle_ext.training.checkpoint import read_tensors
+from disentangle_ext.training import session
+from disentangle_ext.training.checkpoint import last_checkpoint, read_tensors
+from disentangle_ext.training.exit_codes import ExitCode
+from disentangle_ext.training.loop import Descent, Trainer
 
 QUICK = ["--data", "dsprites_like", "--quick", "--base-channels", "4", "--batch-size", "16"]
 PICTURES = ("traversals.png", "reconstructions.png", "samples.png", "factors.png", "losses.png")
@@ -278,28 +282,6 @@ def test_ctrl_c_saves_and_the_printed_command_goes_on_exactly(
     assert capsys.readouterr().out == f"{stopped} is finished: there is nothing to go on with.\n"
 
 
-@pytest.mark.parametrize("model", ["beta_tcvae", "factor_vae", "dcign"])
-def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, model: str) -> None:
-    """Lines that were logged after the checkpoint are written again, not twice."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    steps = ["--max-steps", "60", "--log-every", "10", "--checkpoint-every", "25"]
-    assert main(whole, *steps, model=model) == 0
-    process = subprocess.Popen(
-        command("--model", model, *QUICK, *steps, "--output-dir", str(killed)), stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("step 30/"):
-            process.kill()
-            break
-    process.communicate()
-    if (killed / "DONE").exists():
-        pytest.fail("the run was over before it could be killed")
-    assert train_module.main(["--resume", "--output-dir", str(killed)]) == 0
-    assert_same_model(whole, killed)
-    assert metrics(whole) == metrics(killed)
-
-
 def test_resume_before_the_first_checkpoint_starts_anew(tmp_path: Path, run: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
@@ -346,19 +328,69 @@ def test_mistakes_exit_2_and_leave_nothing(
 def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     assert main(tmp_path / "file" / "run") == 2
-    assert capsys.readouterr().err.startswith("train: [Errno ")
+    assert capsys.readouterr().err == f"train: {tmp_path / 'file' / 'run'}: Not a directory\n"
 
 
-def test_a_loss_that_is_not_finite_exits_5(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "run"
-    options = ["--max-steps", "50", "--log-every", "5", "--checkpoint-every", "5", "--lr", "1e20", "--lr-warmup", "0"]
-    assert main(folder, *options) == 5
+@pytest.mark.parametrize("spoilt", ["loss", "weights"])
+def test_what_is_not_finite_exits_5_and_the_last_good_checkpoint_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, spoilt: str
+) -> None:
+    """Also when the run goes on from there, into the same step."""
+    folder, update = tmp_path / "run", Trainer.update
+
+    def spoil(trainer: Trainer) -> Any:
+        if trainer.step == (12 if spoilt == "loss" else 14):
+            with torch.no_grad():
+                next(iter(trainer.model.decoder.parameters())).fill_(torch.nan)
+        return update(trainer)
+
+    monkeypatch.setattr(Trainer, "update", spoil)
+    if spoilt == "weights":  # by the last update before a checkpoint, whose loss was still finite
+        step = Descent.update
+        nan = torch.tensor(torch.nan)
+        monkeypatch.setattr(
+            Descent, "update", lambda self, loss, place: step(self, loss * nan if place == 14 else loss, place)
+        )
+        monkeypatch.setattr(Trainer, "update", update)
+    last = folder / "checkpoints" / "step-0000000010.safetensors"
+    steps = ["--max-steps", "50", "--log-every", "3", "--checkpoint-every", "5"]
+    for call in (["--model", "vae", *QUICK, *steps], ["--resume"]):
+        assert train_module.main([*call, "--output-dir", str(folder)]) == 5
+        (line,) = capsys.readouterr().err.splitlines()
+        what = "reconstruction is nan at step 12" if spoilt == "loss" else "is nan at step 14"
+        assert what in line
+        assert line.endswith(f"; the last checkpoint from before it is {last}. Try another run with a lower --lr")
+        assert last_checkpoint(folder / "checkpoints").step == 10
+        assert not (folder / "DONE").exists()
+
+
+def test_a_loss_that_is_not_finite_from_the_start_has_no_checkpoint_to_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--max-steps", "50", "--log-every", "5", "--checkpoint-every", "5", "--lr", "1e20"]
+    assert main(tmp_path / "run", *options) == 5
     message = capsys.readouterr().err
-    step = int(message.split(" at step ")[1].split(";")[0])
-    assert 1 <= step < 5
-    assert "train: reconstruction is" in message or "train: kl is" in message
-    assert not (folder / "DONE").exists()
-    assert list((folder / "checkpoints").iterdir()) == []
+    assert 1 <= int(message.split(" at step ")[1].split(";")[0]) < 5
+    assert "; there is no checkpoint from before it." in message
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "finish", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert main(folder, "--max-steps", "20", "--log-every", "8", "--checkpoint-every", "12") == 130
+    newest = folder / "checkpoints" / "step-0000000020.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-9])
+    capsys.readouterr()
+    assert train_module.main(["--resume", "--output-dir", str(folder)]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"train: {newest} is damaged or no safetensors file: ")
+    assert line.endswith("; going on from step-0000000012.safetensors, the one before")
+    assert_same_model(run, folder)
+    assert metrics(run) == metrics(folder)
 
 
 def test_help_lists_models_data_sets_and_presets() -> None:
@@ -369,6 +401,10 @@ def test_help_lists_models_data_sets_and_presets() -> None:
     assert {*OBJECTIVES, *DATASETS, *PRESETS, *NETWORKS} <= words
     assert {"--model", "--data", "--preset", "--max-steps", "--resume", "--quick", "--optimizer", "--scale"} <= words
     assert {"--kl", "--beta"} <= words
+    flat = " ".join(re.sub(r"[│|╭╰╮╯─]", " ", shown.stdout).split())
+    for code in ExitCode:
+        if code is not ExitCode.INCOMPLETE:
+            assert f"{int(code)} {code.meaning}" in flat
     of_mlp = subprocess.run(command("--network", "mlp", "--help"), capture_output=True, text=True, timeout=60)
     assert "--width" in of_mlp.stdout
     assert "--base-channels" not in of_mlp.stdout

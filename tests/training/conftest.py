@@ -1,0 +1,49 @@
+"""A run that takes a moment, and what is left of it on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from disentangle_ext import train as train_module
+from disentangle_ext.report import PICTURES
+
+SMALL = [
+    *("--data", "dsprites_like", "--quick", "--network", "mlp", "--width", "8", "--latent-dim", "3"),
+    *("--batch-size", "8", "--max-steps", "12", "--log-every", "2", "--checkpoint-every", "3", "--device", "cpu"),
+]
+
+
+@pytest.fixture
+def one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than such a run: only samples.png is left of it."""
+    for name in [name for name in PICTURES if name != "samples"]:
+        monkeypatch.delitem(PICTURES, name)
+
+
+@pytest.fixture
+def small_run(one_picture: None) -> Callable[..., int]:
+    """Runs the command line in this process; the exit code."""
+
+    def run(folder: Path, *arguments: str, model: str = "beta_vae") -> int:
+        return train_module.main(["--model", model, *SMALL, "--output-dir", str(folder), *arguments])
+
+    return run
+
+
+@pytest.fixture
+def left() -> Callable[[Path], dict[str, Any]]:
+    """What has to be equal if two runs are the same: the bytes of the model, and all that does not say how fast."""
+
+    def read(folder: Path) -> dict[str, Any]:
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for row in rows:
+            del row["seconds"], row["images_per_second"]
+        files = {name: (folder / name).read_bytes() for name in ("model.safetensors", "scores.json", "samples.png")}
+        return {**files, "rows": rows, "files": sorted(path.name for path in folder.iterdir())}
+
+    return read
