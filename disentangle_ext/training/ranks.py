@@ -51,9 +51,9 @@ class Ranks:
         return self.rank == 0
 
     @property
-    def place(self) -> int:
-        """Which of the processes on this machine it is, as torchrun counts them."""
-        return int(os.environ.get("LOCAL_RANK", self.rank)) if self.group else 0
+    def place(self) -> int | None:
+        """Which of the processes on this machine it is, as torchrun counts them; None for a process alone."""
+        return int(os.environ.get("LOCAL_RANK", self.rank)) if self.group else None
 
     def shard(self, rows: Tensor, parts: int = 1) -> Tensor:
         """This process's rows of a batch, an equal share of each of ``parts`` equal parts of it."""
