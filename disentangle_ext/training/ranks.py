@@ -37,7 +37,7 @@ class Ranks:
     All processes make the same calls in the same order. Rank 0, the first, is the one that writes and speaks.
 
     Args:
-        group: of them, or None for a process alone.
+        group: of them, with a backend for the CPU, as "cpu:gloo,cuda:nccl"; or None for a process alone.
     """
 
     def __init__(self, group: ProcessGroup | None = None) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from itertools import product
 from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
@@ -245,6 +246,10 @@ def fill_the_disk(rank: int) -> None:
     RunFolder.append_metrics = append  # type: ignore[method-assign]
 
 
+def wait_briefly(rank: int) -> None:
+    distributed.TIMEOUT = timedelta(seconds=3)
+
+
 class Job:
     """Processes with the environment that torchrun gives them, and the store that it keeps for them."""
 
@@ -418,6 +423,31 @@ def test_the_first_process_is_lost(tmp_path: Path, launch: Callable[..., Job]) -
     job.processes[0].kill()
     assert job.codes() == [-signal.SIGKILL, 69]
     assert job.files[1].read_text() == "train: process 0 of 2 is lost; --resume goes on from the last checkpoint\n"
+
+
+def test_a_process_that_falls_silent_is_waited_for_no_longer_than_the_time_limit(
+    tmp_path: Path, launch: Callable[..., Job]
+) -> None:
+    every = ["--log-every", "5", "--output-dir", str(tmp_path / "run")]
+    job = launch(2, "--model", "vae", *QUICK, *every, prepare=wait_briefly)
+    job.wait_for("step 5/")
+    os.kill(job.processes[1].pid or 0, signal.SIGSTOP)
+    job.processes[0].join(30)
+    assert job.processes[0].exitcode == 69
+    assert "train: process 1 of 2 is lost; --resume goes on" in job.printed()
+
+
+@pytest.mark.parametrize("environment", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "two"}])
+def test_an_environment_that_describes_no_group(environment: dict[str, str]) -> None:
+    """In a process of its own: to be launched changes its signals."""
+    command = [sys.executable, "-m", "disentangle_ext.train", "--model", "vae"]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MASTER_")}
+    finished = subprocess.run(
+        command, env={**inherited, "RANK": "0", **environment}, capture_output=True, text=True, timeout=60
+    )
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("train: cannot join the other processes: ")
+    assert finished.stderr.count("\n") == 1
 
 
 def test_torchrun_ends_the_others_of_a_lost_process_which_is_no_orderly_stop(tmp_path: Path) -> None:
