@@ -16,7 +16,7 @@ from disentangle_ext.report.pictures import describe
 from disentangle_ext.training import distributed
 from disentangle_ext.training.checkpoint import checkpoints_in
 from disentangle_ext.training.command_line import PROGRAM, Request, parse
-from disentangle_ext.training.device import AUTO
+from disentangle_ext.training.device import AUTO, blame_device
 from disentangle_ext.training.exit_codes import ExitCode, describe_error
 from disentangle_ext.training.interrupt import Interrupted, Phase
 from disentangle_ext.training.loop import NonFiniteLossError
@@ -65,6 +65,12 @@ def _main(argv: Sequence[str], ranks: Ranks) -> int:
         if ranks.is_first:
             print(f"{error}; {_last_good(request)}. Try another run with a lower --lr", file=sys.stderr)
         return ExitCode.NON_FINITE
+    except RuntimeError as error:
+        reason = blame_device(error)
+        if reason is None:
+            raise
+        print(reason, file=sys.stderr)
+        return ExitCode.MISTAKE
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Interrupted) else signal.SIGINT
         if ranks.is_first:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["AUTO", "choose_device", "describe_device", "deterministic"]
+__all__ = ["AUTO", "blame_device", "choose_device", "describe_device", "deterministic"]
 
 AUTO = "auto"
 
@@ -90,3 +90,11 @@ def deterministic(enabled: bool, device: torch.device) -> Iterator[None]:
             del os.environ[_WORKSPACE]
             if workspace is not None:
                 os.environ[_WORKSPACE] = workspace
+
+
+def blame_device(error: RuntimeError) -> str | None:
+    """In one line what the device is to blame for, its memory or its kind; None if it is not."""
+    line = str(error).partition("\n")[0]
+    if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in line:
+        return f"train: out of memory: a smaller --batch-size needs less: {line}"
+    return f"train: {line}" if "kernels are not compiled for this GPU" in line else None

@@ -163,6 +163,41 @@ def test_a_deterministic_run_is_the_same_on_the_cpu_and_stays_deterministic(
         assert request.config.deterministic
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA is full.\nmore"), "out of memory: a smaller --batch-size needs less: CUDA is full."),
+        (RuntimeError("x: its kernels are not compiled for this GPU; run\nC++"), "x: its kernels are not compiled for this"),
+    ],
+)
+def test_what_the_device_is_to_blame_for_exits_2(
+    tmp_path: Path,
+    small_run: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: RuntimeError,
+    said: str,
+) -> None:
+    def fail(trainer: Trainer) -> None:
+        raise error
+
+    monkeypatch.setattr(Trainer, "update", fail)
+    assert small_run(tmp_path / "run") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"train: {said}")
+
+
+def test_what_no_device_is_to_blame_for_is_not_hidden(
+    tmp_path: Path, small_run: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(trainer: Trainer) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Trainer, "update", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        small_run(tmp_path / "run")
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("model", ["beta_tcvae", "factor_vae", "dcign"])
