@@ -27,7 +27,8 @@ from disentangle_ext.training.ranks import ElsewhereError, Ranks
 __all__ = ["run"]
 
 TIMEOUT = timedelta(minutes=5)
-"""How long a process waits for the others. Longer than the first writes a checkpoint, while they are a step ahead."""
+"""How long a process waits for the others: longer than any of them takes to load data, compile or write a checkpoint,
+and at most what is lost where a machine falls silent, whose connections nobody closes."""
 
 BEAT = 0.5
 """Seconds between two signs of life."""
@@ -39,10 +40,10 @@ PATIENCE = 5.0
 def run(work: Callable[[Ranks], int]) -> int:
     """The exit code of ``work`` on every process that torchrun has started, or on this one alone.
 
-    A process without a word for the others, as an exception that nobody expects, ends them all; one that is lost is
-    named by the first of those left, and they end with :attr:`ExitCode.LOST_PROCESS`.
+    An exception that ends one process ends them all, with its exit code. A process that is lost is named by the first
+    of those left, and they end with :attr:`ExitCode.LOST_PROCESS`.
     """
-    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", 1)) < 2:
+    if "RANK" not in os.environ or os.environ.get("WORLD_SIZE", "1") == "1":
         return work(Ranks())
     # Where the work does not take a signal itself it comes from torchrun, which passes on what others have sent here
     # too, ends those that another has left, and after 30 s does so in earnest.
@@ -52,7 +53,7 @@ def run(work: Callable[[Ranks], int]) -> int:
         attendance = _join()
     except (RuntimeError, ValueError) as error:
         print(f"train: cannot join the other processes: {_first_line(error)}", file=sys.stderr)
-        return ExitCode.LOST_PROCESS
+        return ExitCode.MISTAKE if isinstance(error, ValueError) else ExitCode.LOST_PROCESS
     ranks = Ranks(dist.group.WORLD)
     try:
         with _quiet(not ranks.is_first):

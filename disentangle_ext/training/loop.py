@@ -162,9 +162,10 @@ class Trainer:
         memory_format: of the images.
         compile: run networks and loss through torch.compile.
         graph: replay the update as one CUDA graph, after a few that are computed op by op.
-        process_group: of the processes that train one model. Each makes the same calls, and computes an equal share of
-            every batch; the update is that of one process with the whole batch, within rounding. It becomes the
-            objective's, and parameters become those of the first process.
+        process_group: of the processes that train one model, see :class:`training.ranks.Ranks`. Each makes the same
+            calls, and computes an equal share of every batch; the update is that of one process with the whole batch,
+            within rounding. It becomes the objective's, and with the first update parameters become those of the
+            first process.
 
     Raises:
         ValueError: for an adversarial objective without ``adversary``, or ``adversary`` with another objective; for a

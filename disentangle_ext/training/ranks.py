@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -36,7 +37,7 @@ class Ranks:
     All processes make the same calls in the same order. Rank 0, the first, is the one that writes and speaks.
 
     Args:
-        group: of them, or None for a process alone.
+        group: of them, with a backend for the CPU, as "cpu:gloo,cuda:nccl"; or None for a process alone.
     """
 
     def __init__(self, group: ProcessGroup | None = None) -> None:
@@ -50,9 +51,9 @@ class Ranks:
         return self.rank == 0
 
     @property
-    def place(self) -> int:
-        """Which of the processes on this machine it is, as torchrun counts them."""
-        return int(os.environ.get("LOCAL_RANK", self.rank)) if self.group else 0
+    def place(self) -> int | None:
+        """Which of the processes on this machine it is, as torchrun counts them; None for a process alone."""
+        return int(os.environ.get("LOCAL_RANK", self.rank)) if self.group else None
 
     def shard(self, rows: Tensor, parts: int = 1) -> Tensor:
         """This process's rows of a batch, an equal share of each of ``parts`` equal parts of it."""
@@ -75,13 +76,17 @@ class Ranks:
     def averaging(self, compute: Callable[..., Any], optimizer: torch.optim.Optimizer) -> Callable[..., Any]:
         """``compute``, with the gradients of what an optimiser trains averaged over processes in each backward pass.
 
-        Its parameters become those of the first process.
+        With the first call its parameters become those of the first process, which no process waits for before that.
         """
         if self.group is None:
             return compute
-        return DistributedDataParallel(
-            _Computation(compute, optimizer), process_group=self.group, gradient_as_bucket_view=True
-        )
+
+        @cache
+        def module() -> DistributedDataParallel:
+            computation = _Computation(compute, optimizer)
+            return DistributedDataParallel(computation, process_group=self.group, gradient_as_bucket_view=True)
+
+        return lambda *inputs: module()(*inputs)
 
     def agree(self, work: Callable[[], T]) -> T:
         """The result of ``work``, where every process has one.

@@ -93,12 +93,11 @@ def train(
         Interrupted: for a signal while no step is at hand.
         ElsewhereError: if another process raises one of these.
     """
-    ranks, folder = Ranks(process_group), RunFolder(output_dir)
-    if ranks.from_first(lambda: resume and folder.is_done):
-        ranks.first(folder.finish)
-        return Outcome(folder, config.max_steps, None)
+    folder, ranks = RunFolder(output_dir), Ranks(process_group)
     call = _Call(folder, resume, overwrite, fast, tensorboard, on_phase, ranks)
     where = ranks.agree(lambda: _check(call, device))
+    if ranks.from_first(lambda: _is_over(call)):
+        return Outcome(folder, config.max_steps, None)
     with Interrupt() as interrupt, cpu_threads(config.threads), deterministic(config.deterministic, where):
         on_phase(Phase.LOADING)
         data = ranks.agree(lambda: load_data(config.data, **config.data_options, device=where))
@@ -130,6 +129,14 @@ def _check(call: _Call, device: str) -> torch.device:
     if where.type == "cuda" and call.ranks.group:
         torch.cuda.set_device(where)
     return where
+
+
+def _is_over(call: _Call) -> bool:
+    """Whether there is nothing to go on with; what is left of its checkpoints is removed then."""
+    if not (call.resume and call.folder.is_done):
+        return False
+    call.folder.finish()
+    return True
 
 
 def _train(config: TrainConfig, data: GroundTruthData, call: _Call, interrupt: Interrupt) -> Outcome:

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from itertools import product
+from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +35,9 @@ from disentangle_ext.training.loop import Descent, NonFiniteLossError, Trainer
 from disentangle_ext.training.ranks import Ranks
 from disentangle_ext.training.run_folder import RunFolder
 from tests.ops import ranks as parallel
+
+# The first optimiser imports torch._dynamo, which takes seconds.
+PRELOADED = ["disentangle_ext.train", "tests.ops.ranks", "torch._dynamo", "tyro"]
 
 QUICK = ["--data", "dsprites_like", "--quick", "--base-channels", "4", "--batch-size", "16"]
 FACTORS = list(product(range(2), range(4), range(5)))
@@ -176,6 +181,13 @@ CHECKS: dict[str, parallel.Check] = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def server() -> None:
+    """What starts processes, before anyone else has it started with less."""
+    mp.get_context("forkserver").set_forkserver_preload(PRELOADED)
+    ensure_running()
+
+
 @pytest.fixture(scope="module", params=parallel.WORLDS)
 def outcome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return parallel.run(CHECKS, request.param, tmp_path_factory.mktemp("ranks"))
@@ -234,6 +246,10 @@ def fill_the_disk(rank: int) -> None:
     RunFolder.append_metrics = append  # type: ignore[method-assign]
 
 
+def wait_briefly(rank: int) -> None:
+    distributed.TIMEOUT = timedelta(seconds=3)
+
+
 class Job:
     """Processes with the environment that torchrun gives them, and the store that it keeps for them."""
 
@@ -244,7 +260,6 @@ class Job:
         self.files = [folder / f"{number}.txt" for number in range(world)]
         self._store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         context = mp.get_context("forkserver")
-        context.set_forkserver_preload(["torch.distributed", "disentangle_ext.train", "tests.ops.ranks"])
         self.processes: list[BaseProcess] = []
         for rank in range(world):
             environment = {
@@ -380,8 +395,9 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path: Path, l
     model = ["--model", "factor_vae", *QUICK, "--discriminator-width", "16"]
     job = launch(2, *model, "--log-every", "1", "--output-dir", str(folder))
     job.wait_for("step 5/")
-    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM):  # one again, as a launcher passes it on
-        os.kill(job.processes[1].pid or 0, number)
+    while job.processes[1].is_alive():  # again and again, as launchers that have got one themselves pass it on
+        os.kill(job.processes[1].pid or 0, signal.SIGTERM)
+        time.sleep(0.02)
     assert job.codes() == [75, 75], job.printed()
     assert job.printed().count("Stopped after step") == job.printed().count("To go on") == 1
     step = int(job.printed().split("Stopped after step ")[1].split()[0])
@@ -407,6 +423,31 @@ def test_the_first_process_is_lost(tmp_path: Path, launch: Callable[..., Job]) -
     job.processes[0].kill()
     assert job.codes() == [-signal.SIGKILL, 69]
     assert job.files[1].read_text() == "train: process 0 of 2 is lost; --resume goes on from the last checkpoint\n"
+
+
+def test_a_process_that_falls_silent_is_waited_for_no_longer_than_the_time_limit(
+    tmp_path: Path, launch: Callable[..., Job]
+) -> None:
+    every = ["--log-every", "5", "--output-dir", str(tmp_path / "run")]
+    job = launch(2, "--model", "vae", *QUICK, *every, prepare=wait_briefly)
+    job.wait_for("step 5/")
+    os.kill(job.processes[1].pid or 0, signal.SIGSTOP)
+    job.processes[0].join(30)
+    assert job.processes[0].exitcode == 69
+    assert "train: process 1 of 2 is lost; --resume goes on" in job.printed()
+
+
+@pytest.mark.parametrize("environment", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "two"}])
+def test_an_environment_that_describes_no_group(environment: dict[str, str]) -> None:
+    """In a process of its own: to be launched changes its signals."""
+    command = [sys.executable, "-m", "disentangle_ext.train", "--model", "vae"]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MASTER_")}
+    finished = subprocess.run(
+        command, env={**inherited, "RANK": "0", **environment}, capture_output=True, text=True, timeout=60
+    )
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("train: cannot join the other processes: ")
+    assert finished.stderr.count("\n") == 1
 
 
 def test_torchrun_ends_the_others_of_a_lost_process_which_is_no_orderly_stop(tmp_path: Path) -> None:
