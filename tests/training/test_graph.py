@@ -229,9 +229,9 @@ def test_nothing_in_an_update_is_on_the_host(case: str, monkeypatch: pytest.Monk
     drawn = peer._draw(0)
     monkeypatch.setattr(Trainer, "_draw", lambda self, step: drawn)
     monkeypatch.setattr(loop, "batch_order", lambda *arguments: peer.order)
+    data.to("meta")
     with torch.device("meta"):
         trainer = make(case, "fp32", "graph", data)
-    data.to("meta")
     held = trainer._graph
     assert held is not None
     assert trainer.device.type == "meta"

@@ -56,7 +56,8 @@ def test_a_scaled_step_is_the_step(optimizer: str) -> None:
         kinds = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad, "rmsprop": torch.optim.RMSprop}
         descent = Descent(kinds[optimizer](layer.parameters()), lambda step: 1e-2, scaler)
         for place in range(3):
-            descent.update(layer(torch.ones(2, 4)).square().sum(), place)
+            descent.set_rate(place)
+            descent.update(layer(torch.ones(2, 4)).square().sum())
         return layer.weight.detach()
 
     assert torch.equal(step(None), step(torch.amp.GradScaler("cpu", init_scale=1024.0)))

@@ -347,11 +347,14 @@ def test_what_is_not_finite_exits_5_and_the_last_good_checkpoint_is_named(
     monkeypatch.setattr(Trainer, "update", spoil)
     if spoilt == "weights":  # by the last update before a checkpoint, whose loss was still finite
         step = Descent.update
-        nan = torch.tensor(torch.nan)
-        monkeypatch.setattr(
-            Descent, "update", lambda self, loss, place: step(self, loss * nan if place == 14 else loss, place)
-        )
-        monkeypatch.setattr(Trainer, "update", update)
+
+        def spoil_step(trainer: Trainer) -> Any:
+            with monkeypatch.context() as patch:
+                if trainer.step == 14:
+                    patch.setattr(Descent, "update", lambda self, loss: step(self, loss * torch.nan))
+                return update(trainer)
+
+        monkeypatch.setattr(Trainer, "update", spoil_step)
     last = folder / "checkpoints" / "step-0000000010.safetensors"
     steps = ["--max-steps", "50", "--log-every", "3", "--checkpoint-every", "5"]
     for call in (["--model", "vae", *QUICK, *steps], ["--resume"]):
