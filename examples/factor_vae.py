@@ -5,28 +5,15 @@ from __future__ import annotations
 import argparse
 
 import torch
-from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
 from disentangle_ext import metrics, models, objectives
 from disentangle_ext.data import DSpritesLike
 
 
-def make_model(latents: int) -> models.VAE:
-    encoder = nn.Sequential(
-        *(nn.Flatten(), nn.Linear(1024, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU()),
-        nn.Linear(256, 2 * latents),  # means before log-variances
-    )
-    decoder = nn.Sequential(
-        *(nn.Linear(latents, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU()),
-        *(nn.Linear(256, 1024), nn.Unflatten(1, (1, 32, 32))),  # logits of the pixels
-    )
-    return models.VAE(encoder, decoder, latents)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2000, help="updates of each side")
+    parser.add_argument("--steps", type=int, default=1000, help="updates of each side")
     parser.add_argument("--batch-size", type=int, default=64, help="images in a batch")
     parser.add_argument("--latents", type=int, default=6, help="latents D")
     parser.add_argument("--gamma", type=float, default=60.0, help="weight of the total correlation")
@@ -36,7 +23,7 @@ def main() -> None:
 
     torch.manual_seed(args.seed)
     data = DSpritesLike(variant="quick")  # 1,536 images of 32 x 32
-    model = make_model(args.latents)
+    model = models.build_vae("conv", data.image_shape, args.latents, base_channels=8)
     discriminator = models.Discriminator(args.latents, layers=3, width=256)
     optimizer = torch.optim.Adam(model.parameters(), args.lr)
     its_optimizer = torch.optim.Adam(discriminator.parameters(), args.lr, betas=(0.5, 0.9))
