@@ -63,11 +63,10 @@ def run(work: Callable[[Ranks], int]) -> int:
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     except Exception as error:
-        if not _is_of_collective(error):
+        reason = attendance.account_for(error)
+        if reason is None:
             traceback.print_exc()
-            code = 1
-        else:
-            code = attendance.account_for(error)
+        code = 1 if reason is None else reason
     return attendance.leave(code)
 
 
@@ -95,8 +94,8 @@ def _quiet(enabled: bool) -> Iterator[None]:
         yield
 
 
-def _is_of_collective(error: BaseException) -> bool:
-    """Whether an error means that other processes did not answer. Gloo's are plain RuntimeErrors."""
+def _is_of_connection(error: BaseException) -> bool:
+    """Whether an error is one of a backend's. Gloo's are plain RuntimeErrors, most with a path in its sources."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
@@ -144,8 +143,11 @@ class Attendance:
             self._wait(lambda: self._read("left", rank) is not None)
         return self._codes().get(rank, ExitCode.LOST_PROCESS)
 
-    def account_for(self, error: BaseException) -> int:
-        """Have the first of those that are left say why there was no answer; the exit code that follows."""
+    def account_for(self, error: BaseException) -> int | None:
+        """The exit code where an error comes of others that do not answer, which the first of those left says; or None.
+
+        What a backend says about its connections has no common form. That others are missing tells it for sure.
+        """
         lost = self._lost()
         codes = self._codes()
         own = {rank: code for rank, code in codes.items() if code != ExitCode.LOST_PROCESS}
@@ -156,8 +158,10 @@ class Attendance:
         elif own:
             rank, code = next(iter(own.items()))
             line = f"process {rank} of {self._world} has ended with exit code {code}"
-        else:
+        elif _is_of_connection(error):
             line = f"process {self._rank} of {self._world} has lost the others ({_first_line(error)})"
+        else:
+            return None
         if self._rank == there[0]:
             print(f"train: {line}; --resume goes on from the last checkpoint", file=sys.stderr, flush=True)
         return code

@@ -433,7 +433,7 @@ def test_a_process_that_falls_silent_is_waited_for_no_longer_than_the_time_limit
     job.wait_for("step 5/")
     os.kill(job.processes[1].pid or 0, signal.SIGSTOP)
     job.processes[0].join(30)
-    assert job.processes[0].exitcode == 69
+    assert job.processes[0].exitcode == 69, job.printed()
     assert "train: process 1 of 2 is lost; --resume goes on" in job.printed()
 
 
