@@ -44,10 +44,9 @@ NETWORKS: dict[str, dict[str, object]] = {
 """The study's network on 64 x 64 images, and a small one on 32 x 32."""
 
 
-def configurations(network: str, count: int, device: str) -> list[TrainConfig]:
+def configurations(network: str, count: int) -> list[TrainConfig]:
     base = {"model": "beta_vae", "data": "dsprites_like", **NETWORKS[network]}
-    where = {} if device == "cpu" else {"device": device}
-    return [resolve({**base, **where, "seed": k, "beta": 1.0 + k}) for k in range(count)]
+    return [resolve({**base, "seed": k, "beta": 1.0 + k}) for k in range(count)]
 
 
 def seconds_of(call: Callable[[], float]) -> float:
@@ -66,11 +65,11 @@ def stacked_step(stack: Stack) -> Callable[[], float]:
 
 def measure(network: str, counts: Sequence[int], device: str, seconds: float) -> list[Row]:
     """A row for each number of models."""
-    first = configurations(network, 1, device)[0]
-    data: GroundTruthData = load_data(first.data, **first.data_options)
+    (first,) = configurations(network, 1)
+    data: GroundTruthData = load_data(first.data, **first.data_options, device=device)
     ways = {0: one_step(build_trainer(first, data))}
     for count in counts:
-        trainers = [build_trainer(config, data) for config in configurations(network, count, device)]
+        trainers = [build_trainer(config, data) for config in configurations(network, count)]
         ways[count] = stacked_step(Stack(trainers))
     taken: dict[int, list[float]] = {count: [] for count in ways}
     for call in ways.values():

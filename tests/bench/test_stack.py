@@ -11,7 +11,7 @@ from disentangle_ext.training.stack_session import check_configs
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_runs_make_a_stack(network: str) -> None:
-    configs = configurations(network, 3, "cpu")
+    configs = configurations(network, 3)
     check_configs(configs)
     assert [config.seed for config in configs] == [0, 1, 2]
     assert len({config.objective_options["beta"] for config in configs}) == 3
