@@ -11,6 +11,7 @@ from torch.distributed import ProcessGroup
 from disentangle_ext import ops
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAE, VAEOutput
+from disentangle_ext.objectives._weights import check_weights
 from disentangle_ext.objectives.base import Changes, Loss, PairObjective
 from disentangle_ext.objectives.beta_vae import beta_vae
 from disentangle_ext.objectives.likelihood import Scale
@@ -165,6 +166,7 @@ class AdaGVAE(PairObjective):
         super().__init__(likelihood=likelihood, scale=scale)
         name = type(self).__name__
         choose(f"{name}: changes", changes, get_args(Changes))
+        check_weights(name, beta=beta)
         choose(f"{name}: average", average, get_args(Average))
         self.changes = changes
         self.beta = beta

@@ -6,16 +6,14 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from disentangle_ext.models.vae import VAEOutput
+from disentangle_ext.objectives._weights import check_weights
 from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 from disentangle_ext.ops import _collectives
 
 
 def _check(c_max: float | Tensor, gamma: float | Tensor, threshold: int) -> None:
-    for name, value in (("c_max", c_max), ("gamma", gamma)):
-        # A tensor is not read back: mapped over many runs it has no one value.
-        if not isinstance(value, Tensor) and not value >= 0:
-            raise ValueError(f"annealed_vae: {name} must be at least 0, got {value}")
+    check_weights("annealed_vae", c_max=c_max, gamma=gamma)
     if threshold < 1:
         raise ValueError(f"annealed_vae: threshold must be at least 1, got {threshold}")
 

@@ -11,6 +11,7 @@ from torch.distributed import ProcessGroup
 from disentangle_ext import ops
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAEOutput
+from disentangle_ext.objectives._weights import check_weights
 from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 from disentangle_ext.ops import _collectives
@@ -19,8 +20,9 @@ Form = Literal["analytic", "decomposed"]
 Estimator = Literal["mws", "mss", "mss_legacy"]
 
 
-def _check(kl: str, alpha: float, gamma: float) -> None:
+def _check(kl: str, beta: float, alpha: float, gamma: float) -> None:
     choose("beta_tcvae: kl", kl, get_args(Form))
+    check_weights("beta_tcvae", beta=beta, alpha=alpha, gamma=gamma)
     if kl == "analytic" and (alpha != 1 or gamma != 1):
         raise ValueError(
             f"beta_tcvae: alpha and gamma must be 1 with kl='analytic', got {alpha} and {gamma}: "
@@ -70,10 +72,10 @@ def beta_tcvae(
         ``mi_<estimator>``, ``tc_<estimator>`` and ``dwkl_<estimator>``.
 
     Raises:
-        ValueError: for an unknown kl or estimator, alpha or gamma with kl="analytic", a batch of 1, or a data set
-            smaller than the batch.
+        ValueError: for a weight that is negative or not finite, an unknown kl or estimator, alpha or gamma with
+            kl="analytic", a batch of 1, or a data set smaller than the batch.
     """
-    _check(kl, alpha, gamma)
+    _check(kl, beta, alpha, gamma)
     if len(output.z) < 2 and _collectives.parallel("beta_tcvae", process_group) is None:
         raise ValueError(f"beta_tcvae: output must be of at least 2 images, got {len(output.z)}")
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
@@ -125,7 +127,7 @@ class BetaTCVAE(Objective):
         scale: Scale = 1.0,
     ) -> None:
         super().__init__(likelihood=likelihood, scale=scale)
-        _check(kl, alpha, gamma)
+        _check(kl, beta, alpha, gamma)
         self.dataset_size = dataset_size
         self.beta = beta
         self.alpha = alpha

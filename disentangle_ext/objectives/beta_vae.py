@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from disentangle_ext.models.vae import VAEOutput
+from disentangle_ext.objectives._weights import check_weights
 from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 
@@ -26,7 +27,11 @@ def beta_vae(
 
     Returns:
         A :class:`Loss` with the terms ``reconstruction`` and ``kl``.
+
+    Raises:
+        ValueError: for a weight that is negative or not finite.
     """
+    check_weights("beta_vae", beta=beta)
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     kl = output.kl.mean()
     return Loss(recon + beta * kl, {"reconstruction": recon, "kl": kl})
@@ -43,6 +48,7 @@ class BetaVAE(Objective):
 
     def __init__(self, *, beta: float = 4.0, likelihood: str = "bernoulli", scale: Scale = 1.0) -> None:
         super().__init__(likelihood=likelihood, scale=scale)
+        check_weights("beta_vae", beta=beta)
         self.beta = beta
 
     def forward(self, output: VAEOutput, images: Tensor, *, step: int | Tensor = 0, key: Tensor | None = None) -> Loss:

@@ -12,6 +12,7 @@ from torch.distributed import ProcessGroup
 from disentangle_ext import ops
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAE, VAEOutput
+from disentangle_ext.objectives._weights import check_weights
 from disentangle_ext.objectives.base import GroupObjective, Loss
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 from disentangle_ext.ops import _collectives
@@ -77,6 +78,7 @@ def dcign(
         A :class:`Loss` with the terms ``reconstruction``, ``kl`` and ``invariance``: half the sum of squares.
     """
     choose("dcign: reference", reference, get_args(Reference))
+    check_weights("dcign", strength=strength)
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     kl = output.kl.mean()
     squares = (output.z - _reference("dcign", output.z, reference, process_group)).square()
@@ -122,6 +124,7 @@ class DCIGN(GroupObjective):
     ) -> None:
         super().__init__(likelihood=likelihood, scale=scale)
         choose("DCIGN: reference", reference, get_args(Reference))
+        check_weights("DCIGN", strength=strength)
         if not factor_names:
             raise ValueError("DCIGN: the data set must have factors, it has none")
         named = extrinsic or (_FACES if set(_FACES) <= set(factor_names) else tuple(factor_names))

@@ -8,6 +8,7 @@ from torch.distributed import ProcessGroup
 
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAEOutput
+from disentangle_ext.objectives._weights import check_weights
 from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 from disentangle_ext.ops import _collectives
@@ -43,9 +44,10 @@ def dip_penalty(
         The off-diagonal and the diagonal term, scalars.
 
     Raises:
-        ValueError: for an unknown kind or shapes that are not [B, D], B >= 1.
+        ValueError: for an unknown kind, a weight that is negative or not finite, or shapes that are not [B, D], B >= 1.
     """
     choose("dip_penalty: kind", kind, _DIAGONAL_FACTOR)
+    check_weights("dip_penalty", lambda_od=lambda_od, lambda_d=lambda_d)
     if (group := _collectives.parallel("dip_penalty", process_group)) is not None:
         _collectives.agree("dip_penalty", group, mu=mu, logvar=logvar)
     if mu.ndim != 2 or mu.shape != logvar.shape or len(mu) == 0:
@@ -93,6 +95,7 @@ def dip_vae(
     """
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     kl = output.kl.mean()
+    check_weights("dip_vae", lambda_od=lambda_od, lambda_d=0.0 if lambda_d is None else lambda_d)
     weight = lambda_od * _DIAGONAL_FACTOR.get(kind, 1.0) if lambda_d is None else lambda_d
     off_diagonal, diagonal = dip_penalty(
         output.mu, output.logvar, kind=kind, lambda_od=lambda_od, lambda_d=weight, process_group=process_group
@@ -113,6 +116,7 @@ class _DIPVAE(Objective):
         scale: Scale = 1.0,
     ) -> None:
         super().__init__(likelihood=likelihood, scale=scale)
+        check_weights("dip_vae", lambda_od=lambda_od, lambda_d=0.0 if lambda_d is None else lambda_d)
         self.lambda_od = lambda_od
         self.lambda_d = lambda_d
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from disentangle_ext import ops
 from disentangle_ext.models.discriminator import Discriminator
 from disentangle_ext.models.vae import VAEOutput
+from disentangle_ext.objectives._weights import check_weights
 from disentangle_ext.objectives.base import AdversarialObjective, Loss
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 
@@ -40,6 +41,7 @@ def factor_vae(
     Returns:
         A :class:`Loss` with the terms ``reconstruction``, ``kl`` and ``tc_discriminator``.
     """
+    check_weights("factor_vae", gamma=gamma)
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     kl = output.kl.mean()
     tc = _log_ratio(discriminator(output.z, frozen=True)).mean()
@@ -121,6 +123,7 @@ class FactorVAE(AdversarialObjective):
             likelihood=likelihood,
             scale=scale,
         )
+        check_weights("factor_vae", gamma=gamma)
         self.discriminator = Discriminator(latent_dim, layers=discriminator_layers, width=discriminator_width)
         self.gamma = gamma
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from disentangle_ext.models.vae import VAEOutput
+from disentangle_ext.objectives._weights import check_weights
 from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 from disentangle_ext.objectives.prior_mmd import Convention, check_convention, prior_mmd, smallest_batch
@@ -48,9 +49,10 @@ def info_vae(
         A :class:`Loss` with the terms ``reconstruction``, ``kl`` and ``mmd``.
 
     Raises:
-        ValueError: for an unknown convention.
+        ValueError: for an unknown convention, or a ``lambda_mmd`` that is negative or not finite.
     """
     check_convention("info_vae", convention)
+    check_weights("info_vae", lambda_mmd=lambda_mmd)
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     kl = output.kl.mean()
     mmd = prior_mmd(output.z, convention=convention, generator=generator, key=key, process_group=process_group)
@@ -80,6 +82,7 @@ class InfoVAE(Objective):
     ) -> None:
         super().__init__(likelihood=likelihood, scale=scale)
         check_convention("info_vae", convention)
+        check_weights("info_vae", lambda_mmd=lambda_mmd)
         self.smallest_batch = smallest_batch(convention)
         self.alpha = alpha
         self.lambda_mmd = lambda_mmd

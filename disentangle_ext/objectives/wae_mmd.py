@@ -10,6 +10,7 @@ from torch.distributed import ProcessGroup
 
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAEOutput
+from disentangle_ext.objectives._weights import check_weights
 from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 from disentangle_ext.objectives.prior_mmd import Convention, check_convention, prior_mmd, smallest_batch
@@ -50,9 +51,11 @@ def wae_mmd(
         A :class:`Loss` with the terms ``reconstruction`` and ``mmd``.
 
     Raises:
-        ValueError: for an unknown convention, or a batch of 1 with an unbiased one.
+        ValueError: for a weight that is negative or not finite, an unknown convention, or a batch of 1 with an unbiased
+            one.
     """
     check_convention("wae_mmd", convention)
+    check_weights("wae_mmd", lambda_mmd=lambda_mmd)
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     mmd = prior_mmd(output.z, convention=convention, generator=generator, key=key, process_group=process_group)
     return Loss(recon + lambda_mmd * mmd, {"reconstruction": recon, "mmd": mmd})
@@ -80,6 +83,7 @@ class WAEMMD(Objective):
     ) -> None:
         super().__init__(likelihood=likelihood, scale=scale)
         check_convention("wae_mmd", convention)
+        check_weights("wae_mmd", lambda_mmd=lambda_mmd)
         self.smallest_batch = smallest_batch(convention)
         self.lambda_mmd = lambda_mmd
         self.convention: Convention = convention

@@ -77,8 +77,8 @@ def test_an_autoencoder_has_no_noise() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"c_max": -1.0}, "annealed_vae: c_max must be at least 0, got -1.0"),
-        ({"gamma": float("nan")}, "annealed_vae: gamma must be at least 0, got nan"),
+        ({"c_max": -1.0}, "annealed_vae: c_max must be at least 0 and finite, got -1.0"),
+        ({"gamma": float("nan")}, "annealed_vae: gamma must be at least 0 and finite, got nan"),
         ({"threshold": 0}, "annealed_vae: threshold must be at least 1, got 0"),
     ],
 )

@@ -233,7 +233,7 @@ def test_a_smaller_stack_goes_on_with_the_trainers_of_a_larger_one() -> None:
 
 
 def test_a_loss_that_is_not_finite_is_that_of_its_run_alone() -> None:
-    trainers = [make(k, lambda k: BetaVAE(beta=math.inf if k == 1 else 1.0)) for k in range(3)]
+    trainers = [make(k, lambda k: BetaVAE(beta=1e300 if k == 1 else 1.0)) for k in range(3)]
     alone = make(2, lambda k: BetaVAE(beta=1.0))
     stack = Stack(trainers)
     for _ in range(3):
