@@ -72,11 +72,28 @@ def elbo_decomposition(
     Chen et al. 2018, "Isolating sources of disentanglement in variational autoencoders"; Hoffman and Johnson 2016,
     "ELBO surgery".
     """
-    op = "elbo_decomposition"
     if process_group is None and components is None and offset == 0:
-        fields = _library.eager(op, z, mu, logvar, dataset_size, estimator, reduction)
+        fields = _library.eager("elbo_decomposition", z, mu, logvar, dataset_size, estimator, reduction)
         if fields is not None:
             return ElboDecomposition._make(fields)
+    return _decompose(
+        "elbo_decomposition", z, mu, logvar, dataset_size, estimator, components, offset, reduction, process_group
+    )
+
+
+def _decompose(
+    op: str,
+    z: Tensor,
+    mu: Tensor,
+    logvar: Tensor,
+    dataset_size: int,
+    estimator: str,
+    components: Any,
+    offset: int,
+    reduction: str,
+    process_group: ProcessGroup | None,
+) -> ElboDecomposition:
+    """With all checks; ``op`` is who was called."""
     component_mu, component_logvar = _pair(op, components)
     if (group := _collectives.parallel(op, process_group)) is not None:
         pair = {"components[0]": component_mu, "components[1]": component_logvar}
@@ -136,16 +153,12 @@ def total_correlation(
     process_group: ProcessGroup | None = None,
 ) -> Tensor:
     """The total correlation KL(q(z) || prod_d q(z_d)) in nats: the field of :func:`elbo_decomposition` of that name."""
-    return elbo_decomposition(
-        z,
-        mu,
-        logvar,
-        dataset_size=dataset_size,
-        estimator=estimator,
-        components=components,
-        offset=offset,
-        reduction=reduction,
-        process_group=process_group,
+    if process_group is None and components is None and offset == 0:
+        fields = _library.eager("elbo_decomposition", z, mu, logvar, dataset_size, estimator, reduction)
+        if fields is not None:
+            return ElboDecomposition._make(fields).total_correlation
+    return _decompose(
+        "total_correlation", z, mu, logvar, dataset_size, estimator, components, offset, reduction, process_group
     ).total_correlation
 
 

@@ -192,6 +192,7 @@ def test_a_generator_in_a_compiled_graph(op, backend):
 MIXTURES = {
     "aggregate_posterior": lambda **kwargs: ops.aggregate_posterior(X, X, X, **kwargs),
     "elbo_decomposition": lambda **kwargs: ops.elbo_decomposition(X, X, X, **{"dataset_size": None, **kwargs}),
+    "total_correlation": lambda **kwargs: ops.total_correlation(X, X, X, **{"dataset_size": None, **kwargs}),
 }
 mixtures = pytest.mark.parametrize("op", MIXTURES)
 
@@ -285,7 +286,7 @@ def test_components():
 
 @pytest.mark.parametrize("f", [ops.elbo_decomposition, ops.total_correlation])
 def test_unknown_reduction(f):
-    message = "elbo_decomposition: unknown reduction 'meam': did you mean 'mean'? known: mean, none, sum"
+    message = f"{f.__name__}: unknown reduction 'meam': did you mean 'mean'? known: mean, none, sum"
     refused(ValueError, message, f, X, X, X, dataset_size=100, reduction="meam")
 
 
