@@ -66,7 +66,8 @@ class Settings:
     memory_format: MemoryFormat = "channels_last"
     """order of images and feature maps in memory"""
     compilation: Compilation = "eager"
-    """inductor: networks and loss by torch.compile, which needs a C++ compiler; graph: the step as one CUDA graph"""
+    """inductor: networks and loss by torch.compile, which needs a C++ compiler; graph: the step as one CUDA
+    graph, which needs a CUDA device and optimizer adam"""
     threads: int = 0
     """CPU threads, 0: as many as torch chooses; networks as small as those of --quick are fastest with 1"""
     log_every: int = 100
