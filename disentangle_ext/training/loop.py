@@ -171,12 +171,13 @@ class Trainer:
         self.step = 0
         """Updates done."""
         self._forward = torch.compile(self._evaluate) if compile else self._evaluate
+        self.descent = Descent(optimizer, learning_rate)
         self.adversary = adversary
         self._streams = tuple(Stream) if adversary is not None else (Stream.POSTERIOR, Stream.OBJECTIVE)
         self._second_batch = isinstance(objective, AdversarialObjective) and objective.second_batch
         self._second_order = BatchOrder(len(data), batch_size, seed, second=True)
         self._opposite = torch.compile(self._evaluate_adversary) if compile else self._evaluate_adversary
-        self._descents = [Descent(optimizer, learning_rate), *([] if adversary is None else [adversary])]
+        self._descents = [self.descent, *([] if self.adversary is None else [self.adversary])]
         self._graph = self._graphed() if graph else None
 
     def _graphed(self) -> GraphedUpdate:
@@ -224,7 +225,7 @@ class Trainer:
         output, loss = self._forward(
             self._images(inputs.rows), keys[Stream.POSTERIOR], keys[Stream.OBJECTIVE], inputs.step, inputs.group
         )
-        self._descents[0].update(loss.total)
+        self.descent.update(loss.total)
         if self.adversary is not None:
             second = None if inputs.second_rows is None else self._images(inputs.second_rows)
             opposite = self._opposite(output.z.detach(), second, keys[Stream.SECOND_POSTERIOR], keys[Stream.ADVERSARY])
