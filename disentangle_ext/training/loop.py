@@ -62,7 +62,8 @@ class Meter:
         values = [loss.total.detach().float(), *(term.detach().float() for term in loss.terms.values())]
         terms = torch.stack([*values, self._one])
         self._sum += terms
-        first = (self._bad_step < 0) & ~terms.isfinite().all()
+        # Of what is not finite, the difference from itself is NaN: fewer ops than isfinite has.
+        first = (self._bad_step < 0) & (terms - terms != 0).any()
         self._bad_step.copy_(torch.where(first, step, self._bad_step))
         torch.where(first, terms, self._bad_terms, out=self._bad_terms)
 
