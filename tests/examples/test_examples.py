@@ -53,5 +53,5 @@ def test_factor_vae(tmp_path: Path) -> None:
     for each in weighted, without:
         assert each["reconstruction"] < UNTRAINED / 10
     assert 0.05 < weighted["MIG"] <= 1
-    assert without["TC"] > 0.2
+    assert without["discriminator"] < 0.5
     assert weighted["TC"] < without["TC"] / 2
