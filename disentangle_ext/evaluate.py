@@ -70,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _evaluate(request: argparse.Namespace) -> int:
     _check_numbers(request)
     for name in request.metrics or ():
+        if "," in name:
+            raise ValueError(f"evaluate: --metrics takes names with spaces between them, got {name!r}")
         choose("evaluate: --metrics", name, tuple(SUITE))
     if request.run is None:
         return _evaluate_arrays(request)
@@ -190,9 +192,11 @@ def _evaluate_arrays(request: argparse.Namespace) -> int:
 def _read_array(flag: str, path: Path) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
-    except ValueError as error:
+    except FileNotFoundError:
+        raise ValueError(f"evaluate: {flag} {path} does not exist") from None
+    except (ValueError, EOFError):  # numpy takes what it does not know for a pickle, and advises to allow it
         raise ValueError(
-            f"evaluate: {flag} must be an array saved by numpy.save, without objects: {path}: {error}"
+            f"evaluate: {flag} must be an array saved by numpy.save, without objects, got {path}"
         ) from None
     if not isinstance(array, np.ndarray):
         raise ValueError(f"evaluate: {flag} must be an array saved by numpy.save, got an archive: {path}")
@@ -280,6 +284,8 @@ def _exit_code(request: argparse.Namespace, results: Mapping[str, Result]) -> Ex
 
 def _read_scores(path: Path) -> dict[str, Any]:
     """The scores that a file holds: none if it is not there."""
+    if not path.parent.is_dir():  # said before the scores take their minutes
+        raise ValueError(f"evaluate: --output must be in a folder that exists, got {path}")
     try:
         scores = json.loads(path.read_bytes())["metrics"]
     except FileNotFoundError:

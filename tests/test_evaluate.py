@@ -265,9 +265,12 @@ def test_scores_the_codes_of_any_model(
         (["RUN", "--seed", "-1"], "evaluate: --seed must be at least 0, got -1"),
         (["RUN", "--output", "CODES"], "evaluate: --output must be a new file, or one that evaluate has written, got "),
         (["--codes", "CODES", "--output", "LIST"], "evaluate: --output must be a new file, or one that evaluate has"),
-        (["--codes", "OBJECTS"], "evaluate: --codes must be an array saved by numpy.save, without objects: "),
+        (["--codes", "OBJECTS"], "evaluate: --codes must be an array saved by numpy.save, without objects, got "),
         (["--codes", "ARCHIVE"], "evaluate: --codes must be an array saved by numpy.save, got an archive: "),
-        (["--codes", "ABSENT"], "absent.npy: No such file"),
+        (["--codes", "ABSENT"], "absent.npy does not exist"),
+        (["--codes", "CSV"], "evaluate: --codes must be an array saved by numpy.save, without objects, got "),
+        (["RUN", "--metrics", "mig,dci"], "evaluate: --metrics takes names with spaces between them, got 'mig,dci'"),
+        (["RUN", "--output", "NOWHERE"], "evaluate: --output must be in a folder that exists, got "),
         (["RUN", "--codes", "CODES"], "evaluate: --codes is for codes without a RUN"),
         (["RUN", "--points", "1"], "evaluate: --points must be at least 2, got 1"),
     ],
@@ -286,10 +289,13 @@ def test_calls_that_cannot_be_scored(
     (tmp_path / "list.json").write_text("[1]")
     np.save(tmp_path / "one.npy", np.zeros(3))
     names |= {"ONE": tmp_path / "one.npy", "LIST": tmp_path / "list.json"}
+    (tmp_path / "codes.csv").write_text("0.5,1.5\n")
+    names |= {"CSV": tmp_path / "codes.csv", "NOWHERE": tmp_path / "none" / "scores.json"}
     names |= {"OBJECTS": tmp_path / "objects.npy", "ARCHIVE": tmp_path / "archive.npz"}
     assert evaluate.main([str(names.get(each, each)) for each in arguments]) == 2
     err = capsys.readouterr().err
     assert message in err
+    assert "pickle" not in err
     assert err.count("\n") == 1
 
 

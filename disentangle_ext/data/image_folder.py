@@ -68,6 +68,6 @@ class ImageFolder(StoredData):
                 yield flatten_pixels(read_image(file, channels, size)[None]).numpy()
 
         row_bytes = size * size * channels
-        what = f"{path.name}: reading {len(self.files):,} images"
+        what = f"{path.resolve().name}: reading {len(self.files):,} images"
         rows = cached_rows(f"image_folder/{key}.npy", len(self.files), row_bytes, read, what=what)
         super().__init__(path.name, (), (), (channels, size, size), rows, device=device)

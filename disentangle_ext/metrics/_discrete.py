@@ -38,7 +38,8 @@ def check_factors(factors: Any, rows: int, where: str) -> np.ndarray:
     """``factors`` [N, K] as an array of finite numbers with ``rows`` rows. ``where`` begins the errors."""
     array = to_numpy(factors)
     if array.ndim != 2 or array.shape[1] == 0:
-        raise ValueError(f"{where}: factors must be [N, K] with at least one column, got {list(array.shape)}")
+        one = ": a single factor is a column, factors[:, None]" if array.ndim == 1 else ""
+        raise ValueError(f"{where}: factors must be [N, K] with at least one column, got {list(array.shape)}{one}")
     if len(array) != rows:
         raise ValueError(f"{where}: factors must have a row for each of the {rows} rows of codes, got {len(array)}")
     if array.dtype.kind not in "biuf":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -97,7 +98,8 @@ def hinton(
     ax: Axes | None = None,
 ) -> Axes:
     """A matrix as squares whose areas are its values, none of them negative; a full cell is its largest value."""
-    ax = new_axes(ax, matrix.shape, what)
+    rows_high = math.ceil(len(matrix) * _CELL[0] / _CELL[1])  # square cells, as wide as labels need
+    ax = new_axes(ax, (rows_high, matrix.shape[1]), what)
     require("matplotlib.patches", extra="report", what=what)
     from matplotlib.patches import Rectangle
 

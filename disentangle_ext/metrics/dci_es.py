@@ -46,7 +46,7 @@ class DCIESResult(FactorResult):
     curve: np.ndarray
     capacity: np.ndarray
 
-    title: ClassVar[str] = "Explicitness"
+    title: ClassVar[str] = "DCI-ES explicitness"
     bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     by_factor: ClassVar[tuple[str, ...]] = ("explicitness", "informativeness")
 

@@ -228,6 +228,8 @@ def _draw(
         axes.yaxis.set_major_locator(_ticker().LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
         axes.yaxis.set_minor_formatter(_ticker().NullFormatter())
+    else:  # whole values, where a large constant would be taken out of the ticks
+        axes.ticklabel_format(axis="y", useOffset=False)
     axes.grid(alpha=0.3, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=TICK["size"] - 0.5, frameon=False, handlelength=2.6)

@@ -267,8 +267,12 @@ def _common_checkpoints(folders: Sequence[RunFolder]) -> list[Checkpoint] | list
     for step in sorted(set.intersection(*map(set, steps)), reverse=True):
         with suppress(ValueError):  # a damaged file: the step before it may do
             common = [read_checkpoint(own[step]) for own in files] if step else [None] * len(files)
-            for path in [own[later] for own in files for later in own if later > step]:
-                path.unlink()  # its lines of metrics are to be written again, and so is the file
+            for folder, own in zip(folders, files):
+                later = [each for each in own if each > step]
+                if later:
+                    print(f"{folder.path.name}: back from step {max(later)} to {step}, the last that all runs share")
+                for each in later:
+                    own[each].unlink()  # its lines of metrics are to be written again, and so is the file
             return common
     there = "; ".join(f"{folder.path.name} {sorted(own)}" for folder, own in zip(folders, steps))
     raise ValueError(

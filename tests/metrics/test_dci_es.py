@@ -97,7 +97,7 @@ def test_the_seed_interval_and_plot():
     assert first.score != dci_es(codes, factors, features=SMALL, seed=2).score
     assert first.interval.low < first.score < first.interval.high
     pytest.importorskip("matplotlib").use("Agg")
-    assert "Explicitness" in first.plot().get_title(loc="left")
+    assert "DCI-ES explicitness" in first.plot().get_title(loc="left")
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,13 @@ def test_terms_with_a_constant_have_axes_of_their_own(plot):
     )
 
 
+def test_ticks_are_whole_values(plot):
+    rows = [{**row, "tc_mws": 36.685 + 1e-4 * i} for i, row in enumerate(lines(6))]
+    axes = panel(plot(rows), "Trained on: with the estimator's constant")
+    assert axes.yaxis.get_offset_text().get_text() == ""
+    assert all(tick.get_text().startswith("36.68") for tick in axes.get_yticklabels())
+
+
 def test_values_are_those_of_the_lines(plot):
     rows = [{"step": 10 * i, "loss": 5.0 - i} for i in range(1, 4)]
     axes = panel(plot(rows), "Loss, as it is minimised")

@@ -198,7 +198,7 @@ def test_a_run_of_a_stack_goes_on_alone(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_killed_while_it_saves_a_stack_goes_on_from_the_last_common_step(
-    stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "all"
     names = sorted(path.name for path in stack.iterdir() if path.is_dir())
@@ -211,6 +211,7 @@ def test_killed_while_it_saves_a_stack_goes_on_from_the_last_common_step(
     with monkeypatch.context() as patch:
         stop_after(patch, Stack, 6)
         assert train_module.main(["--resume", "--output-dir", str(folder)]) == 130
+    assert f"{names[0]}: back from step 8 to 4, the last that all runs share" in capsys.readouterr().out
     assert {tuple(checkpoints_by_step(folder / name / "checkpoints")) for name in names} == {(4, 6)}
     assert train_module.main(["--resume", "--output-dir", str(folder)]) == 0
     for name in names:
