@@ -258,6 +258,7 @@ def test_scores_the_codes_of_any_model(
         (["--codes", "FACTORS", "--factors", "CODES"], "evaluate: --codes and --factors must be in this order"),
         (["--codes", "CODES", "--factors", "CODES"], "evaluate: --factors must hold whole numbers"),
         (["--codes", "ONE", "--factors", "FACTORS"], "evaluate: --codes must be [N, D]"),
+        (["--codes", "CODES", "--factors", "ONE"], "got [3]: a single factor is a column, factors[:, None]"),
         (["--codes", "CODES", "--cyclic", "x"], "evaluate: --cyclic needs --factors"),
         (["--codes", "CODES", "--factors", "FACTORS", "--cyclic", "x"], "evaluate: unknown --cyclic 'x': known:"),
         (["RUN", "--cyclic", "x"], "evaluate: --cyclic is for codes without a RUN"),
