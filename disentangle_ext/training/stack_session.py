@@ -98,6 +98,9 @@ def train_stack(
     if not resume:
         for folder in folders:
             folder.check(overwrite=overwrite)
+    for folder in folders:
+        if resume and folder.is_done:
+            folder.finish()  # what is left of its checkpoints, where it was ended as it removed them
     pending = [not (folder.is_done or folder.failure) if resume else True for folder in folders]
     todo = [(config, folder) for config, folder, wanted in zip(configs, folders, pending) if wanted]
     way = _train_stacked if stacked and todo else _train_in_turn

@@ -122,6 +122,15 @@ MISTAKES = {
 }
 
 
+def test_what_is_left_of_the_checkpoints_of_a_finished_run_goes(stack: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(stack, tmp_path / "a"))
+    left = folder / "beta-1-seed-0" / "checkpoints" / "step-0000000012.safetensors"
+    left.parent.mkdir()
+    left.touch()
+    assert train_module.main(["--resume", "--output-dir", str(folder)]) == 0
+    assert not left.parent.exists()
+
+
 @pytest.mark.parametrize("what", MISTAKES)
 def test_mistakes_are_one_line_and_leave_nothing_behind(
     what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
