@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str], ranks: Ranks) -> int:
     try:
-        request = ranks.from_first(lambda: parse(argv))
+        request = ranks.from_first(lambda: _request(argv, ranks.world))
     except (ValueError, ImportError) as error:
         print(error, file=sys.stderr)
         return ExitCode.MISTAKE
@@ -45,7 +45,7 @@ def _main(argv: Sequence[str], ranks: Ranks) -> int:
     phases = [Phase.LOADING]
     try:
         if request.variants is not None:
-            return _train_variants(request, request.variants, ranks, phases.append)
+            return _train_variants(request, request.variants, phases.append)
         outcome = train(
             request.config,
             request.output_dir,
@@ -62,7 +62,7 @@ def _main(argv: Sequence[str], ranks: Ranks) -> int:
         return ExitCode.MISTAKE
     except OSError as error:  # a run that is in the way, a folder that cannot be written, a disk that is full
         code = ExitCode.of(error)
-        advice = f". {_how_to_go_on(request, phases[-1])}" if code is ExitCode.CANNOT_WRITE else ""
+        advice = f". {_how_to_go_on(request, phases)}" if code is ExitCode.CANNOT_WRITE else ""
         print(f"{describe_error('train', error)}{advice}", file=sys.stderr)
         return code
     except NonFiniteLossError as error:
@@ -78,10 +78,17 @@ def _main(argv: Sequence[str], ranks: Ranks) -> int:
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Interrupted) else signal.SIGINT
         if ranks.is_first:
-            how = _how_to_go_on(request, phases[-1])
+            how = _how_to_go_on(request, phases)
             print(f"Stopped by {number.name} {phases[-1].value}. {how}", file=sys.stderr)
         return _code_of(number)
     return _say(request, outcome)
+
+
+def _request(argv: Sequence[str], world: int) -> Request:
+    request = parse(argv)
+    if request.variants is not None and world > 1:
+        raise ValueError(f"train: --stack and --vary train in one process, not {world}: leave torchrun out")
+    return request
 
 
 def _say(request: Request, outcome: Outcome) -> ExitCode:
@@ -109,11 +116,7 @@ def _say_finished(outcome: Outcome) -> None:
     print(f"Run folder: {folder.path}")
 
 
-def _train_variants(
-    request: Request, variants: Variants, ranks: Ranks, on_phase: Callable[[Phase], object]
-) -> ExitCode:
-    if ranks.world > 1:
-        raise ValueError(f"train: --stack and --vary train in one process, not {ranks.world}: leave torchrun out")
+def _train_variants(request: Request, variants: Variants, on_phase: Callable[[Phase], object]) -> ExitCode:
     outcome = train_variants(
         variants,
         request.output_dir,
@@ -129,7 +132,7 @@ def _train_variants(
     for path, reason in outcome.failed.items():
         print(f"{path.name}: {reason}; {_last_good(path)}", file=sys.stderr)
     if outcome.stopped_by is not None:
-        step = max(run.step for run in outcome.runs)
+        step = max(run.step for run in outcome.runs if run.stopped_by)
         print(f"Stopped after step {step} of {request.config.max_steps} by {outcome.stopped_by.name}. To go on:")
         print(f"  {_resume(request)}", flush=True)
         return _code_of(outcome.stopped_by)
@@ -140,8 +143,8 @@ def _code_of(number: signal.Signals) -> ExitCode:
     return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.STOPPED
 
 
-def _how_to_go_on(request: Request, phase: Phase) -> str:
-    is_begun = phase.is_begun or request.resume
+def _how_to_go_on(request: Request, phases: Sequence[Phase]) -> str:
+    is_begun = request.resume or any(phase.is_begun for phase in phases)  # of several runs one may be
     is_run = RunFolder(request.output_dir).is_run or (request.output_dir / STACK).is_file()
     if is_begun or (not request.overwrite and is_run):
         return f"To go on: {_resume(request)}"

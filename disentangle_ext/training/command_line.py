@@ -104,6 +104,8 @@ def parse(argv: Sequence[str]) -> Request:
     preset = _recipe(early.quick or defaults.quick, early.preset or named, below, above)
     stated = {**below, **preset, **above}
     base = resolve(stated, source=f"train: {early.config}" if early.config else "train")
+    if sum(each.partition("=")[0] == "--vary" for each in argv) > 1:
+        raise ValueError("train: --vary must be given once, with all options after it: --vary beta=1,4 lr=1e-4,1e-3")
     flags, values = _parse_flags(argv, defaults, base)
     if flags.resume and flags.overwrite:
         raise ValueError("train: --resume goes on with a run and --overwrite replaces it: give one of them")
@@ -194,11 +196,13 @@ def _parse_flags(argv: Sequence[str], defaults: Flags, base: TrainConfig) -> tup
     everything: type[Any] = dataclasses.make_dataclass(
         "Everything", [(name, Annotated[kind, tyro.conf.arg(name="")], value) for name, kind, value in groups]
     )
-    asked = [f"--{name}" for name in _SWITCHES if getattr(defaults, name)]  # by the file already
-    asked += ["--deterministic"] * base.deterministic
+    # tyro has no flag that leaves a switch as it is, and a job that is queued again repeats its flags.
+    switches = {name: True for name in _SWITCHES if getattr(defaults, name)}
+    switches.update({name: value for name, value in flat.items() if isinstance(value, bool)})
+    asked = [f"--{'' if value else 'no-'}{name}".replace("_", "-") for name, value in switches.items()]
     parsed = tyro.cli(
         everything,
-        args=[each for each in argv if each not in asked],
+        args=[each for each in argv if each.replace("_", "-") not in asked],
         prog=PROGRAM,
         description=_description(base),
         config=(tyro.conf.FlagCreatePairsOff,),

@@ -31,7 +31,7 @@ class ExitCode(IntEnum):
     @classmethod
     def of(cls, error: OSError) -> ExitCode:
         """That of an error of the file system: a name in the call that is wrong is a mistake, all else is not."""
-        wrong_name = (None, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+        wrong_name = (None, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
         return cls.MISTAKE if error.errno in wrong_name else cls.CANNOT_WRITE
 
 

@@ -98,6 +98,9 @@ def train_stack(
     if not resume:
         for folder in folders:
             folder.check(overwrite=overwrite)
+    for folder in folders:
+        if resume and folder.is_done:
+            folder.finish()  # what is left of its checkpoints, where it was ended as it removed them
     pending = [not (folder.is_done or folder.failure) if resume else True for folder in folders]
     todo = [(config, folder) for config, folder, wanted in zip(configs, folders, pending) if wanted]
     way = _train_stacked if stacked and todo else _train_in_turn
@@ -144,14 +147,16 @@ def choose_stacking(configs: Sequence[TrainConfig], *, device: str = AUTO) -> tu
         check_configs(configs)
     except ValueError as error:
         return False, f"stack: one after the other: {error}"
-    with cpu_threads(configs[0].threads):
-        data = load_data(configs[0].data, **configs[0].data_options, device=choose_device(device))
-        alone, stack = build_trainer(configs[0], data), Stack([build_trainer(each, data) for each in configs])
+    first, where = configs[0], choose_device(device)
+    with Interrupt() as interrupt, cpu_threads(first.threads), deterministic(first.deterministic, where):
+        data = load_data(first.data, **first.data_options, device=where)
+        alone, stack = build_trainer(first, data), Stack([build_trainer(each, data) for each in configs])
         ways: dict[str, Callable[[], float]] = {
             "alone": lambda: float(alone.update().kl.detach()[0]),  # read back: an accelerator is waited for
             "stacked": lambda: float(stack.update()[0].kl[0]),
         }
         taken = _seconds(ways)
+        interrupt.check()
     one_by_one = len(configs) * taken["alone"]
     pays = taken["stacked"] < (1 - MARGIN) * one_by_one
     return pays, (
@@ -193,25 +198,28 @@ class _Call(NamedTuple):
 def _begin(todo: Todo, call: _Call) -> list[bool]:
     """Start the folders of runs that have none yet; which were begun before."""
     begun = [call.resume and folder.is_run for _, folder in todo]
+    where = choose_device(call.device)
     for (config, folder), is_begun in zip(todo, begun):
         if not is_begun:
-            folder.start(to_yaml(config), overwrite=call.overwrite, device=choose_device(call.device))
+            with deterministic(config.deterministic, where):  # env.json asks CUDA for a name, which starts it
+                folder.start(to_yaml(config), overwrite=call.overwrite, device=where)
     return begun
 
 
 def _train_in_turn(todo: Todo, call: _Call) -> dict[Path, Outcome]:
     options: dict[str, Any] = {"device": call.device, "tensorboard": call.tensorboard, "on_phase": call.on_phase}
-    _begin(todo, call)
     outcomes = {}
-    for config, folder in todo:
-        print(f"{folder.path.name}:", flush=True)
-        try:
-            outcomes[folder.path] = train(config, folder.path, resume=True, **options)
-        except NonFiniteLossError as error:
-            folder.fail(str(error))
-            continue
-        if not folder.is_done:
-            break
+    with Interrupt():  # between the runs; each has its own
+        _begin(todo, call)
+        for config, folder in todo:
+            print(f"{folder.path.name}:", flush=True)
+            try:
+                outcomes[folder.path] = train(config, folder.path, resume=True, **options)
+            except NonFiniteLossError as error:
+                folder.fail(str(error))
+                continue
+            if not folder.is_done:
+                break
     return outcomes
 
 
@@ -325,7 +333,8 @@ class _Loop:
             step = self._stack.step
             if step % config.log_every == 0 or step == max_steps:
                 self._each(_Member.read)
-                self._show(step)
+                if self._members:
+                    self._show(step)
             self._progress.advance(step)
             if step % config.checkpoint_every == 0 and step < max_steps:
                 self._each(_Member.save)

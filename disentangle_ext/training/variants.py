@@ -66,7 +66,7 @@ def variants(config: TrainConfig, stack: Count | None, vary: Sequence[str], stac
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values))
         name = "-".join(f"{option.replace('_', '-')}-{value}" for option, value in chosen.items())
-        runs[name] = resolve({**config.flat(), **{option: _value(value) for option, value in chosen.items()}})
+        runs[name] = resolve({**config.flat(), **{option: _value(option, value) for option, value in chosen.items()}})
     way: bool | Literal["auto"] = stacked if stacked is not None else "auto" if stack == "auto" else True
     return Variants(config, stack, tuple(vary), way, runs)
 
@@ -81,8 +81,12 @@ def _axis(text: str, config: TrainConfig) -> tuple[str, list[str]]:
     return option, each
 
 
-def _value(text: str) -> Any:
-    return require("yaml", extra="train", what="--vary").safe_load(text)
+def _value(option: str, text: str) -> Any:
+    yaml = require("yaml", extra="train", what="--vary")
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"train: --vary: {option} must be values between commas, got {text!r}") from None
 
 
 def train_variants(

@@ -157,6 +157,19 @@ def test_resume_refuses_other_settings(run: Path, change: list[str]) -> None:
         parse(["--resume", "--output-dir", str(run), *change])
 
 
+def test_a_job_that_is_queued_again_repeats_its_switches(tmp_path: Path) -> None:
+    switches = ["--deterministic", "--second-batch"]
+    base = ["--model", "factor_vae", "--data", "dsprites_like", "--output-dir", str(tmp_path)]
+    (tmp_path / "config.yaml").write_text(to_yaml(parse([*base, *switches]).config))
+    for flags in ([], switches, ["--second_batch"]):
+        request = parse([*base, *flags, "--resume"])
+        assert request.config.deterministic
+        assert request.config.objective_options["second_batch"] is True
+    with pytest.raises(ValueError, match="--second-batch is True"):
+        parse([*base, "--no-second-batch", "--resume"])
+    assert parse([*base, "--no-deterministic"]).config.deterministic is False
+
+
 def test_resume_needs_a_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--resume needs --output-dir"):
         parse(["--resume"])

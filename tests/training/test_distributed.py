@@ -472,6 +472,7 @@ def test_torchrun_ends_the_others_of_a_lost_process_which_is_no_orderly_stop(tmp
     [
         (["--model", "vae", "--batch-size", "15"], "PlainVAE: batch_size must be divisible by 2 processes, got 15"),
         (["--model", "vae", "--fast"], "train: --fast measures one process, not 2: state precision, memory_format, "),
+        (["--model", "vae", "--stack", "2"], "train: --stack and --vary train in one process, not 2"),
         (["--model", "vea"], "train: unknown model 'vea': did you mean 'vae'?"),
     ],
 )

@@ -241,7 +241,7 @@ def test_an_interrupt_while_measuring(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(session, "choose_fastest", interrupt)
     assert train_module.main([*QUICK, "--fast", "--output-dir", str(tmp_path / "run")]) == 130
-    said = "Stopped by SIGINT while measuring for --fast: what was measured is lost. To start again: the same command\n"
+    said = "Stopped by SIGINT while measuring: what was measured is lost. To start again: the same command\n"
     assert capsys.readouterr().err == said
     assert list(tmp_path.iterdir()) == []
 

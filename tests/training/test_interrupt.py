@@ -100,7 +100,7 @@ def test_in_training_the_step_is_finished_and_saved(
             session,
             "choose_fastest",
             ("--fast", "--compilation", "eager"),
-            "while measuring for --fast: what was measured is lost. To start again: the same command",
+            "while measuring: what was measured is lost. To start again: the same command",
         ),
     ],
 )

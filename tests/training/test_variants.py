@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from disentangle_ext import evaluate
 from disentangle_ext import train as train_module
-from disentangle_ext.training import stack_session
+from disentangle_ext.training import run_folder, session, stack_session
 from disentangle_ext.training.checkpoint import checkpoints_by_step, last_checkpoint, read_tensors
 from disentangle_ext.training.command_line import parse
 from disentangle_ext.training.config import TrainConfig, resolve
@@ -105,6 +106,9 @@ MISTAKES = {
     "a value that is a path": (["--vary", "beta=../x,1"], "--vary must be OPTION=VALUE"),
     "a value of another type": (["--vary", "beta=1,many"], "beta must be a float, got 'many'"),
     "an option twice": (["--vary", "beta=1,2", "beta=3,4"], "each option once"),
+    "a flag twice": (["--vary", "beta=1,2", "--vary", "lr=1e-3,1e-4"], "--vary must be given once"),
+    "a value with a comma": (["--vary", "beta=[1,2]"], r"--vary: beta must be values between commas, got '\[1'"),
+    "a name that is too long": (["--vary", f"beta={'1' * 300}"], "File name too long"),
     "out of range": (["--vary", "lr=1e-3,-1"], "lr must be greater than 0"),
     "no runs": (["--stack", "0"], "--stack must be at least 1"),
     "what are the runs": (["--stack", "auto"], "--stack auto needs --vary"),
@@ -116,6 +120,15 @@ MISTAKES = {
     "compiled": (["--stack", "2", "--compilation", "inductor"], "compilation must be 'eager', got 'inductor'"),
     "an objective that refuses": (["--vary", "scale=1,-1"], "scale must be"),
 }
+
+
+def test_what_is_left_of_the_checkpoints_of_a_finished_run_goes(stack: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(stack, tmp_path / "a"))
+    left = folder / "beta-1-seed-0" / "checkpoints" / "step-0000000012.safetensors"
+    left.parent.mkdir()
+    left.touch()
+    assert train_module.main(["--resume", "--output-dir", str(folder)]) == 0
+    assert not left.parent.exists()
 
 
 @pytest.mark.parametrize("what", MISTAKES)
@@ -296,6 +309,100 @@ def test_auto_takes_what_is_faster_and_remembers_it(
     assert "one after the other: train: stack: latent_dim must be the same" in capsys.readouterr().out
     for name in ("latent-dim-4", "latent-dim-6"):
         assert (tmp_path / "c" / name / "DONE").is_file()
+
+
+def send_during(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, at: int, *, after: bool = False) -> None:
+    """SIGTERM in the call of ``name`` that comes after ``at`` others."""
+    function, calls = getattr(owner, name), []
+
+    def sending(*arguments: Any, **options: Any) -> Any:
+        calls.append(name)
+        result = function(*arguments, **options) if after else None
+        if len(calls) == at + 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return result if after else function(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, sending)
+
+
+AUTO = ["--vary", "seed=0,1", "--stack", "auto"]
+
+
+@pytest.fixture
+def in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack_session, "_seconds", lambda ways: {"alone": 0.01, "stacked": 0.1})
+
+
+@pytest.fixture
+def no_death() -> Any:
+    """A signal that nobody handles does not end the tests."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_while_measuring_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, no_death: None
+) -> None:
+    send_during(monkeypatch, stack_session, "_seconds", 0)
+    assert main(tmp_path / "a", *AUTO) == 75
+    said = "Stopped by SIGTERM while measuring: what was measured is lost. To start again: the same command\n"
+    assert capsys.readouterr().err == said
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_signal_between_two_runs(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    in_turn: None,
+    no_death: None,
+) -> None:
+    with monkeypatch.context() as patch:
+        send_during(patch, stack_session, "train", 0, after=True)
+        assert main(tmp_path / "a", *AUTO) == 75
+    assert "To go on: python -m disentangle_ext.train --resume" in capsys.readouterr().err
+    assert not (tmp_path / "a" / "seed-1" / "DONE").exists()
+    assert train_module.main(["--resume", "--output-dir", str(tmp_path / "a")]) == 0
+
+
+def test_the_second_of_two_runs_in_turn_is_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, in_turn: None
+) -> None:
+    with monkeypatch.context() as patch:
+        send_during(patch, Trainer, "update", STEPS + 4)
+        assert main(tmp_path / "a", *AUTO) == 75
+    assert "Stopped after step 5 of 12 by SIGTERM" in capsys.readouterr().out
+
+
+def test_runs_in_turn_that_replace_others_are_not_advised_to_begin_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, in_turn: None
+) -> None:
+    with monkeypatch.context() as patch:
+        send_during(patch, session, "load_data", 1)
+        assert main(tmp_path / "a", *AUTO, "--overwrite") == 75
+    assert "To go on: python -m disentangle_ext.train --resume" in capsys.readouterr().err
+
+
+def test_deterministic_before_anything_that_starts_a_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_turn: None
+) -> None:
+    enabled: list[bool] = []
+
+    def spy(owner: Any, name: str) -> None:
+        function = getattr(owner, name)
+
+        def spying(*arguments: Any, **options: Any) -> Any:
+            enabled.append(torch.are_deterministic_algorithms_enabled())
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, spying)
+
+    spy(run_folder, "environment")
+    spy(stack_session, "load_data")
+    assert main(tmp_path / "a", *AUTO, "--deterministic") == 0
+    assert enabled
+    assert all(enabled)
 
 
 def test_auto_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
