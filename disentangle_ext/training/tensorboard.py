@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from disentangle_ext._extras import require
+from disentangle_ext._files import WriteError
 
 __all__ = ["Scalars", "require_tensorboard", "scalars"]
 
@@ -34,12 +36,15 @@ def scalars(folder: Path | None, step: int) -> Iterator[Scalars]:
     Args:
         folder: where to; None: nowhere.
         step: updates done: what a run has written of later ones before is struck out.
+
+    Raises:
+        WriteError: if the disk is full, and so on.
     """
     if folder is None:
         yield lambda row: None
         return
     module = require("torch.utils.tensorboard", extra="tensorboard", what="--tensorboard")
-    with module.SummaryWriter(str(folder), purge_step=step + 1) as writer:
+    with _one_error(folder), module.SummaryWriter(str(folder), purge_step=step + 1) as writer:
 
         def add(row: Mapping[str, Any]) -> None:
             for name, value in row.items():
@@ -48,3 +53,25 @@ def scalars(folder: Path | None, step: int) -> Iterator[Scalars]:
             writer.flush()
 
         yield add
+
+
+@contextmanager
+def _one_error(folder: Path) -> Iterator[None]:
+    """TensorBoard writes in a thread, whose error is printed there, and raised here again without a file's name."""
+    hook, others = threading.excepthook, set(threading.enumerate())
+
+    def print_others(unhandled: threading.ExceptHookArgs) -> None:
+        if not issubclass(unhandled.exc_type, OSError):
+            hook(unhandled)
+
+    threading.excepthook = print_others
+    try:
+        yield
+    except OSError as error:
+        for thread in set(threading.enumerate()) - others:
+            thread.join(1.0)  # it raises here before it prints there
+        if isinstance(error, WriteError) or error.filename:
+            raise
+        raise WriteError(folder, error) from error
+    finally:
+        threading.excepthook = hook

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,3 +50,29 @@ def test_every_line_once_also_of_a_run_that_went_on(
         assert seen == [(row["step"], pytest.approx(row[name], rel=1e-6)) for row in rows]
     assert small_run(folder, "--overwrite") == 0
     assert list((folder / "tensorboard").iterdir()) == []
+
+
+@pytest.mark.parametrize("several", [[], ["--stack", "2"]])
+@pytest.mark.parametrize("room", [0, 4])
+def test_a_full_disk_is_one_line(
+    tmp_path: Path, small_run: Callable[..., int], capsys: pytest.CaptureFixture[str], several: list[str], room: int
+) -> None:
+    writer = pytest.importorskip("tensorboard.summary.writer.record_writer")
+    write, written = writer.RecordWriter.write, []
+
+    def refuse(self: Any, data: bytes) -> None:
+        written.append(data)
+        if len(written) > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, data)
+
+    printed: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading, "excepthook", printed.append)
+        patch.setattr(writer.RecordWriter, "write", refuse)
+        assert small_run(tmp_path / "run", "--tensorboard", *several) == 74
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"train: cannot write {tmp_path / 'run'}")
+    assert "tensorboard: No space left on device. To go on: " in line
+    assert not printed
+    assert train_module.main(["--resume", "--tensorboard", "--output-dir", str(tmp_path / "run")]) == 0
