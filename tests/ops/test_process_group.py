@@ -200,8 +200,8 @@ def unequal_shards_are_refused_on_every_rank(group: ProcessGroup) -> None:
     shapes = rf"\(4, {D}\) float32 on rank 0.*; \(5, {D}\) float32 on rank {last}"
     z, even = _rows(group), torch.randn(4, D)
     calls: dict[str, Callable[[], object]] = {
-        "elbo_decomposition: z": lambda: total_correlation(z, z, z, estimator="mws", process_group=group),
-        "elbo_decomposition: logvar": lambda: total_correlation(even, even, z, estimator="mws", process_group=group),
+        "total_correlation: z": lambda: total_correlation(z, z, z, estimator="mws", process_group=group),
+        "total_correlation: logvar": lambda: total_correlation(even, even, z, estimator="mws", process_group=group),
         "aggregate_posterior: mu": lambda: ops.aggregate_posterior(even, z, z, process_group=group),
         "mmd: y": lambda: ops.mmd(even, z, process_group=group),
         "permute_dims: z": lambda: ops.permute_dims(z, key=KEY, process_group=group),
