@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import copy
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +39,7 @@ class GroundTruthData(Dataset[tuple[Tensor, Tensor]], abc.ABC):
         factor_names: the K factors, in the order of the grid. Only factors that vary are listed.
         factor_sizes: how many classes each factor has.
         image_shape: (C, H, W).
-        device: where images come from; :meth:`to` changes it.
+        device: where images come from; :meth:`to` gives the set on another one.
     """
 
     periods: Mapping[str, int] = {}
@@ -141,12 +142,16 @@ class GroundTruthData(Dataset[tuple[Tensor, Tensor]], abc.ABC):
         return self._draw(rows, generator)
 
     def to(self, device: torch.device | str) -> Self:
-        """Moves what the set keeps in memory to ``device``, where its images then come from; returns it."""
-        self.device = torch.device(device)
+        """Returns the same set with its images on ``device``; this one stays where it is.
+
+        Memory is shared where it lies on that device already.
+        """
+        other = copy.copy(self)
+        other.device = torch.device(device)
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
-                setattr(self, name, value.to(self.device))
-        return self
+                setattr(other, name, value.to(other.device))
+        return other
 
     @abc.abstractmethod
     def _pixels(self, index: Tensor) -> Tensor:

@@ -111,9 +111,9 @@ class DSpritesLike(SpriteData):
             self._stored = flatten_pixels(self._render(everything))
 
     def to(self, device: torch.device | str) -> Self:
-        super().to(device)
-        self._tables = self._make_tables()
-        return self
+        other = super().to(device)
+        other._tables = other._make_tables()
+        return other
 
     def preload(self) -> Self:
         """Renders the whole set into memory on its device, one bit a pixel (377 MB; about 30 s on one core).

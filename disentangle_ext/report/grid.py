@@ -265,7 +265,10 @@ def to_bytes(images: Any, where: str, shape: str = "[n, C, H, W]") -> np.ndarray
         ValueError: for a shape that is not this, or NaN.
         TypeError: for other integers than bytes.
     """
-    array = images.detach().cpu().float().numpy() if _is_float_tensor(images) else np.asarray(images)
+    if isinstance(images, torch.Tensor):
+        images = images.detach().cpu()
+        images = images.float() if images.is_floating_point() else images  # NumPy has no bfloat16
+    array = np.asarray(images)
     if array.ndim != shape.count(",") + 1 or array.shape[-3] not in (1, 3) or 0 in array.shape:
         raise ValueError(f"{where} must be {shape} with C = 1 or 3, not empty, got {list(array.shape)}")
     if array.dtype != np.uint8:
@@ -276,7 +279,3 @@ def to_bytes(images: Any, where: str, shape: str = "[n, C, H, W]") -> np.ndarray
         array = np.rint(array.astype(np.float32).clip(0, 1) * 255).astype(np.uint8)
     array = np.moveaxis(array, -3, -1)
     return np.broadcast_to(array, (*array.shape[:-1], 3))
-
-
-def _is_float_tensor(images: Any) -> bool:
-    return isinstance(images, torch.Tensor) and images.is_floating_point()

@@ -92,7 +92,7 @@ def encode_scored(model: VAE, data: GroundTruthData, seed: int) -> Posterior:
 def finish(
     model: VAE, data: GroundTruthData, objective: Objective, folder: RunFolder, config: TrainConfig
 ) -> Scores:
-    """Write the scores and the pictures of a model in eval mode. Model and data are on the CPU after it.
+    """Write the scores and the pictures of a model in eval mode.
 
     Args:
         model: the trained model.
@@ -109,7 +109,6 @@ def finish(
         **_correlation(model, data, objective, config.seed),
     }
     folder.write_json(SCORES, scores)
-    model, data = model.cpu(), data.to("cpu")  # pictures are of few images, and put together from arrays
     not_drawn = draw(subject_of(model, data, objective, posterior, folder, config), folder.path)
     own = _in_words(scores["correlation"]) if "correlation" in scores else None
     return Scores(scores.get("mig", {}).get("score"), len(posterior.rows), posterior.kl.tolist(), own, not_drawn)

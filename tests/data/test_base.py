@@ -118,14 +118,22 @@ def test_a_negative_number_of_samples_is_an_error(quick):
 @pytest.mark.parametrize("kind", ["default", "quick", "arrays"])
 def test_everything_moves_with_the_device(kind):
     arrays = ArrayData(np.zeros((2, 4, 5), np.uint8), [[0], [1]])
-    data = arrays if kind == "arrays" else load_data("dsprites_like", variant=kind)
-    assert data.to("meta") is data
+    host = arrays if kind == "arrays" else load_data("dsprites_like", variant=kind)
+    data = host.to("meta")
     assert data.device.type == "meta"
     assert data.batch([0, 1]).device.type == "meta"
     assert data.factors([0, 1]).device.type == "meta"
     assert not [
         name for name, value in vars(data).items() if getattr(value, "device", data.device) != data.device
     ]
+    assert host.device.type == "cpu"
+    assert host.batch([0, 1]).device.type == host.factors([0, 1]).device.type == "cpu"
+
+
+def test_a_set_moved_to_where_it_is_shares_its_memory():
+    host = ArrayData(np.zeros((2, 4, 5), np.uint8), [[0], [1]])
+    assert host.to("cpu") is not host
+    assert host.to("cpu")._stored.data_ptr() == host._stored.data_ptr()
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_images_on_cuda_are_those_of_the_cpu(name):
     data = SETS[name]()
     index = torch.randint(len(data), (500,), generator=torch.Generator().manual_seed(0))
     images, factors = data.images(index), data.factors(index)
-    data.to("cuda")
+    data = data.to("cuda")
     on_gpu = data.images(index)
     assert on_gpu.device.type == "cuda"
     assert torch.equal(on_gpu.cpu(), images)

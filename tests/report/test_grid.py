@@ -254,3 +254,19 @@ def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
     message = r'save_reconstructions needs matplotlib: pip install "disentangle_ext\[report\]"'
     with pytest.raises(ImportError, match=message):
         save_reconstructions(tmp_path / "r.png", GREY[0], GREY[0])
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that NumPy cannot read before it is in host memory."""
+
+    def __array__(self, *_):
+        raise TypeError("not in host memory")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16])
+def test_images_come_from_any_device(dtype):
+    image = torch.ones(1, 1, 4, 4, dtype=dtype)
+    np.testing.assert_array_equal(grid.to_bytes(image.as_subclass(Elsewhere), "x"), grid.to_bytes(image, "x"))

@@ -229,7 +229,7 @@ def test_nothing_in_an_update_is_on_the_host(case: str, monkeypatch: pytest.Monk
     drawn = peer._draw(0)
     monkeypatch.setattr(Trainer, "_draw", lambda self, step: drawn)
     monkeypatch.setattr(loop, "batch_order", lambda *arguments: peer.order)
-    data.to("meta")
+    data = data.to("meta")
     with torch.device("meta"):
         trainer = make(case, "fp32", "graph", data)
     held = trainer._graph
