@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
+from disentangle_ext.ops._library import transformed
+
+# Pixels of no negative value that come to this much are bytes; the Gaussian and the Laplace take smaller units.
+_LARGEST = 16
+# How far resizing and half precision take a pixel beyond [0, 1].
+_ROUNDING = 1e-3
 
 
 def _prepare(name: str, reconstruction: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -26,7 +33,27 @@ def _prepare(name: str, reconstruction: Tensor, images: Tensor) -> tuple[Tensor,
         )
     if reconstruction.dtype in (torch.float16, torch.bfloat16):
         reconstruction = reconstruction.float()
+    if images.dtype == torch.uint8:
+        return reconstruction, images.to(reconstruction.dtype) / 255
+    if images.is_floating_point():
+        _check_range(name, images)
+    elif images.dtype != torch.bool:
+        raise TypeError(f"{name}: images must be floating point in [0, 1], bool or uint8, got {images.dtype}")
     return reconstruction, images.to(reconstruction.dtype)
+
+
+def _check_range(name: str, images: Tensor) -> None:
+    """Refuses bytes that were turned into floats: one pass over the batch, on the CPU alone.
+
+    Elsewhere it would wait for the device, which breaks a CUDA graph; under compile or a transform there is no value.
+    """
+    if images.device.type != "cpu" or torch.compiler.is_compiling() or transformed() or images.numel() == 0:
+        return
+    low, high = (float(value) for value in images.detach().aminmax())
+    in_bytes = low >= 0 and high > _LARGEST
+    if in_bytes or (name == "bernoulli" and (low < -_ROUNDING or high > 1 + _ROUNDING)):
+        remedy = ": pass images / 255" if in_bytes else ""
+        raise MistakeError(f"{name}: images must be in [0, 1], got values from {low:g} to {high:g}{remedy}")
 
 
 def _log_scale(name: str, scale: float | Tensor) -> float | Tensor:
@@ -47,13 +74,15 @@ def bernoulli(reconstruction: Tensor, images: Tensor) -> Tensor:
 
     Args:
         reconstruction: logits [B, C, H, W].
-        images: [B, C, H, W] in [0, 1].
+        images: [B, C, H, W] in [0, 1], bool, or uint8 in 0..255.
 
     Returns:
         [B], in nats.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ, or pixels on the CPU are outside [0, 1]; elsewhere that would stall the
+            device, so it is not looked at.
+        TypeError: for other integers.
     """
     logits, images = _prepare("bernoulli", reconstruction, images)
     return F.binary_cross_entropy_with_logits(logits, images, reduction="none").flatten(1).sum(1)
@@ -64,7 +93,7 @@ def gaussian(reconstruction: Tensor, images: Tensor, *, scale: float | Tensor = 
 
     Args:
         reconstruction: means m [B, C, H, W].
-        images: [B, C, H, W].
+        images: [B, C, H, W] of any unit, bool, or uint8 in 0..255, which is divided by 255.
         scale: standard deviation s of a pixel: a number, or a scalar tensor, which then has a gradient. One for all
             pixels, learned with the model, is the sigma-VAE of Rybkin et al. 2021, "Simple and effective VAE training
             with calibrated decoders": at its best s^2 is the mean squared error.
@@ -73,7 +102,9 @@ def gaussian(reconstruction: Tensor, images: Tensor, *, scale: float | Tensor = 
         [B], in nats; negative where the density is above 1.
 
     Raises:
-        ValueError: if the shapes differ, or ``scale`` is a number that is not positive or a tensor that is no scalar.
+        ValueError: if the shapes differ, ``scale`` is a number that is not positive or a tensor that is no scalar, or
+            floats on the CPU look like bytes.
+        TypeError: for other integers.
     """
     means, images = _prepare("gaussian", reconstruction, images)
     log_s = _log_scale("gaussian", scale)
@@ -86,14 +117,14 @@ def laplace(reconstruction: Tensor, images: Tensor, *, scale: float | Tensor = 1
 
     Args:
         reconstruction: means m [B, C, H, W].
-        images: [B, C, H, W].
+        images: as for :func:`gaussian`.
         scale: mean absolute deviation s of a pixel: a number, or a scalar tensor, which then has a gradient.
 
     Returns:
         [B], in nats; negative where the density is above 1.
 
     Raises:
-        ValueError: as for :func:`gaussian`.
+        ValueError, TypeError: as for :func:`gaussian`.
     """
     means, images = _prepare("laplace", reconstruction, images)
     log_s = _log_scale("laplace", scale)
@@ -135,7 +166,7 @@ def negative_log_likelihood(
 
     Args:
         reconstruction: the decoder's output [B, C, H, W].
-        images: [B, C, H, W].
+        images: [B, C, H, W], as the likelihood takes them.
         likelihood: a name in :data:`LIKELIHOODS`.
         scale: see :func:`gaussian` and :func:`laplace`; must stay 1 for "bernoulli".
 

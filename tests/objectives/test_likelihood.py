@@ -124,3 +124,45 @@ def test_errors() -> None:
         negative_log_likelihood(a, a, scale=2.0)
     with pytest.raises(ValueError, match="unknown likelihood 'bernouli': did you mean 'bernoulli'"):
         negative_log_likelihood(a, a, likelihood="bernouli")
+
+
+FUNCTIONS = [bernoulli, gaussian, laplace]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_bytes_are_images_as_a_model_takes_them(function: Callable[..., Tensor]) -> None:
+    output, images = torch.randn(2, 1, 4, 4), torch.randint(256, (2, 1, 4, 4), dtype=torch.uint8)
+    assert torch.equal(function(output, images), function(output, images / 255))
+    masks = images > 100
+    assert torch.equal(function(output, masks), function(output, masks.float()))
+    with pytest.raises(TypeError, match=f"{function.__name__}: images must be floating point.*, got torch.int64"):
+        function(output, images.long())
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_floats_up_to_255_are_refused(function: Callable[..., Tensor]) -> None:
+    images = torch.linspace(0, 255, 32).view(2, 1, 4, 4)
+    message = rf"{function.__name__}: images must be in \[0, 1\], got values from 0 to 255: pass images / 255$"
+    with pytest.raises(ValueError, match=message):
+        function(torch.randn(2, 1, 4, 4), images)
+    with pytest.raises(ValueError, match=message):
+        function(torch.randn(2, 1, 4, 4).half(), images.half())
+    assert function(images[:0], images[:0]).shape == (0,)
+
+
+def test_what_is_no_image_in_bytes_is_told_as_such() -> None:
+    """A Bernoulli has no pixels outside [0, 1]; the other two may be given images of another unit."""
+    images = torch.linspace(-1, 2.5, 32).view(2, 1, 4, 4)
+    with pytest.raises(ValueError, match=r"bernoulli: images must be in \[0, 1\], got values from -1 to 2.5$"):
+        bernoulli(images, images)
+    for function in (gaussian, laplace):
+        assert function(images, images).isfinite().all()
+    assert bernoulli(images, torch.full_like(images, 1 + 1e-6)).isfinite().all()
+
+
+def test_values_are_not_read_where_that_would_break_a_graph_or_a_transform() -> None:
+    images = torch.linspace(0, 255, 32).view(2, 1, 4, 4)
+    assert torch.func.vmap(bernoulli)(images[:, None], images[:, None]).shape == (2, 1)
+    assert bernoulli(images.to("meta"), images.to("meta")).device.type == "meta"
+    compiled = torch.compile(bernoulli, fullgraph=True, backend="eager")
+    assert compiled(images, images).shape == (2,)
