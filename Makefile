@@ -39,7 +39,7 @@ demo: $(VENV)/step-extras
 	$(RUN) bench/demo.py
 
 model-table: $(VENV)/step-extras
-	$(RUN) -m bench.model_table
+	$(RUN) -m studies.model_table
 
 docs: $(VENV)/step-docs
 	$(RUN) -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html

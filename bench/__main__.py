@@ -1,4 +1,4 @@
-"""Measure the ops, note the results in bench/results, and write the tables and the plot from them."""
+"""Measure the ops, note the results in bench/results, and write the README's tables and the plot from them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from bench import cpu_harness, cuda_harness, harness, plot, registry, tables
-from bench.harness import Row
+from bench import cpu_harness, cuda_harness, harness, pages, plot, registry, tables
 from bench.rates import measure_cpu_rates, measure_rates
+from bench.rows import Row, append
 from disentangle_ext import _extension
 
 QUICK_SECONDS = 0.5
@@ -61,7 +61,7 @@ def measure_cpu(arguments: argparse.Namespace) -> list[str]:
             yield f"{case.op} {cpu_harness.CALL}", partial(cpu_harness.measure_call, case, seconds)
 
     def note(rows: list[Row]) -> None:
-        harness.append(rows, cpu_harness.RESULTS, cpu_harness.COLUMNS, cpu_harness.IDENTITY)
+        append(rows, cpu_harness.RESULTS, cpu_harness.COLUMNS, cpu_harness.IDENTITY)
 
     return measure_all(jobs(), note)
 
@@ -83,7 +83,7 @@ def measure_cuda(arguments: argparse.Namespace) -> list[str]:
             yield str(case), partial(cuda_harness.measure, case, rates, arguments.seconds or 1.0)
 
     def note(rows: list[Row]) -> None:
-        harness.append(rows, cuda_harness.RESULTS, cuda_harness.COLUMNS, cuda_harness.IDENTITY)
+        append(rows, cuda_harness.RESULTS, cuda_harness.COLUMNS, cuda_harness.IDENTITY)
 
     return [*measure_all(jobs(), note), *late]
 
@@ -123,7 +123,7 @@ def main() -> None:
     else:
         everyone = [1] if arguments.quick else sorted({1, torch.get_num_threads()})
         failed = in_processes([arguments.threads] if arguments.threads else everyone)
-    tables.write_pages()
+    pages.write("README.md", tables.tables())
     plot.write()
     if failed:
         raise SystemExit("\n".join(["bench: not measured:", *failed]))

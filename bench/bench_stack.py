@@ -19,9 +19,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 import disentangle_ext
-from bench.cpu_harness import machine
+from bench import pages
 from bench.harness import RESULTS as FOLDER
-from bench.harness import Row, append, commit, markdown
+from bench.rows import ABSENT, Row, append, commit, machine, markdown, read
 from disentangle_ext.data import GroundTruthData, load_data
 from disentangle_ext.training.config import TrainConfig, resolve
 from disentangle_ext.training.loop import Trainer
@@ -100,7 +100,7 @@ def row(network: str, images: str, count: int, device: str, taken: Sequence[floa
 def table(rows: list[Row]) -> str:
     """The rows as Markdown: one line for each network and number of models and threads."""
     if not rows:
-        return "Not measured yet.\n"
+        return ABSENT
     header = ("network", "images", "threads", "models", "one after the other", "as a stack", "")
     lines = []
     for own in sorted(rows, key=lambda each: (each["machine"], each["network"], each["threads"], int(each["models"]))):
@@ -112,8 +112,6 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    from bench import tables  # which has the table of this module among its own
-
     parser = argparse.ArgumentParser(prog="python -m bench.bench_stack", description=__doc__)
     parser.add_argument("--device", choices=tuple(COUNTS), default="cpu")
     parser.add_argument("--threads", type=int, default=1)
@@ -128,7 +126,7 @@ def main() -> None:
         for each in rows:
             rates = f"{each['alone_per_hour']:>8} alone {each['stacked_per_hour']:>8} stacked"
             print(f"{network:<16} {each['models']:>3} models {rates} {each['speedup']:>6}x", flush=True)
-    tables.write_pages()
+    pages.write("README.md", {"bench-stack": table(read(RESULTS))})
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import disentangle_ext
-from bench.harness import append, commit, read
+from bench import pages
+from bench.rows import Row, append, commit, read
 from disentangle_ext.data import load_data
 from disentangle_ext.models import VAE
 from disentangle_ext.models.conv import ConvDecoder, ToImage
@@ -45,8 +46,6 @@ from disentangle_ext.training.session import build_trainer
 
 RESULTS = Path(__file__).parent / "results" / "training_step.csv"
 PRECISION_RESULTS = RESULTS.with_name("training_precision.csv")
-README = Path(__file__).parents[1] / "README.md"
-MARKS = "<!-- training-step: begin -->\n", "<!-- training-step: end -->"
 COLUMNS = (
     *("network", "batch", "threads", "provider", "computes", "images_per_second", "q20", "q80", "speedup"),
     *("cpu", "bf16_instructions", "torch", "disentangle_ext", "commit"),
@@ -63,7 +62,6 @@ STEPS_A_TURN = 3
 COMPARED_STEPS = 20
 TOLERANCE = 1e-4
 
-Row = dict[str, str]
 Turn = Callable[[int], None]
 
 
@@ -273,10 +271,7 @@ def table(rows: list[Row], precision: list[Row]) -> str:
 
 
 def write_readme() -> None:
-    head, _, rest = README.read_text(encoding="utf-8").partition(MARKS[0])
-    _, _, tail = rest.partition(MARKS[1])
-    content = table(read(RESULTS), read(PRECISION_RESULTS))
-    README.write_text(f"{head}{MARKS[0]}{content}{MARKS[1]}{tail}", encoding="utf-8")
+    pages.write("README.md", {"training-step": table(read(RESULTS), read(PRECISION_RESULTS))})
 
 
 def main() -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import resource
 import statistics
 import time
-from pathlib import Path
 
 import torch
 
 import disentangle_ext
 from bench import harness
-from bench.harness import BOTH, OURS, Case, Row, Step
+from bench.harness import BOTH, OURS, Case, Step
 from bench.memory import peak_mib
 from bench.rates import Rates
+from bench.rows import Row, commit, machine
 
 RESULTS = harness.RESULTS / "ops.csv"
 COLUMNS = (
@@ -121,14 +119,5 @@ def origin() -> Row:
         "simd": info["simd"],
         "torch": info["torch_running"],
         "disentangle_ext": info["version"],
-        "commit": harness.commit(),
+        "commit": commit(),
     }
-
-
-def machine() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores"

@@ -13,8 +13,9 @@ import torch
 
 import disentangle_ext
 from bench import harness
-from bench.harness import BACKWARD, Case, Row, Step, Tensors, all_inputs, commit, compare, prepare, results_of
+from bench.harness import BACKWARD, Case, Step, Tensors, all_inputs, compare, prepare, results_of
 from bench.rates import Rates
+from bench.rows import Row, commit
 
 RESULTS = harness.RESULTS / "cuda.csv"
 COLUMNS = (

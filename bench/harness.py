@@ -1,16 +1,14 @@
-"""What the benchmarks on CPUs and GPUs share: cases, the comparison before anything is timed, rows and their files."""
+"""What the benchmarks on CPUs and GPUs share: cases, the comparison before anything is timed, and rows of times."""
 
 from __future__ import annotations
 
-import csv
 import gc
 import importlib
 import math
 import os
 import statistics
-import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +20,7 @@ import torch._functorch.config
 from torch import Tensor
 
 from bench.rates import Rates, Work
+from bench.rows import Row
 
 RESULTS = Path(__file__).parent / "results"
 PLAIN, BEST, OURS = "plain PyTorch", "best plain PyTorch", "disentangle_ext"
@@ -35,7 +34,6 @@ TOLERANCE = {"cpu": 1e-4, "cuda": 1e-3}
 Tensors = tuple[Tensor, ...]
 Function = Callable[..., Tensors]
 Step = Callable[[], Tensors]
-Row = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -245,49 +243,3 @@ def timing_rows(case: Case, times: dict[str, list[float]], rates: Rates) -> list
             }
         )
     return rows
-
-
-def commit() -> str:
-    """The commit, "-dirty" with changes; DISENTANGLE_EXT_COMMIT names it where the history did not travel along.
-
-    What the benchmarks write themselves is no change: each row would make the next one dirty.
-    """
-    root = Path(__file__).parents[1]
-    name = ["git", "describe", "--always", "--exclude=*"]
-    written = ("bench/results", "docs", "README.md")
-    changes = ["git", "diff", "--quiet", "HEAD", "--", ".", *(f":(exclude){path}" for path in written)]
-    try:
-        asked = subprocess.run(name, cwd=root, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("DISENTANGLE_EXT_COMMIT") or "unknown"
-    dirty = subprocess.run(changes, cwd=root, check=False).returncode != 0
-    return asked.stdout.strip() + ("-dirty" if dirty else "")
-
-
-def append(rows: list[Row], path: Path, columns: Sequence[str], identity: Sequence[str]) -> None:
-    """Add rows, in place of what was measured before on the same op, size and machine: by the identity's columns."""
-
-    def key(row: Row) -> tuple[str, ...]:
-        return tuple(row[name] for name in identity)
-
-    new = {key(row) for row in rows}
-    kept = [row for row in read(path) if key(row) not in new]
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows([*kept, *rows])
-    partial.replace(path)
-
-
-def read(path: Path) -> list[Row]:
-    if not path.is_file():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def markdown(header: Iterable[str], lines: Iterable[Iterable[str]]) -> list[str]:
-    names = list(header)
-    return [f"| {' | '.join(cells)} |" for cells in (names, ["---"] * len(names), *lines)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bench import cpu_harness
-from bench.harness import BEST, COMPILED, GEOMLOSS, KEOPS, OURS, PLAIN, Row, read
+from bench.harness import BEST, COMPILED, GEOMLOSS, KEOPS, OURS, PLAIN
+from bench.rows import Row, read
 from bench.tables import PLOT, in_order
 from disentangle_ext._extras import require
 

@@ -1,26 +1,14 @@
-"""The tables of the README and of the pages in docs, made from the rows of bench/results or computed."""
+"""The tables of the ops in the README, made from the rows of bench/results."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from bench import cpu_harness, cuda_harness
+from bench.harness import BEST, COMPILED, GEOMLOSS, KEOPS, OURS, PLAIN
+from bench.pages import ROOT
+from bench.rows import ABSENT, Row, markdown, read
 
-from bench import (
-    bench_stack,
-    beta_scale,
-    ceilings,
-    cpu_harness,
-    cuda_harness,
-    data_sets,
-    dcign_faces,
-    known_errors,
-    model_table,
-)
-from bench.harness import BEST, COMPILED, GEOMLOSS, KEOPS, OURS, PLAIN, Row, markdown, read
-
-ROOT = Path(__file__).parents[1]
 PLOT = ROOT / "docs" / "images" / "speed.png"
 LIBRARIES = "KeOps / GeomLoss"
-ABSENT = "Not measured yet.\n"
 
 
 def grouped(rows: list[Row], *columns: str) -> dict[tuple[str, ...], dict[str, Row]]:
@@ -102,35 +90,6 @@ def cuda_table(rows: list[Row]) -> str:
     return "\n".join([*markdown(header, lines), "", "Medians; measured on " + "; ".join(origins) + "."]) + "\n"
 
 
-def tables() -> dict[str, dict[str, str]]:
-    """What stands between the markers of a page: by page and by the name in its markers."""
-    return {
-        "README.md": {
-            "bench": cpu_table(read(cpu_harness.RESULTS)),
-            "bench-cuda": cuda_table(read(cuda_harness.RESULTS)),
-            "bench-data": data_sets.table(read(data_sets.RESULTS)),
-            "bench-stack": bench_stack.table(read(bench_stack.RESULTS)),
-            "dcign-faces": dcign_faces.table(read(dcign_faces.RESULTS)),
-        },
-        "docs/beta.md": {
-            "conventions": beta_scale.conventions_table(),
-            "published": beta_scale.published_table(),
-            "linear": beta_scale.linear_table(),
-            "capacity": beta_scale.capacity_table(),
-        },
-        "docs/known_errors.md": known_errors.tables(),
-        "docs/metrics/ceilings.md": {"ceilings": ceilings.table(read(ceilings.RESULTS))},
-        "docs/models.md": {"models": model_table.table(read(model_table.RESULTS))},
-    }
-
-
-def write_pages() -> None:
-    for page, contents in tables().items():
-        path = ROOT / page
-        text = path.read_text(encoding="utf-8")
-        for name, content in contents.items():
-            begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-            head, _, rest = text.partition(begin)
-            _, _, tail = rest.partition(end)
-            text = f"{head}{begin}{content}{end}{tail}"
-        path.write_text(text, encoding="utf-8")
+def tables() -> dict[str, str]:
+    """What stands in the README, by the name in the markers."""
+    return {"bench": cpu_table(read(cpu_harness.RESULTS)), "bench-cuda": cuda_table(read(cuda_harness.RESULTS))}

@@ -11,8 +11,8 @@ import argparse
 import torch
 
 import disentangle_ext
-from bench.bench_training_step import PRECISION_RESULTS, Row, configuration, cpu, write_readme
-from bench.harness import append, commit
+from bench.bench_training_step import PRECISION_RESULTS, configuration, cpu, write_readme
+from bench.rows import Row, append, commit
 from disentangle_ext.data import load_data
 from disentangle_ext.training.memory import keep_freed_memory
 from disentangle_ext.training.session import build_trainer

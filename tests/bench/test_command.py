@@ -11,9 +11,10 @@ import pytest
 import torch
 
 import bench.__main__ as command
-from bench import cpu_harness, cuda_harness, harness, plot, rates, registry, tables
+from bench import bench_stack, cpu_harness, cuda_harness, harness, pages, plot, rates, registry, tables
 from bench.cuda_harness import GRAPHED
-from bench.harness import BEST, GEOMLOSS, KEOPS, OURS, PLAIN, Row
+from bench.harness import BEST, GEOMLOSS, KEOPS, OURS, PLAIN
+from bench.rows import Row, read
 
 RATES = rates.Rates(bytes=3e12, exponentials=4e12, multiply_adds=3e13, launch_seconds=2e-6)
 WHERE = {"machine": "a CPU, 8 cores", "simd": "AVX2", "torch": "2.13", "disentangle_ext": "0.1.0", "commit": "1234abc"}
@@ -67,11 +68,11 @@ def test_the_table_of_a_gpu_has_a_line_for_each_case(mmd):
     assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
 
 
-def test_the_tables_in_the_pages_are_those_of_the_results(root):
-    for page, contents in tables.tables().items():
-        text = (root / page).read_text(encoding="utf-8")
-        for name, table in contents.items():
-            assert f"<!-- {name}: begin -->\n{table}<!-- {name}: end -->" in text
+@pytest.mark.parametrize(
+    ("name", "table"), {**tables.tables(), "bench-stack": bench_stack.table(read(bench_stack.RESULTS))}.items()
+)
+def test_the_tables_in_the_readme_are_those_of_the_results(name, table):
+    assert pages.parts("README.md", name)[1] == table
 
 
 def test_the_plot_has_a_panel_for_each_op_and_number_of_threads():
@@ -111,7 +112,7 @@ def test_a_case_that_fails_keeps_no_other_from_being_measured(pretended_gpu, mon
 
     monkeypatch.setattr(cuda_harness, "measure", measure)
     assert command.measure_cuda(arguments()) == ["mmd 33 x 10 forward and backward: out of memory"]
-    assert [row["op"] for row in harness.read(pretended_gpu)] == ["permute_dims"] * 3
+    assert [row["op"] for row in read(pretended_gpu)] == ["permute_dims"] * 3
 
 
 def test_what_there_is_no_time_for_is_said(pretended_gpu):

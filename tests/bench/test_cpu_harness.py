@@ -11,6 +11,7 @@ import torch
 from bench import cpu_harness, harness, memory, rates, registry
 from bench.cpu_harness import MUL, RAW
 from bench.harness import BOTH, OURS, PLAIN
+from bench.rows import append, read
 from disentangle_ext import _extension
 
 RATES = rates.Rates(bytes=1e10, exponentials=1e9, multiply_adds=0, launch_seconds=0)
@@ -25,8 +26,8 @@ def test_a_row_has_every_column(eager, monkeypatch, mmd, tmp_path):
     monkeypatch.setattr(cpu_harness, "peak_mib", lambda case, provider: {PLAIN: None}.get(provider, 1.25))
     monkeypatch.setattr(harness, "REQUIRES", dict.fromkeys(harness.REQUIRES, "no_such_module"))
     rows = cpu_harness.measure(mmd, RATES, seconds=0, memory=True)
-    harness.append(rows, tmp_path / "ops.csv", cpu_harness.COLUMNS, cpu_harness.IDENTITY)
-    rows = harness.read(tmp_path / "ops.csv")
+    append(rows, tmp_path / "ops.csv", cpu_harness.COLUMNS, cpu_harness.IDENTITY)
+    rows = read(tmp_path / "ops.csv")
     assert [row["provider"] for row in rows] == harness.providers(mmd)
     assert {row["peak_mib"] for row in rows if row["provider"] != PLAIN} == {"1.2"}
     assert rows[0]["peak_mib"] == ""

@@ -9,6 +9,7 @@ import torch
 from bench import cuda_harness, harness, rates
 from bench.cuda_harness import GRAPHED
 from bench.harness import BOTH, OURS, PLAIN
+from bench.rows import append, read
 
 RATES = rates.Rates(bytes=3e12, exponentials=4e12, multiply_adds=3e13, launch_seconds=2e-6)
 
@@ -35,8 +36,8 @@ def test_rows_have_every_column_and_replace_older_ones(mmd, tmp_path):
     for ours in (2.0, 1.0):
         times = {PLAIN: [4.0] * 5, OURS: [ours] * 5, GRAPHED: [ours / 2] * 5}
         rows = cuda_harness.rows(case, times, RATES, 3, where)
-        harness.append(rows, path, cuda_harness.COLUMNS, cuda_harness.IDENTITY)
-    rows = harness.read(path)
+        append(rows, path, cuda_harness.COLUMNS, cuda_harness.IDENTITY)
+    rows = read(path)
     assert [row["provider"] for row in rows] == [PLAIN, OURS, GRAPHED]
     assert [row["milliseconds"] for row in rows] == ["4", "1", "0.5"]
     assert [row["speedup"] for row in rows] == ["1", "4", "8"]

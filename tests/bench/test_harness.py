@@ -121,20 +121,3 @@ def test_the_floor_is_the_largest_bound():
     assert RATES.floor(rates.Work()) == (2e-6, "one launch")
     without = rates.Rates(bytes=3e12, exponentials=0, multiply_adds=0, launch_seconds=2e-6)
     assert without.floor(rates.Work(bytes=3e9, exponentials=8e9)) == (1e-3, "bytes")
-
-
-def test_rows_replace_older_ones_of_the_same_identity(tmp_path):
-    path, columns, identity = tmp_path / "new" / "rows.csv", ("op", "size", "time"), ("op", "size")
-    path.parent.mkdir()
-    for size, time in (("1", "a"), ("2", "b"), ("1", "c")):
-        harness.append([{"op": "x", "size": size, "time": time}], path, columns, identity)
-    assert [(row["size"], row["time"]) for row in harness.read(path)] == [("2", "b"), ("1", "c")]
-    assert [file.name for file in path.parent.iterdir()] == ["rows.csv"]
-
-
-def test_the_commit_can_be_named(monkeypatch):
-    monkeypatch.setenv("DISENTANGLE_EXT_COMMIT", "1234abc")
-    monkeypatch.setenv("PATH", "")
-    assert harness.commit() == "1234abc"
-    monkeypatch.delenv("DISENTANGLE_EXT_COMMIT")
-    assert harness.commit() == "unknown"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bench import bench_stack
-from bench.bench_stack import NETWORKS, Row, configurations, measure, table
+from bench.bench_stack import NETWORKS, configurations, measure, table
+from bench.rows import Row
 from disentangle_ext.training.stack_session import check_configs
 
 

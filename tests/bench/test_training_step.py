@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bench.bench_training_step import MARKS, PRECISION_RESULTS, README, RESULTS, compare, read, table
+from bench import pages
+from bench.bench_training_step import PRECISION_RESULTS, RESULTS, compare, table
+from bench.rows import read
 
 
 def test_our_float32_steps_have_the_losses_of_the_plain_loop() -> None:
@@ -10,5 +12,5 @@ def test_our_float32_steps_have_the_losses_of_the_plain_loop() -> None:
 
 
 def test_the_readme_holds_the_measurements() -> None:
-    _, _, rest = README.read_text(encoding="utf-8").partition(MARKS[0])
-    assert rest.partition(MARKS[1])[0] == table(read(RESULTS), read(PRECISION_RESULTS))
+    _, content, _ = pages.parts("README.md", "training-step")
+    assert content == table(read(RESULTS), read(PRECISION_RESULTS))

@@ -1,6 +1,6 @@
 """The numbers of docs/known_errors.md against what the codes that it names returned.
 
-That they are those on the page is tested with all other tables, in test_command.py.
+That they are those on the page is tested with all other tables, in test_tables.py.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench.known_errors import TABLES
-from bench.known_errors.error import CODES, TESTS, Error
-from bench.known_errors.losses import KERNELS, Kernel, share_of_ties
-from bench.known_errors.metrics import mig_of_reshaped_samples, mig_of_samples
+from studies.known_errors import TABLES
+from studies.known_errors.error import CODES, TESTS, Error
+from studies.known_errors.losses import KERNELS, Kernel, share_of_ties
+from studies.known_errors.metrics import mig_of_reshaped_samples, mig_of_samples
 
 RECORDED = json.loads((Path(__file__).parent / "oracles" / "known_errors.json").read_text())["values"]
 ERRORS = [error for errors in TABLES.values() for error in errors]

@@ -1,4 +1,4 @@
-"""What a perfect code and noise score by each metric: docs/metrics/ceilings.md; ``python -m bench.ceilings``."""
+"""What a perfect code and noise score by each metric: docs/metrics/ceilings.md; ``python -m studies.ceilings``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from bench.harness import Row, append, markdown
+from bench import pages
+from bench.rows import ABSENT, Row, append, markdown, read
 from disentangle_ext.data import TorusLike
 from disentangle_ext.metrics.suite import SUITE, Failure, score_all
 
+PAGE = "docs/metrics/ceilings.md"
 RESULTS = Path(__file__).parent / "results" / "ceilings.csv"
 ROWS = 3000
 FEW = (4, 5, 6)
@@ -103,7 +105,7 @@ WHY = {
 
 def table(rows: Sequence[Row]) -> str:
     if not rows:
-        return "Not measured yet.\n"
+        return ABSENT
 
     def shown(value: str) -> str:
         return f"{float(value):.2f}" if value else ""
@@ -117,12 +119,15 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(markdown(header, lines)) + "\n"
 
 
-def main() -> None:
-    from bench.tables import write_pages  # it needs every table's module, this one too
+def tables() -> dict[str, str]:
+    """By the name in the markers of the page."""
+    return {"ceilings": table(read(RESULTS))}
 
+
+def main() -> None:
     rows = measured()
     append(rows, RESULTS, ("metric", *CASES), ("metric",))
-    write_pages()
+    pages.write(PAGE, tables())
     print(table(rows))
 
 

@@ -6,12 +6,14 @@ compare it with what the code itself returned.
 
 from __future__ import annotations
 
-from bench.harness import markdown
-from bench.known_errors.error import CODES, Error
-from bench.known_errors.losses import DIP, DSPRITES, KERNELS, MMD, TOTAL_CORRELATION, share_of_ties
-from bench.known_errors.metrics import CONVENTIONS, METRICS
+from bench.rows import markdown
+from studies.known_errors.error import CODES, Error
+from studies.known_errors.losses import DIP, DSPRITES, KERNELS, MMD, TOTAL_CORRELATION, share_of_ties
+from studies.known_errors.metrics import CONVENTIONS, METRICS
 
-__all__ = ["TABLES", "tables"]
+__all__ = ["PAGE", "TABLES", "tables"]
+
+PAGE = "docs/known_errors.md"
 
 TABLES = {"known-tc": TOTAL_CORRELATION, "known-dip": DIP, "known-mmd": MMD, "known-metrics": METRICS}
 TABLES |= {"known-conventions": CONVENTIONS}

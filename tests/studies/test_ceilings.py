@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bench.ceilings import CASES, RESULTS, SYMMETRIES, WHY, scores
-from bench.harness import read
+from bench.rows import read
 from disentangle_ext.metrics.suite import SUITE
+from studies.ceilings import CASES, RESULTS, SYMMETRIES, WHY, scores
 
 ROWS = {row["metric"]: row for row in read(RESULTS)}
 LESS_IS_BETTER = ("gaussian_total_correlation", "wasserstein_correlation", "mutual_information_score")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import statistics
 
-from bench import harness, model_table
-from bench.model_table import MEASURED, table
-from bench.seed_runs import IDENTITY, columns
+from bench.rows import read
 from disentangle_ext.objectives import OBJECTIVES
+from studies import model_table
+from studies.model_table import MEASURED, table
+from studies.seed_runs import IDENTITY, columns
 
 VERSIONS = ("torch", "disentangle_ext")
 
@@ -27,7 +28,7 @@ def test_the_table_has_a_line_for_each_model_with_median_and_range() -> None:
 
 
 def test_what_was_measured() -> None:
-    rows = harness.read(model_table.RESULTS)
+    rows = read(model_table.RESULTS)
     assert len(rows) == len(model_table.VARIANTS) * len(model_table.SEEDS)
     identities = [{name: row[name] for name in IDENTITY if name not in VERSIONS} for row in rows]
     wanted = [run.identity() for run in model_table.wanted_runs()]

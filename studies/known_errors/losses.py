@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bench.known_errors.error import NOTHING, Error, stored_arrays
 from disentangle_ext import ops
 from disentangle_ext.objectives.dip_vae import dip_penalty
+from studies.known_errors.error import NOTHING, Error, stored_arrays
 
 
 class Batch(NamedTuple):

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from bench import dcign_faces, harness
+from bench.rows import read
+from studies import dcign_faces
 
 
 def scores_of(held_out: bool = True) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def test_measures_are_those_of_held_out_heads() -> None:
 
 
 def test_what_was_measured() -> None:
-    rows = harness.read(dcign_faces.RESULTS)
+    rows = read(dcign_faces.RESULTS)
     wanted = [run.identity() for run in dcign_faces.wanted_runs()]
     assert [(row["seed"], row["recipe"]) for row in rows] == [(one["seed"], one["recipe"]) for one in wanted]
     assert min(dcign_faces.medians(rows)[name] for name in dcign_faces.FACTORS) > 0.6

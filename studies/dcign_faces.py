@@ -1,6 +1,6 @@
-"""``python -m bench.dcign_faces``: DC-IGN on faces_like over three seeds, and how its latents follow their factors.
+"""``python -m studies.dcign_faces``: DC-IGN on faces_like over three seeds, and how its latents follow their factors.
 
-Rows of bench/results/dcign_faces.csv, from which the table of the README is written; its picture is that of the first
+Rows of studies/results/dcign_faces.csv, from which the table of the README is written; its picture is that of the first
 seed's run.
 """
 
@@ -14,13 +14,14 @@ from typing import Any
 
 from PIL import Image
 
-from bench.harness import RESULTS as FOLDER
-from bench.harness import Row
-from bench.seed_runs import RUNS, Run, measure_all
+from bench import pages
+from bench.rows import ABSENT, Row, markdown, read
 from disentangle_ext.training.memory import keep_freed_memory
+from studies.seed_runs import RUNS, Run, measure_all
 
-RESULTS = FOLDER / "dcign_faces.csv"
-PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "dcign_sweeps.png"
+PAGE = "README.md"
+RESULTS = Path(__file__).parent / "results" / "dcign_faces.csv"
+PICTURE = pages.ROOT / "docs" / "images" / "dcign_sweeps.png"
 SEEDS = range(3)
 FACTORS = ("azimuth", "elevation", "light")
 LARGEST = tuple(f"{name}_other" for name in FACTORS)
@@ -52,7 +53,7 @@ def medians(rows: list[Row]) -> dict[str, float]:
 def table(rows: list[Row]) -> str:
     """The rows as Markdown: one line for each seed and one for the medians."""
     if not rows:
-        return "Not measured yet.\n"
+        return ABSENT
     own = [f"{name}, z{d}" for d, name in enumerate(FACTORS)]
     header = ["seed", *own, "largest of the others, for each", "CPU seconds"]
     lines = []
@@ -61,15 +62,19 @@ def table(rows: list[Row]) -> str:
         correlations = [f"{middle[each]:.2f}" for each in FACTORS]
         others = ", ".join(f"{middle[each]:.2f}" for each in LARGEST)
         lines.append([name, *correlations, others, f"{middle['cpu_seconds']:.0f}"])
-    text = [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *lines)]
     steps, versions = (", ".join(sorted({row[column] for row in rows})) for column in ("steps", "torch"))
-    return "\n".join([*text, "", f"{steps} steps; torch {versions}."]) + "\n"
+    return "\n".join([*markdown(header, lines), "", f"{steps} steps; torch {versions}."]) + "\n"
 
 
 def save_picture(sweeps: Path) -> None:
     """In 32 shades, enough for grey heads and black words, and half the size."""
     with Image.open(sweeps) as image:
         image.convert("RGB").quantize(32, dither=Image.Dither.NONE).save(PICTURE, optimize=True)
+
+
+def tables() -> dict[str, str]:
+    """By the name in the markers of the page."""
+    return {"dcign-faces": table(read(RESULTS))}
 
 
 def main() -> None:
@@ -80,13 +85,11 @@ def main() -> None:
     sweeps = wanted_runs()[0].folder(runs) / "sweeps.png"
     if sweeps.is_file():  # the runs may have been removed, the rows stay
         save_picture(sweeps)
-    from bench.tables import write_pages  # it needs every table's module, this one too
-
-    write_pages()
+    pages.write(PAGE, tables())
 
 
 if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("stopped: `python -m bench.dcign_faces` goes on from here")
+        sys.exit("stopped: `python -m studies.dcign_faces` goes on from here")

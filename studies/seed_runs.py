@@ -20,8 +20,7 @@ from typing import Any
 import torch
 
 import disentangle_ext
-from bench.cpu_harness import machine
-from bench.harness import Row, commit, read
+from bench.rows import Row, commit, machine, read
 from disentangle_ext._files import write_atomically
 from disentangle_ext.presets import quick
 from disentangle_ext.training.command_line import parse

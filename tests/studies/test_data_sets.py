@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench import data_sets
 from disentangle_ext.data import DSpritesLike
+from studies import data_sets
 
 
 def test_data_sets_are_measured_and_tabulated():

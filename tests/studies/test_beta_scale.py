@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.beta_scale import CONVENTIONS, FUNCTIONS, SIZES, Convention, Size, beta_norm, linear_kl
 from disentangle_ext import ops
 from disentangle_ext.models import VAE
 from disentangle_ext.objectives import annealed_vae, beta_vae
+from studies.beta_scale import CONVENTIONS, FUNCTIONS, SIZES, Convention, Size, beta_norm, linear_kl
 
 SIZE = Size(channels=2, side=4, latents=3, batch=5)
 

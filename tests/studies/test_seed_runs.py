@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from bench import harness, seed_runs
-from bench.model_table import score
-from bench.seed_runs import Run, columns, measure_all
+from bench.rows import read
+from studies import seed_runs
+from studies.model_table import score
+from studies.seed_runs import Run, columns, measure_all
 
 DATA = "dsprites_like"
 TINY = {"base_channels": 4, "batch_size": 8, "max_steps": 60, "log_every": 1, "checkpoint_every": 10}
@@ -22,8 +23,8 @@ import os
 import signal
 import sys
 from pathlib import Path
-from bench.model_table import score
-from bench.seed_runs import Run, measure_all
+from studies.model_table import score
+from studies.seed_runs import Run, measure_all
 from disentangle_ext.training import session
 
 def save_and_die(folder, checkpoint):
@@ -50,7 +51,7 @@ def test_a_killed_command_goes_on_where_it_stopped(tmp_path: Path, root: Path) -
     run = Run("beta_vae", DATA, 1, TINY)
     second = run.folder(tmp_path / "runs")
     assert call(tmp_path, root, "dies").returncode == -signal.SIGKILL
-    (first,) = harness.read(tmp_path / "rows.csv")
+    (first,) = read(tmp_path / "rows.csv")
     assert first["seed"] == "0"
     spent = float(second.with_suffix(".cpu").read_text())
     assert len((second / "metrics.jsonl").read_text().splitlines()) == 20
@@ -58,11 +59,11 @@ def test_a_killed_command_goes_on_where_it_stopped(tmp_path: Path, root: Path) -
     done = call(tmp_path, root, "lives")
     assert done.returncode == 0, done.stderr
     assert "seed 0" not in done.stdout, "a run that was finished was made again"
-    rows = harness.read(tmp_path / "rows.csv")
+    rows = read(tmp_path / "rows.csv")
     assert rows[0] == first
     assert float(rows[1]["cpu_seconds"]) > spent, "the time before the kill is not counted"
     whole = measure_all([run], tmp_path / "whole.csv", tmp_path / "whole", ("mig",), score)
-    assert harness.read(tmp_path / "whole.csv") == whole
+    assert read(tmp_path / "whole.csv") == whole
     assert whole[0]["mig"] == rows[1]["mig"]
     steps = [line.split(",")[0] for line in (second / "metrics.jsonl").read_text().splitlines()]
     assert steps == [f'{{"step": {step}' for step in range(1, 61)]
@@ -87,7 +88,7 @@ def test_a_changed_recipe_is_measured_anew_and_the_rest_is_not(
     assert changed.identity()["settings"] == vae.identity()["settings"]
     measure_all([changed, tcvae], *rest)
     assert measured == [vae, tcvae, changed]
-    assert [row["recipe"] for row in harness.read(tmp_path / "rows.csv")] == [
+    assert [row["recipe"] for row in read(tmp_path / "rows.csv")] == [
         run.identity()["recipe"] for run in (changed, tcvae)
     ]
     assert "of another recipe or version, and dropped from rows.csv: 1 rows" in capsys.readouterr().out

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.known_errors.error import NOTHING, Error, stored_arrays
 from disentangle_ext import metrics, ops
 from disentangle_ext.metrics._discrete import entropy, histogram_bins, mutual_information, to_classes
 from disentangle_ext.metrics.mig import aggregate_information
+from studies.known_errors.error import NOTHING, Error, stored_arrays
 
 
 def codes_and_factors(case: str) -> tuple[np.ndarray, np.ndarray]:

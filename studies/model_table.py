@@ -1,6 +1,6 @@
 """``make model-table``: the MIG of the unsupervised objectives on the quick form of ``dsprites_like``.
 
-Three seeds each, none of which a recipe was chosen on: rows of bench/results/model_table.csv, from which the table of
+Three seeds each, none of which a recipe was chosen on: rows of studies/results/model_table.csv, from which the table of
 docs/models.md is written.
 """
 
@@ -10,14 +10,16 @@ import argparse
 import statistics
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from bench.harness import RESULTS as FOLDER
-from bench.harness import Row, markdown, read
-from bench.seed_runs import RUNS, Run, measure_all
+from bench import pages
+from bench.rows import ABSENT, Row, markdown, read
 from disentangle_ext.training.memory import keep_freed_memory
+from studies.seed_runs import RUNS, Run, measure_all
 
-RESULTS = FOLDER / "model_table.csv"
+PAGE = "docs/models.md"
+RESULTS = Path(__file__).parent / "results" / "model_table.csv"
 DATA = "dsprites_like"
 SEEDS = (10, 11, 12)
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -45,7 +47,7 @@ def wanted_runs() -> list[Run]:
 def table(rows: list[Row]) -> str:
     """The rows as Markdown: a line for each model and its settings."""
     if not rows:
-        return "Not measured yet.\n"
+        return ABSENT
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["model"], row["settings"]), []).append(row)
@@ -62,15 +64,18 @@ def table(rows: list[Row]) -> str:
     return "\n".join([*markdown(header, lines), "", note]) + "\n"
 
 
-def main() -> None:
-    from bench import tables  # which has the table of this module among its own
+def tables() -> dict[str, str]:
+    """By the name in the markers of the page."""
+    return {"models": table(read(RESULTS))}
 
-    parser = argparse.ArgumentParser(prog="python -m bench.model_table", description=__doc__)
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m studies.model_table", description=__doc__)
     parser.add_argument("--table-only", action="store_true", help="write the table, measure nothing")
     if not parser.parse_args().table_only:
         keep_freed_memory()
         measure_all(wanted_runs(), RESULTS, RUNS / "model_table", MEASURED, score)
-    tables.write_pages()
+    pages.write(PAGE, tables())
     print(table(read(RESULTS)))
 
 

@@ -1,4 +1,4 @@
-"""How fast the procedural data sets make a batch, and a picture of them: ``python -m bench.data_sets``."""
+"""How fast the procedural data sets make a batch, and a picture of them: ``python -m studies.data_sets``."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 
 import disentangle_ext
-from bench.cpu_harness import machine
-from bench.harness import RESULTS as FOLDER
-from bench.harness import append, commit
+from bench import pages
+from bench.rows import ABSENT, Row, append, commit, machine, read
 from disentangle_ext.data import DSpritesLike, FacesLike, GroundTruthData, Shapes3DLike, TorusLike
 from disentangle_ext.report import save_rows
 
-RESULTS = FOLDER / "data_sets.csv"
-PICTURE = Path(__file__).parents[1] / "docs" / "images" / "data_sets.png"
+PAGE = "README.md"
+RESULTS = Path(__file__).parent / "results" / "data_sets.csv"
+PICTURE = pages.ROOT / "docs" / "images" / "data_sets.png"
 COLUMNS = ("set", "images", "image", "batch", "threads", "images_per_second", "machine", "torch", "commit")
 IDENTITY = ("set", "batch", "threads", "machine")
 
@@ -34,7 +34,7 @@ SETS: dict[str, Callable[[], GroundTruthData]] = {
 }
 
 
-def measure(sets: dict[str, GroundTruthData], *, batch: int, seconds: float) -> list[dict[str, str]]:
+def measure(sets: dict[str, GroundTruthData], *, batch: int, seconds: float) -> list[Row]:
     """A row for each set: the median time of a batch of random rows, as a model gets it. The sets take turns."""
     generator = torch.Generator().manual_seed(0)
     rows = {name: torch.randint(len(data), (16, batch), generator=generator) for name, data in sets.items()}
@@ -51,21 +51,21 @@ def measure(sets: dict[str, GroundTruthData], *, batch: int, seconds: float) -> 
     return [_row(name, data, batch, batch / statistics.median(taken[name][1:])) for name, data in sets.items()]
 
 
-def _row(name: str, data: GroundTruthData, batch: int, rate: float) -> dict[str, str]:
+def _row(name: str, data: GroundTruthData, batch: int, rate: float) -> Row:
     shape = " x ".join(map(str, data.image_shape))
     measured = (name, f"{len(data):,}", shape, batch, torch.get_num_threads(), f"{float(f'{rate:.3g}'):.0f}")
     where = (machine(), disentangle_ext.build_info()["torch_running"], commit())
     return dict(zip(COLUMNS, map(str, (*measured, *where)), strict=True))
 
 
-def table(rows: list[dict[str, str]]) -> str:
+def table(rows: list[Row]) -> str:
     """The rows as Markdown: one line for each set."""
     if not rows:
-        return "Not measured yet.\n"
+        return ABSENT
     threads = sorted({row["threads"] for row in rows})
     columns = [f"images/s, {count} thread{'s' if count != '1' else ''}" for count in threads]
     lines = [f"| set | images | C x H x W | {' | '.join(columns)} |", "|---|---|---|" + "---|" * len(threads)]
-    groups: dict[str, dict[str, dict[str, str]]] = {}
+    groups: dict[str, dict[str, Row]] = {}
     for row in rows:
         groups.setdefault(row["set"], {})[row["threads"]] = row
     for name, own in groups.items():
@@ -74,6 +74,11 @@ def table(rows: list[dict[str, str]]) -> str:
         lines.append(f"| `{name}` | {first['images']} | {first['image']} | {' | '.join(rates)} |")
     origins = sorted({f"{r['machine'].rsplit(',', 1)[0]}, torch {r['torch']}, batches of {r['batch']}" for r in rows})
     return "\n".join([*lines, "", "Medians; measured on " + "; ".join(origins) + "."]) + "\n"
+
+
+def tables() -> dict[str, str]:
+    """By the name in the markers of the page."""
+    return {"data-sets": table(read(RESULTS))}
 
 
 def picture(path: Path = PICTURE, columns: int = 10) -> None:
@@ -88,9 +93,7 @@ def picture(path: Path = PICTURE, columns: int = 10) -> None:
 
 
 def main() -> None:
-    from bench import tables  # which has the table of this module among its own
-
-    parser = argparse.ArgumentParser(prog="python -m bench.data_sets", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m studies.data_sets", description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="time spent on each set")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -100,7 +103,7 @@ def main() -> None:
     for row in rows:
         print(f"{row['set']:<26} {int(row['images_per_second']):>9,} images/s")
     picture()
-    tables.write_pages()
+    pages.write(PAGE, tables())
 
 
 if __name__ == "__main__":

@@ -10,19 +10,20 @@ import pytest
 
 from disentangle_ext import metrics
 
-
-def test_every_picture_is_in_the_gallery(root: Path) -> None:
-    text = (root / "docs" / "gallery.md").read_text(encoding="utf-8")
-    assert [path.name for path in (root / "docs" / "images").iterdir() if f"(images/{path.name})" not in text] == []
+ROOT = Path(__file__).parents[2]
 
 
-def test_every_metric_has_a_page(root: Path) -> None:
-    text = "".join(page.read_text(encoding="utf-8") for page in (root / "docs" / "metrics").glob("*.md"))
+def test_every_picture_is_in_the_gallery() -> None:
+    text = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    assert [path.name for path in (ROOT / "docs" / "images").iterdir() if f"(images/{path.name})" not in text] == []
+
+
+def test_every_metric_has_a_page() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "metrics").glob("*.md"))
     assert [name for name in metrics.__all__ if f":: {name}\n" not in text] == []
 
 
-PAGES = Path(__file__).parents[2] / "docs" / "metrics"
-METRICS = [page for page in sorted(PAGES.glob("*.md")) if hasattr(metrics, page.stem)]
+METRICS = [page for page in sorted((ROOT / "docs" / "metrics").glob("*.md")) if hasattr(metrics, page.stem)]
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

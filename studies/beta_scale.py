@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 from torch.nn import functional as F
 
-from bench.harness import markdown
+from bench.rows import markdown
 from disentangle_ext.data import load_data
 from disentangle_ext.presets import PRESETS, SWEEPS, quick
+
+PAGE = "docs/beta.md"
 
 
 class Size(NamedTuple):
@@ -139,3 +141,13 @@ def capacity_table() -> str:
         images = len(load_data(name.strip("`").split()[0], **options))
         lines.append((name, f"{images:,}", f"{math.log(images):.1f}"))
     return "\n".join(markdown(("data set", "images n", "log n, nats"), lines)) + "\n"
+
+
+def tables() -> dict[str, str]:
+    """By the name in the markers of the page."""
+    return {
+        "conventions": conventions_table(),
+        "published": published_table(),
+        "linear": linear_table(),
+        "capacity": capacity_table(),
+    }

@@ -1,0 +1,13 @@
+"""Write every table from the rows of studies/results, or computed; measure nothing."""
+
+from __future__ import annotations
+
+from bench import pages
+from studies import beta_scale, ceilings, data_sets, dcign_faces, known_errors, model_table
+
+STUDIES = (beta_scale, ceilings, data_sets, dcign_faces, known_errors, model_table)
+"""Each has a ``PAGE`` and its ``tables()``, by the names in the markers."""
+
+if __name__ == "__main__":
+    for study in STUDIES:
+        pages.write(study.PAGE, study.tables())
