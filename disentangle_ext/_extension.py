@@ -6,18 +6,18 @@ import importlib
 import json
 import platform
 import shlex
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 import torch
 
 PACKAGE = "disentangle_ext"
 _HERE = Path(__file__).resolve().parent
 _CONFIG = _HERE / "_build_config.json"
+# A wheel in pip's cache, or in an index, may be the very one that does not fit.
+_PIP = f"python -m pip install --no-deps --force-reinstall --no-cache-dir --no-binary {PACKAGE}"
+BUILD_AGAIN = f"`{_PIP} SOURCE`, with SOURCE the folder, address or name that it was installed from"
 
 
 def read_config(path: Path = _CONFIG) -> dict[str, str] | None:
@@ -26,28 +26,6 @@ def read_config(path: Path = _CONFIG) -> dict[str, str] | None:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-
-
-def install_command() -> str:
-    """The command that builds this installation again, from where pip noted that it came (PEP 610)."""
-    pip = "python -m pip install"
-    try:
-        distribution = metadata.distribution(PACKAGE)
-    except metadata.PackageNotFoundError:
-        return f"{pip} -e {shlex.quote(str(_HERE.parent))}"
-    pip += " --no-deps --force-reinstall"
-    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
-    if not origin:  # from an index, where a wheel in pip's cache may be the very one that does not fit
-        return f"{pip} --no-cache-dir --no-binary {PACKAGE} {PACKAGE}=={distribution.version}"
-    return f"{pip} {_requirement(origin)}"
-
-
-def _requirement(origin: dict[str, Any]) -> str:
-    url = urlparse(origin["url"])
-    if "vcs_info" in origin:
-        return shlex.quote(f"{origin['vcs_info']['vcs']}+{origin['url']}@{origin['vcs_info']['commit_id']}")
-    source = shlex.quote(url2pathname(url.path) if url.scheme == "file" else origin["url"])
-    return f"-e {source}" if origin.get("dir_info", {}).get("editable") else source
 
 
 def minor(version: str) -> str:
@@ -68,8 +46,8 @@ def problem_before_loading(config: dict[str, str] | None, running: str) -> str:
         )
     if config["build"] == "compiled" and minor(config["torch"]) != minor(running):
         return (
-            f"{PACKAGE} was built for torch {config['torch']} and met torch {running}: build it again with "
-            f"`{install_command()}`, or go back with `python -m pip install 'torch=={minor(config['torch'])}.*'`"
+            f"{PACKAGE} was built for torch {config['torch']} and met torch {running}: go back with "
+            f"`python -m pip install 'torch=={minor(config['torch'])}.*'`, or build it again with {BUILD_AGAIN}"
         )
     return ""
 
@@ -83,7 +61,7 @@ def _load(config: dict[str, str] | None) -> tuple[ModuleType | None, str]:
     except ImportError as error:
         return None, (
             f"the compiled part of {PACKAGE} does not load under Python {platform.python_version()} "
-            f"({error}): build it again with `{install_command()}`"
+            f"({error}): build it again with {BUILD_AGAIN}"
         )
 
 

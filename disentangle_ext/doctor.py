@@ -89,10 +89,9 @@ def unserved_device() -> str:
     architectures = build_info()["cuda_architectures"]
     for index in range(torch.cuda.device_count()) if "cuda" in tested_devices() else ():
         if not any(serves(name, torch.cuda.get_device_capability(index)) for name in architectures.split()):
-            remedy = f"TORCH_CUDA_ARCH_LIST=native {_extension.install_command()}"
             return (
                 f"the CUDA kernels are compiled for {architectures}, of which nothing runs on {cuda_device(index)}: "
-                f"build them again with `{remedy}`"
+                f"set TORCH_CUDA_ARCH_LIST=native and build them again with {_extension.BUILD_AGAIN}"
             )
     return ""
 
@@ -117,8 +116,8 @@ def problem_on(device: str) -> str:
         pairs = zip(ops.aggregate_posterior(*inputs), reference.aggregate_posterior(*inputs))
         errors = [float((kernel - expected).abs().max()) for kernel, expected in pairs]
     except (RuntimeError, AttributeError) as error:
-        again = _extension.install_command()
-        return f"the {LABELS[device]} kernels do not run ({error}): build them again with `{again}`"
+        again = _extension.BUILD_AGAIN
+        return f"the {LABELS[device]} kernels do not run ({error}): build them again with {again}"
     if max(errors) < 1e-10:
         return ""
     off = f"the {LABELS[device]} kernels are off by {max(errors):.1e} from the reference"

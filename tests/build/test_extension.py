@@ -78,38 +78,6 @@ def test_the_doctor_runs_where_the_import_fails(package, broken, run, torch_vers
     assert "`python -m pip install" in problem
 
 
-@pytest.mark.parametrize(
-    ("record", "command"),
-    [
-        (
-            {"url": "file:///home/me/some%20where", "dir_info": {"editable": True}},
-            "python -m pip install --no-deps --force-reinstall -e '/home/me/some where'",
-        ),
-        (
-            {"url": "file:///home/me/source", "dir_info": {}},
-            "python -m pip install --no-deps --force-reinstall /home/me/source",
-        ),
-        (
-            None,
-            "python -m pip install --no-deps --force-reinstall --no-cache-dir "
-            "--no-binary disentangle_ext disentangle_ext==9.8",
-        ),
-    ],
-)
-def test_the_command_that_builds_again(monkeypatch, record, command):
-    text = None if record is None else json.dumps(record)
-    distribution = SimpleNamespace(version="9.8", read_text=lambda name: text)
-    monkeypatch.setattr(_extension.metadata, "distribution", lambda name: distribution)
-    assert _extension.install_command() == command
-
-
-def test_the_command_that_builds_again_from_a_repository(monkeypatch):
-    record = {"url": "https://host/me/it.git", "vcs_info": {"vcs": "git", "commit_id": "1234abcd"}}
-    distribution = SimpleNamespace(version="9.8", read_text=lambda name: json.dumps(record))
-    monkeypatch.setattr(_extension.metadata, "distribution", lambda name: distribution)
-    assert _extension.install_command().endswith(" git+https://host/me/it.git@1234abcd")
-
-
 def test_build_info_describes_this_installation():
     info = disentangle_ext.build_info()
     assert info["version"] == disentangle_ext.__version__
