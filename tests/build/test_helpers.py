@@ -121,7 +121,7 @@ def test_the_doctor_names_a_device_without_kernels(capability, problem, capsys, 
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a GPU")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
     assert doctor.main([]) == int(problem)
-    said = "problem: the CUDA kernels are compiled for sm_90 compute_90, of which nothing runs on a GPU (sm_86): build"
+    said = "problem: the CUDA kernels are compiled for sm_90 compute_90, of which nothing runs on a GPU (sm_86): set "
     assert (said in capsys.readouterr().out) == problem
 
 
