@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from disentangle_ext._errors import MistakeError
+
 
 def choose(kind: str, name: str, known: Iterable[str]) -> str:
     """Return ``name`` if it is one of ``known``.
@@ -15,7 +17,7 @@ def choose(kind: str, name: str, known: Iterable[str]) -> str:
         known: the names there are.
 
     Raises:
-        ValueError: "train: unknown model 'beta_tcvea': did you mean 'beta_tcvae'? known: beta_tcvae, beta_vae".
+        MistakeError: "train: unknown model 'beta_tcvea': did you mean 'beta_tcvae'? known: beta_tcvae, beta_vae".
     """
     known = tuple(known)
     if name in known:
@@ -26,4 +28,4 @@ def choose(kind: str, name: str, known: Iterable[str]) -> str:
     lower = {each.lower(): each for each in names}
     near = difflib.get_close_matches(str(name).lower(), lower, n=1)
     hint = f": did you mean {lower[near[0]]!r}? known: " if near else ": known: "
-    raise ValueError(f"{prefix}unknown {noun} {name!r}{hint}{', '.join(names)}")
+    raise MistakeError(f"{prefix}unknown {noun} {name!r}{hint}{', '.join(names)}")

@@ -106,7 +106,7 @@ def test_an_effect_keeps_the_quick_form_and_moves_with_the_device():
         ({"effect": "noise"}, "DSpritesLike: unknown effect 'noise': did you mean 'noisy'"),
         ({"texture": "a.png"}, "DSpritesLike: texture is for effect 'texture', got effect 'none'"),
         ({"effect": "texture", "texture": "none.png"}, "there is no file none.png"),
-        ({"effect": "texture", "texture": __file__}, r"test_sprites.py cannot be read as an image"),
+        ({"effect": "texture", "texture": __file__}, r"test_sprites.py cannot be read as BMP"),
     ],
 )
 def test_wrong_options_are_named(options, message):
