@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.data.base import GroundTruthData
-from disentangle_ext.data.official import reading
+from disentangle_ext.data.npy import read_arrays
 from disentangle_ext.data.pixels import flatten_pixels, gather_pixels
 
 __all__ = ["ArrayData", "StoredData", "arrays"]
@@ -60,7 +61,7 @@ class StoredData(GroundTruthData):
 
     def _check_has_factors(self) -> None:
         if not self.factor_names:
-            raise ValueError(f"{type(self).__name__}.index: {self.name} has no factors to find an image by")
+            raise MistakeError(f"{type(self).__name__}.index: {self.name} has no factors to find an image by")
 
 
 class ArrayData(StoredData):
@@ -126,7 +127,7 @@ class ArrayData(StoredData):
         missing = (first == end).nonzero()
         if len(missing):
             classes = tuple(factors[int(missing[0])].tolist())
-            raise ValueError(
+            raise MistakeError(
                 f"ArrayData.index: factors must be those of an image, got {classes}, which none has"
             )
         return first, end
@@ -146,22 +147,15 @@ def arrays(path: Path | None = None, *, device: torch.device | str = "cpu") -> A
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: for a file that holds something else, named in the message. Nothing is unpickled.
+        ValueError: for a file that holds something else, named in the message. Nothing is unpickled, and of an .npz
+            no other array is read.
     """
     if path is None:
-        raise ValueError("arrays: path is not given: an .npz with images and factors, or an .npy with images")
+        raise MistakeError("arrays: path is not given: an .npz with images and factors, or an .npy with images")
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"arrays: there is no file {path}")
-    try:
-        with reading("arrays", path):
-            loaded = np.load(path, allow_pickle=False)
-            content = {"images": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded}
-    except ValueError as error:
-        text = " ".join(str(error).split())
-        raise ValueError(text if str(path) in text else f"arrays: {path} cannot be read: {text}") from None
-    if "images" not in content:
-        raise ValueError(f"arrays: {path} must hold an array 'images', it holds {', '.join(content) or 'nothing'}")
+    content = read_arrays("arrays", path, ("images", "factors", "names"))
     names = content.get("names")
     try:
         return ArrayData(
@@ -171,8 +165,8 @@ def arrays(path: Path | None = None, *, device: torch.device | str = "cpu") -> A
             name=path.stem,
             device=device,
         )
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"arrays: {path}: {error}") from None
+    except (MistakeError, TypeError) as error:
+        raise MistakeError(f"arrays: {path}: {error}") from None
 
 
 def _check_images(images: Any) -> Tensor:
@@ -188,15 +182,15 @@ def _check_images(images: Any) -> Tensor:
     elif tensor.dtype != torch.uint8:
         raise TypeError(f"ArrayData: images must be uint8 in 0..255 or bool, got {tensor.dtype}")
     elif tensor.numel() and int(tensor.max()) == 1:
-        raise ValueError("ArrayData: images must use the range 0..255, got 0 and 1 only: pass images * 255")
+        raise MistakeError("ArrayData: images must use the range 0..255, got 0 and 1 only: pass images * 255")
     if tensor.dim() == 3:
         tensor = tensor[:, None]
     if tensor.dim() != 4 or 0 in tensor.shape:
-        raise ValueError(
+        raise MistakeError(
             f"ArrayData: images must be [N, H, W] or [N, C, H, W], not empty, got {list(tensor.shape)}"
         )
     if tensor.shape[3] in (1, 3) and tensor.shape[1] not in (1, 3):
-        raise ValueError(
+        raise MistakeError(
             f"ArrayData: images must be [N, C, H, W], got {list(tensor.shape)}, which looks like "
             "[N, H, W, C]: pass images.transpose(0, 3, 1, 2)"
         )
@@ -208,20 +202,20 @@ def _check_factor_values(factors: Any, rows: int) -> np.ndarray:
         return np.empty((rows, 0), np.int64)
     values = factors.detach().cpu().numpy() if isinstance(factors, Tensor) else np.asarray(factors)
     if values.ndim != 2 or values.shape[0] != rows:
-        raise ValueError(
+        raise MistakeError(
             f"ArrayData: factors must be [N, K] with N = {rows} images, got {list(values.shape)}"
         )
     if values.dtype.kind not in "biuf":
         raise TypeError(f"ArrayData: factors must be numbers, got {values.dtype}")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ValueError("ArrayData: factors must be finite, got NaN or infinity")
+        raise MistakeError("ArrayData: factors must be finite, got NaN or infinity")
     return values
 
 
 def _check_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
     names = tuple(f"factor_{k}" for k in range(count)) if names is None else tuple(names)
     if len(names) != count or len(set(names)) != count:
-        raise ValueError(
+        raise MistakeError(
             f"ArrayData: names must be {count} distinct names, one per factor, got {list(names)}"
         )
     return names

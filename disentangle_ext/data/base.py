@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from disentangle_ext._errors import MistakeError
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -127,7 +129,7 @@ class GroundTruthData(Dataset[tuple[Tensor, Tensor]], abc.ABC):
         device (the CPU without one), so one seed gives the same rows wherever the images live.
         """
         if n < 0:
-            raise ValueError(f"{type(self).__name__}.sample_factors: n must be at least 0, got {n}")
+            raise MistakeError(f"{type(self).__name__}.sample_factors: n must be at least 0, got {n}")
         where = generator.device if generator is not None else torch.device("cpu")
         rows = torch.randint(len(self), (n,), generator=generator, device=where)
         return self._classes(rows.to(self.device))
@@ -189,7 +191,7 @@ class GroundTruthData(Dataset[tuple[Tensor, Tensor]], abc.ABC):
         where = f"{type(self).__name__}.{method}: index"
         index = _integers(index, where)
         if index.dim() != 1:
-            raise ValueError(f"{where} must have shape [n], got {list(index.shape)}")
+            raise MistakeError(f"{where} must have shape [n], got {list(index.shape)}")
         if index.device.type == "cpu" and index.numel():
             low, high = (int(value) for value in index.aminmax())
             if low < 0 or high >= len(self):
@@ -203,13 +205,13 @@ class GroundTruthData(Dataset[tuple[Tensor, Tensor]], abc.ABC):
         count = len(self.factor_names)
         if factors.dim() != 2 or factors.shape[1] != count:
             names = ", ".join(self.factor_names)
-            raise ValueError(f"{where} must have shape [n, {count}] ({names}), got {list(factors.shape)}")
+            raise MistakeError(f"{where} must have shape [n, {count}] ({names}), got {list(factors.shape)}")
         if factors.device.type == "cpu" and factors.numel():
             for k, (name, size) in enumerate(zip(self.factor_names, self.factor_sizes)):
                 low, high = (int(value) for value in factors[:, k].aminmax())
                 if low < 0 or high >= size:
                     got = low if low < 0 else high
-                    raise ValueError(f"{where}[:, {k}] ({name}) must be in 0..{size - 1}, got {got}")
+                    raise MistakeError(f"{where}[:, {k}] ({name}) must be in 0..{size - 1}, got {got}")
         return factors.to(self.device)
 
 

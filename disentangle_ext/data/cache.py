@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from disentangle_ext._errors import MistakeError
+
 __all__ = ["cache_folder", "cached_rows", "progress", "replacing"]
 
 VARIABLE = "DISENTANGLE_EXT_CACHE"
@@ -67,9 +69,9 @@ def cached_rows(file: str, rows: int, row_bytes: int, make: Callable[[], Iterabl
         # Copy on write: torch takes no read-only memory, and nothing is ever written.
         array = np.load(path, mmap_mode="c", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{what}: the cached file {path} is damaged ({error}): delete it") from None
+        raise MistakeError(f"{what}: the cached file {path} is damaged ({error}): delete it") from None
     if array.shape != (rows, row_bytes) or array.dtype != np.uint8:
-        raise ValueError(
+        raise MistakeError(
             f"{what}: the cached file {path} is not [{rows}, {row_bytes}] of uint8, but {list(array.shape)} of "
             f"{array.dtype}: delete it"
         )

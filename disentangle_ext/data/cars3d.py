@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._extras import require
 from disentangle_ext.data.arrays import StoredData
 from disentangle_ext.data.image_files import shrink
-from disentangle_ext.data.official import Source, check_array, converted, locate, reading
+from disentangle_ext.data.official import Source, converted, locate
+from disentangle_ext.data.untrusted import check_array, listed, reading
 
 __all__ = ["Cars3D"]
 
@@ -104,14 +106,14 @@ def _read_archive(path: Path) -> Iterator[tuple[int, np.ndarray]]:
         for name, content in _members(path, lambda name: name.endswith(f"cars/{LIST}")):
             names = _names(f"{path}: {name}", content)
         if names is None:
-            raise ValueError(f"Cars3D: {path} must hold cars/{LIST}, it does not")
+            raise MistakeError(f"Cars3D: {path} must hold cars/{LIST}, it does not")
         places = {f"{name}.mat": place for place, name in enumerate(names)}
         for name, content in _members(path, lambda name: name.endswith(".mat") and "cars/" in name):
             place = places.pop(name.rpartition("/")[2], None)
             if place is not None:
                 yield place, _car(f"{path}: {name}", content)
         if places:
-            raise ValueError(f"Cars3D: {path} must hold {next(iter(places))}, which its {LIST} names, it does not")
+            raise MistakeError(f"Cars3D: {path} must hold {next(iter(places))}, which its {LIST} names, it does not")
 
 
 def _members(path: Path, wanted: Any) -> Iterator[tuple[str, bytes]]:
@@ -121,7 +123,7 @@ def _members(path: Path, wanted: Any) -> Iterator[tuple[str, bytes]]:
         for member in archive:
             if member.isfile() and wanted(member.name):
                 if member.size > limit:
-                    raise ValueError(f"Cars3D: {path}: {member.name} has {member.size} bytes, too many for a car")
+                    raise MistakeError(f"Cars3D: {path}: {member.name} has {member.size} bytes, too many for a car")
                 stream = archive.extractfile(member)
                 yield member.name, stream.read() if stream else b""
 
@@ -130,7 +132,7 @@ def _names(where: Any, content: bytes) -> list[str]:
     names = [line.strip().removesuffix(".mat") for line in content.decode("utf-8", "replace").splitlines()]
     names = [name for name in names if name]
     if len(names) != SIZES[2] or len(set(names)) != SIZES[2] or any("/" in name or "\\" in name for name in names):
-        raise ValueError(f"Cars3D: {where} must list {SIZES[2]} different names, it lists {len(names)}")
+        raise MistakeError(f"Cars3D: {where} must list {SIZES[2]} different names, it lists {len(names)}")
     return names
 
 
@@ -140,12 +142,12 @@ def _car(where: str, content: bytes) -> np.ndarray:
     try:
         heads = {name: (shape, kind) for name, shape, kind in scipy_io.whosmat(io.BytesIO(content))}
         if "im" not in heads:
-            raise ValueError(f"it must hold an array 'im', it holds {', '.join(heads) or 'nothing'}")
+            raise MistakeError(f"it must hold an array 'im', it holds {listed(heads)}")
         check_array("Cars3D", where, heads["im"][0], heads["im"][1], MESH, np.uint8)
         mesh = scipy_io.loadmat(io.BytesIO(content), variable_names=["im"])["im"]
     except Exception as error:  # whatever a reader of an old format makes of a damaged file
         text = str(error) or type(error).__name__
-        raise ValueError(text if where in text else f"Cars3D: {where} cannot be read: {text}") from None
+        raise MistakeError(text if where in text else f"Cars3D: {where} cannot be read: {text}") from None
     check_array("Cars3D", where, mesh.shape, mesh.dtype, MESH, np.uint8)
     images = mesh.transpose(4, 3, 0, 1, 2).reshape(-1, *MESH[:3])
     return shrink(np.ascontiguousarray(images), SIDE).reshape(SIZES[0], SIZES[1], -1)

@@ -10,17 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.data.dsprites_like import FACTORS
-from disentangle_ext.data.official import (
-    Source,
-    check_grid,
-    converted,
-    hdf5_dataset,
-    hdf5_pieces,
-    locate,
-    npz_pieces,
-    open_hdf5,
-)
+from disentangle_ext.data.hdf5 import hdf5_dataset, hdf5_pieces, open_hdf5
+from disentangle_ext.data.npy import npz_pieces
+from disentangle_ext.data.official import Source, check_grid, converted, locate
 from disentangle_ext.data.pixels import gather_pixels
 from disentangle_ext.data.sprites import SpriteData
 
@@ -113,5 +107,5 @@ def _from_hdf5(path: Path) -> Iterator[np.ndarray]:
 
 def _packed(path: Path, images: np.ndarray) -> np.ndarray:
     if images.max(initial=0) > 1:
-        raise ValueError(f"DSprites: {path}: imgs must be 0 or 1, got {images.max()}")
+        raise MistakeError(f"DSprites: {path}: imgs must be 0 or 1, got {images.max()}")
     return np.packbits(images.reshape(len(images), -1), axis=1)

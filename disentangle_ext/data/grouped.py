@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext.data.base import GroundTruthData
 
@@ -60,27 +61,27 @@ class GroupedSampler:
         weights: Mapping[str, float] | None = None,
     ) -> None:
         if not data.factor_names or not data.is_grid:
-            raise ValueError(f"GroupedSampler: data must be a full grid of factors, {data.name} is not")
+            raise MistakeError(f"GroupedSampler: data must be a full grid of factors, {data.name} is not")
         if not groups:
-            raise ValueError("GroupedSampler: groups must name at least one group, got none")
+            raise MistakeError("GroupedSampler: groups must name at least one group, got none")
         self.data = data
         self.groups = tuple(groups)
         self._columns = [self._find(name, factors) for name, factors in groups.items()]
         named = [factor for factors in groups.values() for factor in factors]
         twice = next((factor for factor in named if named.count(factor) > 1), None)
         if twice is not None:
-            raise ValueError(f"GroupedSampler: groups must share no factor, {twice!r} is named twice")
+            raise MistakeError(f"GroupedSampler: groups must share no factor, {twice!r} is named twice")
         weights = weights or {}
         for name in weights:
             choose("GroupedSampler: weights: group", name, groups)
         self._weights = torch.tensor([float(weights.get(name, 1)) for name in groups], dtype=torch.float64)
         for name, weight in zip(groups, self._weights.tolist()):
             if not 0 < weight < float("inf"):
-                raise ValueError(f"GroupedSampler: weights must be greater than 0 and finite, {name!r} has {weight}")
+                raise MistakeError(f"GroupedSampler: weights must be greater than 0 and finite, {name!r} has {weight}")
 
     def _find(self, name: str, factors: Sequence[str]) -> list[int]:
         if isinstance(factors, str) or not factors:
-            raise ValueError(f"GroupedSampler: group {name!r} must be a list of factors, got {factors!r}")
+            raise MistakeError(f"GroupedSampler: group {name!r} must be a list of factors, got {factors!r}")
         known = self.data.factor_names
         return [known.index(choose(f"GroupedSampler: group {name!r}: factor", each, known)) for each in factors]
 
@@ -96,7 +97,7 @@ class GroupedSampler:
             ValueError: for a negative ``n`` or an unknown group.
         """
         if n < 0:
-            raise ValueError(f"GroupedSampler.draw: n must be at least 0, got {n}")
+            raise MistakeError(f"GroupedSampler.draw: n must be at least 0, got {n}")
         where = generator.device if generator is not None else torch.device("cpu")
         # Drawn even if the group is given: the rows that a seed gives do not depend on how the group was chosen.
         uniform = torch.rand((), dtype=torch.float64, generator=generator, device=where).item()

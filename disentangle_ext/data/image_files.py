@@ -33,7 +33,7 @@ def read_image(path: Path, channels: int, size: int | None = None, formats: Sequ
         formats: the formats it may be in, by Pillow's names.
 
     Raises:
-        MistakeError: for a file that is missing, damaged, in another format, transparent, or of numbers whose range is
+        ValueError: for a file that is missing, damaged, in another format, transparent, or of numbers whose range is
             not known, named in the message.
         ImportError: without the ``data`` extra.
     """

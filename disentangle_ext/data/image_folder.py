@@ -42,7 +42,7 @@ class ImageFolder(StoredData):
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        MistakeError: for a folder without images, numbers out of range, or a file that cannot be read: damaged, in
+        ValueError: for a folder without images, numbers out of range, or a file that cannot be read: damaged, in
             another format, with transparent pixels, or with pixels whose range is not known.
         ImportError: without the ``data`` extra.
     """

@@ -11,7 +11,8 @@ import torch
 
 from disentangle_ext._names import choose
 from disentangle_ext.data.arrays import StoredData
-from disentangle_ext.data.official import Source, converted, locate, npz_pieces
+from disentangle_ext.data.npy import npz_pieces
+from disentangle_ext.data.official import Source, converted, locate
 
 __all__ = ["MPI3D"]
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from disentangle_ext.data.arrays import StoredData
-from disentangle_ext.data.official import Source, check_grid, converted, hdf5_dataset, hdf5_pieces, locate, open_hdf5
+from disentangle_ext.data.hdf5 import hdf5_dataset, hdf5_pieces, open_hdf5
+from disentangle_ext.data.official import Source, check_grid, converted, locate
 from disentangle_ext.data.shapes3d_like import FACTORS
 
 __all__ = ["Shapes3D"]

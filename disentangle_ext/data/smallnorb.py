@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.data.arrays import StoredData
 from disentangle_ext.data.image_files import shrink
-from disentangle_ext.data.official import Source, converted, locate, reading
+from disentangle_ext.data.official import Source, converted, locate
+from disentangle_ext.data.untrusted import reading
 
 __all__ = ["SmallNORB"]
 
@@ -115,7 +117,7 @@ def _read(files: list[Path]) -> Iterator[np.ndarray]:
             grid[place[first : first + len(small)]] = small.reshape(len(small), -1)
             first += len(small)
     if not seen.all():
-        raise ValueError(f"SmallNORB: {files[2]} and {files[5]} must list every combination of the factors once")
+        raise MistakeError(f"SmallNORB: {files[2]} and {files[5]} must list every combination of the factors once")
     yield grid
 
 
@@ -127,7 +129,7 @@ def _places(info: Path, category: np.ndarray, about: np.ndarray) -> np.ndarray:
     try:
         return np.ravel_multi_index(columns, (*SIZES, INSTANCES))
     except ValueError:
-        raise ValueError(f"SmallNORB: {info} or its cat file has a factor out of range") from None
+        raise MistakeError(f"SmallNORB: {info} or its cat file has a factor out of range") from None
 
 
 def _pieces(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
@@ -136,10 +138,10 @@ def _pieces(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.
         magic, dims = struct.unpack("<2i", stream.read(8))
         kind = _MAGIC.get(magic)
         if kind is None or not 0 < dims <= 4:
-            raise ValueError(f"SmallNORB: {path} is not in the format of NORB: it begins with {magic}, {dims}")
+            raise MistakeError(f"SmallNORB: {path} is not in the format of NORB: it begins with {magic}, {dims}")
         sizes = struct.unpack(f"<{max(3, dims)}i", stream.read(4 * max(3, dims)))[:dims]
         if sizes != shape or kind != dtype:
-            raise ValueError(f"SmallNORB: {path} must be {list(shape)} of {dtype}, got {list(sizes)} of {kind}")
+            raise MistakeError(f"SmallNORB: {path} must be {list(shape)} of {dtype}, got {list(sizes)} of {kind}")
         row_bytes = math.prod(shape[1:]) * dtype.itemsize
         step = 512
         for first in range(0, shape[0], step):
@@ -149,7 +151,7 @@ def _pieces(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.
                 raise EOFError(f"it ends in row {first + len(content) // row_bytes} of {shape[0]}")
             yield np.frombuffer(content, dtype).reshape(count, *shape[1:])
         if stream.read(1):
-            raise ValueError(f"SmallNORB: {path} must end after {shape[0]} rows, it does not")
+            raise MistakeError(f"SmallNORB: {path} must end after {shape[0]} rows, it does not")
 
 
 def _open(path: Path) -> IO[bytes]:

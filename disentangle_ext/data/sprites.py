@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext.data.base import GroundTruthData
 from disentangle_ext.data.image_files import read_image
@@ -59,7 +60,7 @@ class SpriteData(GroundTruthData):
         self.effect = choose(f"{owner}: effect", effect, EFFECTS)
         self.sprite_shape = (1, *size)
         if texture is not None and effect != "texture":
-            raise ValueError(f"{owner}: texture is for effect 'texture', got effect {effect!r}")
+            raise MistakeError(f"{owner}: texture is for effect 'texture', got effect {effect!r}")
         if effect != "none":
             name = f"{name} ({effect})" if not name.endswith(")") else f"{name[:-1]}, {effect})"
         channels = 1 if effect == "none" else 3
@@ -67,7 +68,7 @@ class SpriteData(GroundTruthData):
         if effect == "texture":
             pixels = default_texture() if texture is None else read_image(Path(texture), 3)
             if pixels.shape[1] < size[0] or pixels.shape[2] < size[1]:
-                raise ValueError(
+                raise MistakeError(
                     f"{owner}: texture must be at least {size[0]} x {size[1]} pixels, {texture} is "
                     f"{pixels.shape[1]} x {pixels.shape[2]}"
                 )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.data.base import GroundTruthData
 
 __all__ = ["TorusLike", "Transitions"]
@@ -63,11 +64,11 @@ class TorusLike(GroundTruthData):
         self, *, factors: int = 3, classes: int = 32, size: int = 64, device: torch.device | str = "cpu"
     ) -> None:
         if factors not in (2, 3, 4):
-            raise ValueError(f"TorusLike: factors must be 2, 3 or 4, got {factors}")
+            raise MistakeError(f"TorusLike: factors must be 2, 3 or 4, got {factors}")
         if not 2 <= classes <= 256:
-            raise ValueError(f"TorusLike: classes must be in 2..256, got {classes}")
+            raise MistakeError(f"TorusLike: classes must be in 2..256, got {classes}")
         if not 8 <= size <= 1024:
-            raise ValueError(f"TorusLike: size must be in 8..1024, got {size}")
+            raise MistakeError(f"TorusLike: size must be in 8..1024, got {size}")
         shape = (3 if factors > 2 else 1, size, size)
         super().__init__("torus_like", FACTORS[:factors], [classes] * factors, shape, device=device)
         self.periods = dict.fromkeys(self.factor_names, classes)
@@ -97,7 +98,7 @@ class TorusLike(GroundTruthData):
         count = len(self.factor_names)
         if tuple(steps.shape) not in ((count,), (len(index), count)):
             names = ", ".join(self.factor_names)
-            raise ValueError(
+            raise MistakeError(
                 f"TorusLike.act: g must have shape [{len(index)}, {count}] or [{count}] ({names}), "
                 f"got {list(steps.shape)}"
             )
@@ -117,7 +118,7 @@ class TorusLike(GroundTruthData):
             ValueError: for a negative ``n`` or a ``max_step`` below 1.
         """
         if max_step is not None and max_step < 1:
-            raise ValueError(f"TorusLike.transitions: max_step must be at least 1, got {max_step}")
+            raise MistakeError(f"TorusLike.transitions: max_step must be at least 1, got {max_step}")
         index = self._rows(self.sample_factors(n, generator=generator))
         low, high = (0, self._classes_each) if max_step is None else (-max_step, max_step + 1)
         where = generator.device if generator is not None else torch.device("cpu")

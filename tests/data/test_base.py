@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.data import DATASETS, ArrayData, DSpritesLike, load_data
 
 
@@ -18,13 +19,33 @@ def test_load_data_knows_its_sets_and_suggests_names():
     assert isinstance(load_data("dsprites_like"), DSpritesLike)
     assert {"dsprites_like", "shapes3d_like", "torus_like"} <= set(DATASETS)
     with pytest.raises(
-        ValueError, match="load_data: unknown data set 'dsprite_like': did you mean 'dsprites_like'"
+        MistakeError, match="load_data: unknown data set 'dsprite_like': did you mean 'dsprites_like'"
     ):
         load_data("dsprite_like")
-    with pytest.raises(ValueError, match="unknown option of dsprites_like 'varaint': did you mean 'variant'"):
+    with pytest.raises(MistakeError, match="unknown option of dsprites_like 'varaint': did you mean 'variant'"):
         load_data("dsprites_like", varaint="quick")
-    with pytest.raises(ValueError, match="DSpritesLike: unknown variant 'quik': did you mean 'quick'"):
-        load_data("dsprites_like", variant="quik")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("dsprites_like", {"variant": "quik"}),
+        ("dsprites_like", {"effect": "coloured"}),
+        ("dsprites_like", {"texture": "a.png"}),
+        ("shapes3d_like", {"variant": "quik"}),
+        ("faces_like", {"variant": "quik"}),
+        ("torus_like", {"classes": 1}),
+        ("dsprites", {"effect": "coloured"}),
+        ("mpi3d", {"variant": "reel"}),
+        ("smallnorb", {"path": __file__}),
+        ("image_folder", {}),
+        ("arrays", {}),
+        ("arrays", {"path": __file__}),
+    ],
+)
+def test_a_program_can_tell_a_mistake_from_a_bug(name, options):
+    with pytest.raises(MistakeError):
+        load_data(name, **options)
 
 
 def test_a_batch_is_the_images_divided_by_255(quick):

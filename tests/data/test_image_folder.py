@@ -1,4 +1,4 @@
-"""Folders of images, the arrays in a file, and the digits."""
+"""Folders of images, and the digits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from PIL import EpsImagePlugin, Image
 
 from disentangle_ext._errors import MistakeError
-from disentangle_ext.data import ImageFolder, arrays, digits, image_folder
+from disentangle_ext.data import ImageFolder, digits, image_folder
 
 RNG = np.random.default_rng(0)
 
@@ -137,45 +137,6 @@ def test_only_the_formats_that_are_asked_for_are_opened(tmp_path, monkeypatch):
         ImageFolder(folder, formats=("png",))
     with pytest.raises(MistakeError, match=r"ImageFolder: formats must name at least one format, got \(\)"):
         ImageFolder(folder, formats=())
-
-
-IMAGES = RNG.integers(0, 256, (6, 5, 4), dtype=np.uint8)
-
-
-def test_arrays_come_from_a_file(tmp_path):
-    factors = np.array([[0, 2], [1, 5]] * 3)
-    np.savez(tmp_path / "own.npz", images=IMAGES, factors=factors, names=["a", "b"])
-    data = arrays(tmp_path / "own.npz")
-    assert (data.name, data.factor_names, data.factor_sizes) == ("own", ("a", "b"), (2, 2))
-    assert torch.equal(data.images(range(6))[:, 0], torch.from_numpy(IMAGES))
-    assert data.factors(range(2)).tolist() == [[0, 0], [1, 1]]
-    np.save(tmp_path / "own.npy", IMAGES)
-    assert torch.equal(arrays(tmp_path / "own.npy").images([3])[0, 0], torch.from_numpy(IMAGES[3]))
-
-
-def test_wrong_files_of_arrays_are_named(tmp_path):
-    path = tmp_path / "own.npz"
-
-    def fails(message):
-        with pytest.raises(ValueError, match=f"arrays: {path}.*{message}") as caught:
-            arrays(path)
-        assert "\n" not in str(caught.value)
-
-    np.savez(path, pictures=IMAGES)
-    fails("must hold an array 'images', it holds pictures")
-    np.savez(path, images=IMAGES.astype(object))
-    fails("cannot be read: .*allow_pickle")
-    np.savez(path, images=IMAGES / 255)
-    fails("ArrayData: images must be uint8")
-    np.savez(path, images=IMAGES)
-    path.write_bytes(path.read_bytes()[:150])
-    fails("truncated, damaged")
-    path.write_text("<html>")
-    fails("cannot be read")
-    with pytest.raises(FileNotFoundError, match="arrays: there is no file"):
-        arrays(tmp_path / "none.npz")
-    with pytest.raises(ValueError, match="arrays: path is not given"):
-        arrays()
 
 
 def test_digits_are_whole_and_labelled():
