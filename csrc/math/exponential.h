@@ -42,15 +42,14 @@ DX_INLINE T polynomial(T x, const T (&c)[N]) {
   return p;
 }
 
-// 2^f on [-1/2, 1/2]: minimax in the relative error with the constant term held at 1 (1.1e-7 in float32).
-DX_INLINE float exp2_fraction(float f) {
-  const float c[] = {1.0f, 0.6931470036506653f, 0.24022242426872253f, 0.05550733581185341f, 0.009671512059867382f, 0.0013264728477224708f};
+// (2^f - 1) / f on [-1/2, 1/2], so that 2^f = 1 + f exp2_slope(f): minimax in the relative error of that (1.1e-7 in float32).
+DX_INLINE float exp2_slope(float f) {
+  const float c[] = {0.6931470036506653f, 0.24022242426872253f, 0.05550733581185341f, 0.009671512059867382f, 0.0013264728477224708f};
   return polynomial(f, c);
 }
 
-DX_INLINE double exp2_fraction(double f) {
-  const double c[] = {1.0,
-                      0.69314718055994533046,
+DX_INLINE double exp2_slope(double f) {
+  const double c[] = {0.69314718055994533046,
                       0.24022650695910156204,
                       0.055504108664819921605,
                       0.0096181291075883352443,
@@ -64,7 +63,7 @@ DX_INLINE double exp2_fraction(double f) {
   return polynomial(f, c);
 }
 
-// p * 2^n, where `rounded` = n + magic.
+// p * 2^n, where `rounded` = n + magic. Not for a NaN: the sum of its bits and others may be a number.
 template <typename T>
 DX_INLINE T scale_by_power(T p, T rounded) {
   using F = FloatFormat<T>;
@@ -74,9 +73,12 @@ DX_INLINE T scale_by_power(T p, T rounded) {
   return bit_cast<T>(static_cast<Unsigned>(bit_cast<Bits>(p)) + shifted);
 }
 
-// 2^x for x <= max_exponent, and zero below `lowest`, which is at least min_exponent. A NaN stays a NaN. A GPU has an
+// 2^x for x <= max_exponent, and zero below `lowest`: where none is given, below min_exponent - 1/2. A GPU has an
 // instruction for it in float32, good to 2 ulp, that takes any x; so does what stands in for it where kernels of a GPU run
 // on the host.
+//
+// With max_exponent added to the magic number, the low bits of `rounded` are the exponent field of 2^n. Multiplying by it
+// costs no more than adding n to the bits of 2^f, and leaves a NaN one, whatever its bits: those of a GPU are all ones.
 template <typename T>
 DX_INLINE T exp2(T x, T lowest = FloatFormat<T>::min_exponent) {
   using F = FloatFormat<T>;
@@ -89,13 +91,19 @@ DX_INLINE T exp2(T x, T lowest = FloatFormat<T>::min_exponent) {
 #elif defined(DX_HOST_RUN)
   if (sizeof(T) == sizeof(float) && x > F::max_exponent) return std::exp2(x);
 #endif
-  const T rounded = x + F::magic;
-  const T f = x - (rounded - F::magic);
-  const T value = scale_by_power(exp2_fraction(f), rounded);
-  return x < lowest ? T(0) : value;
+  using Bits = std::make_unsigned_t<typename F::Bits>;
+  constexpr T magic = F::magic + F::max_exponent, least = F::min_exponent - 1;
+  const bool cut = lowest > F::min_exponent;
+  const T y = !cut && x < least ? least : x;
+  const T rounded = y + magic;
+  const T f = y - (rounded - magic);
+  const T power = bit_cast<T>(bit_cast<Bits>(rounded) << F::mantissa);
+  const T value = power * f * exp2_slope(f) + power;
+  return cut && x < lowest ? T(0) : value;
 }
 
-// e^x to about 1 ulp over the whole range: 0 below, infinity above. The reduction subtracts n ln 2 in two parts.
+// e^x to about 1 ulp over the whole range: 0 below, infinity above, and a NaN for a NaN. The reduction subtracts n ln 2 in
+// two parts.
 template <typename T>
 DX_INLINE T exp(T x) {
   using F = FloatFormat<T>;
@@ -107,9 +115,9 @@ DX_INLINE T exp(T x) {
   y = y > highest ? highest : y;
   const T rounded = y * T(kLog2e) + F::magic;
   const T n = rounded - F::magic;
-  const T remainder = (y - n * ln2_high) - n * ln2_low;
-  const T value = scale_by_power(exp2_fraction(remainder * T(kLog2e)), rounded);
-  return x < lowest ? T(0) : (x > highest ? kInfinity<T> : value);
+  const T f = ((y - n * ln2_high) - n * ln2_low) * T(kLog2e);
+  const T value = scale_by_power(exp2_slope(f) * f + T(1), rounded);
+  return x < lowest ? T(0) : (x <= highest ? value : x + kInfinity<T>);
 }
 
 // e^x - 1 - x without cancellation near 0: a minimax polynomial (relative error 2.5e-8 in float32) for |x| <= 1/2.

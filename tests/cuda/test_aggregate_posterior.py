@@ -11,6 +11,7 @@ from torch import Tensor
 
 from disentangle_ext.ops import reference
 from tests.cuda import harness
+from tests.ops.cases import NANS
 
 TYPES = {torch.float32: 2, torch.float64: 3}
 ESTIMATORS = {name: i for i, name in enumerate(reference.ESTIMATORS)}
@@ -162,16 +163,39 @@ def derivatives(case: Case, tensors: list[Tensor | None], grads: tuple[Tensor, .
     return [torch.where(t.isnan(), 0, t) for t in wanted]
 
 
+def forward(case: Case, mode: str, tensors: list[Tensor | None]) -> tuple[Tensor, Tensor]:
+    z = tensors[0]
+    assert z is not None
+    log_qz, marginals = torch.full_like(z[..., 0], math.nan).contiguous(), torch.full_like(z, math.nan)
+    sizes = (case.lanes, case.groups, case.split)
+    run = harness.library("aggregate_posterior", mode)
+    run.call("aggregate_forward", *tensors, *arguments(case), *sizes, log_qz, marginals)
+    return log_qz, marginals
+
+
+def backward(
+    case: Case, mode: str, tensors: list[Tensor | None], values: tuple[Tensor, Tensor], grads: tuple[Tensor, ...]
+) -> list[Tensor]:
+    """Gradients of the tensors that there are."""
+    z, mu, logvar, weight = tensors
+    out = [torch.full_like(t, math.nan) for t in (z, mu, logvar, weight) if t is not None]
+    ranges = (case.component_range, case.query_range)
+    missing = [None] if weight is None else []
+    run = harness.library("aggregate_posterior", mode)
+    run.call("aggregate_backward", *tensors, *arguments(case), *ranges, *values, *grads, *out, *missing)
+    return out
+
+
+def arguments(case: Case) -> tuple[int, ...]:
+    shape = (case.problems, case.queries, case.components, case.D)
+    return (*shape, TYPES[case.dtype], ESTIMATORS[case.estimator], N, case.offset)
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_aggregate_posterior(case: Case, mode: str, order: str) -> None:
     tensors, _ = inputs(case)
     wide = [None if t is None else t.double() for t in tensors]
-    run = harness.library("aggregate_posterior", mode)
-    shape = (case.problems, case.queries, case.components, case.D, TYPES[case.dtype], ESTIMATORS[case.estimator], N)
-    z, mu, _, weight = tensors
-    log_qz, marginals = torch.full_like(z[..., 0], math.nan).contiguous(), torch.full_like(z, math.nan)
-    sizes = (case.lanes, case.groups, case.split)
-    run.call("aggregate_forward", *tensors, *shape, case.offset, *sizes, log_qz, marginals)
+    log_qz, marginals = forward(case, mode, tensors)
     expected, eager = plain(case, *wide), plain(case, *tensors)
     for name, ours, right, eagers in zip(("log_qz", "marginals"), (log_qz, marginals), expected, eager, strict=True):
         for rows in groups(case):
@@ -179,12 +203,7 @@ def test_aggregate_posterior(case: Case, mode: str, order: str) -> None:
 
     generator = torch.Generator().manual_seed(1)
     grads = tuple(torch.randn(t.shape, generator=generator, dtype=torch.float64).to(case.dtype) for t in expected)
-    out = [torch.full_like(t, math.nan) for t in (z, mu, mu)]
-    if weight is not None:
-        out.append(torch.full_like(weight, math.nan))
-    ranges = (case.component_range, case.query_range)
-    missing = [None] if weight is None else []
-    run.call("aggregate_backward", *tensors, *shape, case.offset, *ranges, log_qz, marginals, *grads, *out, *missing)
+    out = backward(case, mode, tensors, (log_qz, marginals), grads)
     expected_gradients = derivatives(case, wide, tuple(g.double() for g in grads))
     eager_gradients = derivatives(case, tensors, grads)
     for rows in groups(case):
@@ -193,6 +212,39 @@ def test_aggregate_posterior(case: Case, mode: str, order: str) -> None:
     names = ("mu", "logvar", "log_weight")
     for name, ours, right, eagers in zip(names, out[1:], expected_gradients[1:], eager_gradients[1:], strict=False):
         assert_close(case, f"gradient of {name}", ours, right, eagers, exponent=bits(log_qz))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("D", [3, 18], ids=["registers", "wide"])
+def test_a_query_that_is_not_a_number_stays_in_its_row(D: int, dtype: torch.dtype) -> None:
+    case = Case(9, 70, D, weighted=True, dtype=dtype)
+    bad = torch.arange(9) == 5
+    for nan in NANS:
+        tensors, _ = inputs(case)
+        clean = forward(case, "plain", tensors)
+        tensors[0][0, 5, 1] = nan.to(dtype)
+        log_qz, marginals = forward(case, "plain", tensors)
+        assert torch.equal(log_qz[0].isnan(), bad)
+        assert torch.equal(log_qz[0, ~bad], clean[0][0, ~bad])
+        assert marginals.isnan().nonzero().tolist() == [[0, 5, 1]]
+        gradient = backward(case, "plain", tensors, (log_qz, marginals), (log_qz.sign(), marginals.sign()))[0]
+        assert gradient[0, 5, 1].isnan()
+        assert gradient[0, ~bad].isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("D", [3, 18], ids=["registers", "wide"])
+def test_a_component_that_is_not_a_number_concerns_every_query(D: int, dtype: torch.dtype) -> None:
+    case = Case(9, 70, D, weighted=True, dtype=dtype)
+    for argument in (1, 2, 3):
+        for nan in NANS:
+            tensors, _ = inputs(case)
+            tensors[argument][(0, 5, 1)[: 3 if argument < 3 else 2]] = nan.to(dtype)
+            log_qz, marginals = forward(case, "plain", tensors)
+            assert log_qz.isnan().all()
+            assert marginals.isnan().all(1).tolist() == [[argument == 3 or d == 1 for d in range(D)]]
+            out = backward(case, "plain", tensors, (log_qz, marginals), (log_qz.sign(), marginals.sign()))
+            assert out[0].isnan().all()
 
 
 @pytest.mark.parametrize("split", [0, 64])

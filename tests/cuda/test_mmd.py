@@ -11,7 +11,7 @@ from torch import Tensor
 
 from disentangle_ext.ops import reference
 from tests.cuda import harness
-from tests.ops.cases import bandwidths, dtypes, normal
+from tests.ops.cases import NANS, bandwidths, dtypes, normal
 from tests.ops.tolerance import assert_agrees, largest
 
 KERNELS = reference.KERNELS
@@ -203,6 +203,18 @@ def test_far_points(mode, kernel, d):
         alone = sweep(mode, x, (y + far).clone(), bandwidths(1.0), kernel, False, 64, False)[0]
         assert all(t.isfinite().all() for t in values)
         assert float(values[0]) == pytest.approx(float(alone), abs=1e-6)
+
+
+@both
+@kernels
+@pytest.mark.parametrize("d", [3, 20], ids=["registers", "wide"])
+def test_not_a_number(dtype, kernel, d):
+    for nan in NANS:
+        x, y = (t.to(dtype) for t in samples(8, 9, d))
+        x[5, 1] = nan.to(dtype)
+        value, of_x, _ = sweep("plain", x, y, bandwidths(1.3), kernel, False, 64, True)
+        assert value.isnan()
+        assert of_x[5, 1].isnan()
 
 
 @kernels

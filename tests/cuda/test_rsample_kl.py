@@ -10,7 +10,7 @@ from torch import Tensor
 
 from disentangle_ext.ops import reference
 from tests.cuda import harness
-from tests.ops.cases import dtypes, normal
+from tests.ops.cases import NANS, dtypes, normal
 from tests.ops.tolerance import DTYPES, HALF, assert_agrees, compute_dtype
 
 # Problems, rows, D and the tile: whole rows in one tile and in several, rows that begin inside a group of elements,
@@ -149,7 +149,24 @@ def test_scale_over_the_whole_range():
     expected = torch.exp(0.5 * logvar.double().flatten()) * noise
     assert float(((z[:4001].double() - expected[:4001]) / expected[:4001]).abs().max()) <= 16 * 2.0**-23
     assert z[4001:].tolist() == [0, 0, math.copysign(math.inf, noise[4003]), math.copysign(math.inf, noise[4004]), 0]
-    assert sample(torch.zeros(1, 4), torch.full((1, 4), math.nan), key)[0].isnan().all()
+
+
+@dtypes(*DTYPES)
+def test_not_a_number(dtype):
+    """Whatever its bits, and no number beside it changes."""
+    clean = torch.zeros(1, 5 * len(NANS), 3, dtype=dtype)
+    mu, logvar, key = clean.clone(), clean.clone(), keys(1)
+    for i, nan in enumerate(NANS):
+        mu[0, 5 * i + 1, 2], logvar[0, 5 * i + 3, 0] = nan.to(dtype), nan.to(dtype)
+    library = harness.library("rsample_kl", "plain")
+    leaves = [mu.requires_grad_(), logvar.requires_grad_()]
+    z, kl = Op.apply(*leaves, library, key, 0, True, 0)
+    bad = [t.isnan() for t in leaves]
+    assert torch.equal(z.isnan(), bad[0] | bad[1])
+    assert torch.equal(kl.isnan(), z.isnan())
+    assert torch.equal(z[~z.isnan()], Op.apply(clean, clean, library, key, 0, True, 0)[0][~z.isnan()])
+    for gradient, where in zip(torch.autograd.grad((z.sum(), kl.sum()), leaves), bad):
+        assert torch.equal(gradient.isnan(), where)
 
 
 def test_small_logvar_does_not_cancel():

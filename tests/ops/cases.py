@@ -58,6 +58,47 @@ def dtypes(*names: torch.dtype) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("dtype", names, ids=lambda dtype: str(dtype).removeprefix("torch."))
 
 
+# NaNs differ in their bits, and arithmetic on these may make a number of one that is not the usual one: what PyTorch
+# writes, what x86 makes of an invalid operation, what an NVIDIA GPU makes of it, and the nearest to infinity.
+FORMATS = {
+    torch.float16: (torch.int16, 10),
+    torch.bfloat16: (torch.int16, 7),
+    torch.float32: (torch.int32, 23),
+    torch.float64: (torch.int64, 52),
+}
+
+
+class NaN(NamedTuple):
+    """A NaN by its sign and its mantissa: ``mantissa`` takes the number of bits in it."""
+
+    name: str
+    negative: bool
+    mantissa: Callable[[int], int]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
+        """A scalar of these bits."""
+        integer, width = FORMATS[dtype]
+        bits = torch.iinfo(integer).bits
+        infinity = (1 << (bits - 1)) - (1 << width)
+        value = infinity + self.mantissa(width) - (1 << (bits - 1) if self.negative else 0)
+        return torch.tensor(value, dtype=integer, device=device).view(dtype)
+
+
+NANS = (
+    NaN("quiet", False, lambda width: 1 << (width - 1)),
+    NaN("x86", True, lambda width: 1 << (width - 1)),
+    NaN("nvidia", False, lambda width: (1 << width) - 1),
+    NaN("signalling", False, lambda width: 1),
+)
+
+
+def nans() -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("nan", NANS, ids=str)
+
+
 def normal(*size: int, device: torch.device | str = "cpu", scale: float = 1.0, shift: float = 0.0) -> Tensor:
     """float64 normals, the same on every device."""
     return (torch.randn(size, dtype=torch.float64) * scale + shift).to(device)

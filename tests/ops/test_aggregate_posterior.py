@@ -9,7 +9,7 @@ import torch
 
 from disentangle_ext import ops
 from disentangle_ext.ops import reference
-from tests.ops.cases import NASTY, SOME, N, Shape, dtypes, layouts, normal, posterior, shapes
+from tests.ops.cases import NASTY, SOME, N, Shape, dtypes, layouts, nans, normal, posterior, shapes
 from tests.ops.tolerance import DTYPES, assert_agrees, compute_dtype, largest, ulp
 
 ESTIMATORS = ("uniform", "mws", "mss", "mss_legacy")
@@ -374,13 +374,14 @@ def test_one_problem_without_components(device):
         assert torch.equal(gradient[1], torch.zeros_like(gradient[1]))
 
 
+@nans()
 @estimators
 @dtypes(*DTYPES)
-def test_not_a_number_stays_in_its_row(dtype, estimator, device):
+def test_not_a_number_stays_in_its_row(dtype, estimator, nan, device):
     inputs = [t.to(dtype) for t in posterior(Shape((), 40, 3), device)]
     options = {"estimator": estimator, "dataset_size": None if estimator == "uniform" else N}
     clean = ops.aggregate_posterior(*inputs, **options)
-    inputs[0][7, 1] = math.nan
+    inputs[0][7, 1] = nan.to(dtype, device)
     joint, marginals = ops.aggregate_posterior(*inputs, **options)
     bad = torch.arange(40, device=device) == 7
     assert torch.equal(joint.isnan(), bad)
@@ -390,6 +391,23 @@ def test_not_a_number_stays_in_its_row(dtype, estimator, device):
     gradients = values_and_gradients(inputs, **options)[1]
     assert gradients[0][7, 1].isnan()
     assert gradients[0][~bad].isfinite().all()
+
+
+@nans()
+@dtypes(*DTYPES)
+@pytest.mark.parametrize("D", [3, 18])
+def test_a_component_that_is_not_a_number_concerns_every_query(D, dtype, nan, device):
+    for argument in (1, 2):
+        inputs = [t.to(dtype) for t in posterior(Shape((), 9, D), device)]
+        inputs[argument][5, 1] = nan.to(dtype, device)
+        (joint, marginals), gradients = values_and_gradients(inputs)
+        assert joint.isnan().all()
+        assert marginals.isnan().all(0).tolist() == [d == 1 for d in range(D)]
+        assert gradients[0].isnan().all()
+    inputs = [t.to(dtype) for t in weighted(Shape((), 9, D), device, 9)]
+    inputs[3][5] = nan.to(dtype, device)
+    for out in values_and_gradients(inputs)[0]:
+        assert out.isnan().all()
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0, 3), (0, 4, 3)], ids=str)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from disentangle_ext import ops
 from disentangle_ext.ops import reference
-from tests.ops.cases import NASTY, SOME, N, Shape, dtypes, layouts, normal, posterior, shapes
+from tests.ops.cases import NASTY, SOME, N, Shape, dtypes, layouts, nans, normal, posterior, shapes
 from tests.ops.tolerance import DTYPES, assert_agrees, compute_dtype, largest
 
 ESTIMATORS = ("uniform", "mws", "mss", "mss_legacy")
@@ -346,15 +346,32 @@ def test_an_empty_batch(estimator, given, leading, device):
         assert not gradient.any()
 
 
-def test_not_a_number_stays_in_its_row(device):
-    z, mu, logvar = (t.float() for t in posterior(Shape((), 12, 3), device))
+@nans()
+@dtypes(*DTYPES)
+def test_not_a_number_stays_in_its_row(dtype, nan, device):
+    z, mu, logvar = (t.to(dtype) for t in posterior(Shape((), 12, 3), device))
     clean = ops.elbo_decomposition(z, mu, logvar, dataset_size=N, reduction="none")
-    z[5, 1] = math.nan
+    z[5, 1] = nan.to(dtype, device)
     out = ops.elbo_decomposition(z, mu, logvar, dataset_size=N, reduction="none")
     bad = torch.arange(12, device=device) == 5
     for ours, expected in zip(out, clean):
         assert torch.equal(ours.isnan(), bad)
         assert torch.equal(ours[~bad], expected[~bad])
+    leaves = [t.requires_grad_() for t in (z, mu, logvar)]
+    (gradient,) = torch.autograd.grad(ops.total_correlation(*leaves, dataset_size=N), leaves[:1])
+    assert gradient[5, 1].isnan()
+    assert gradient[~bad].isfinite().all()
+
+
+@nans()
+@dtypes(*DTYPES)
+def test_a_posterior_that_is_not_a_number_leaves_no_field_finite(dtype, nan, device):
+    """A run that diverged must not be given a total correlation."""
+    for argument in (1, 2):
+        inputs = [t.to(dtype) for t in posterior(Shape((), 12, 3), device)]
+        inputs[argument][5, 1] = nan.to(dtype, device)
+        for name, field in ops.elbo_decomposition(*inputs, dataset_size=N)._asdict().items():
+            assert field.isnan() or name == "log_pz"
 
 
 def test_mutual_information_is_at_most_log_n(device):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from disentangle_ext import ops
 from disentangle_ext.ops import reference
-from tests.ops.cases import NASTY, Shape, bandwidths, dtypes, layouts, normal, shapes
+from tests.ops.cases import NASTY, Shape, bandwidths, dtypes, layouts, nans, normal, shapes
 from tests.ops.tolerance import DTYPES, assert_agrees, compute_dtype, largest
 
 KERNELS = ("rbf", "rq", "imq", "laplacian", "energy")
@@ -470,6 +470,21 @@ def test_rational_quadratic_of_a_large_exponent_is_rbf(exponent, device):
     rbf = ops.mmd(x, y)
     for op in (ops.mmd, lambda x, y, **_: reference.mmd(x, y, bandwidths(1.0, device=device), "rq", exponent)):
         assert float(op(x, y, kernel="rq", exponent=exponent)) == pytest.approx(float(rbf), abs=20 / exponent + 1e-6)
+
+
+@nans()
+@kernels
+@estimators
+@dtypes(*DTYPES)
+def test_not_a_number(dtype, estimator, kernel, nan, device):
+    """Its row has no gradient that is a number, and the value is none."""
+    for D in (3, 20):
+        x, y = (t.to(dtype) for t in samples(Shape((), 8, D), device, equal=True))
+        x[5, 1] = nan.to(dtype, device)
+        value = ops.mmd(x.requires_grad_(), y, kernel=kernel, estimator=estimator)
+        (gradient,) = torch.autograd.grad(value, x)
+        assert value.isnan()
+        assert gradient[5, 1].isnan()
 
 
 def test_a_bandwidth_that_cannot_be_read_gives_nan(device):

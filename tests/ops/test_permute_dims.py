@@ -10,7 +10,7 @@ from torch import Tensor
 
 from disentangle_ext import ops
 from disentangle_ext.ops import reference
-from tests.ops.cases import NASTY, SOME, Shape, dtypes, key, layouts, normal, shapes
+from tests.ops.cases import FORMATS, NANS, NASTY, SOME, Shape, dtypes, key, layouts, normal, shapes
 
 ALL_DTYPES = (
     torch.float16,
@@ -85,14 +85,15 @@ def test_values_are_moved_and_never_changed(shape, dtype, device):
     assert torch.equal(out, z.gather(-2, permutations(z, key(device))))
 
 
-@dtypes(torch.float16, torch.float32, torch.float64)
+@dtypes(*FORMATS)
 def test_bits_of_special_values_survive(dtype, device):
-    z = torch.tensor([0.0, -0.0, float("nan"), float("inf"), -float("inf"), 6e-8], dtype=dtype, device=device)[:, None]
-    z = z.expand(6, 40).contiguous()
+    numbers = torch.tensor([0.0, -0.0, float("inf"), -float("inf"), 6e-8], dtype=dtype, device=device)
+    z = torch.cat([numbers, torch.stack([nan.to(dtype, device) for nan in NANS])])[:, None]
+    z = z.expand(len(z), 40).contiguous()
     out = ops.permute_dims(z, key=key(device))
-    expected = z.gather(0, permutations(z, key(device)))
-    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[z.element_size()]
-    assert torch.equal(out.view(bits), expected.view(bits))
+    bits, _ = FORMATS[dtype]
+    expected = z.view(bits).gather(0, permutations(z, key(device)))
+    assert torch.equal(out.view(bits), expected)
 
 
 @layouts()

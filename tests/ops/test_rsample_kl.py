@@ -11,7 +11,7 @@ import torch
 
 from disentangle_ext import ops
 from disentangle_ext.ops import reference
-from tests.ops.cases import NASTY, SOME, Shape, dtypes, key, layouts, normal, posterior, shapes
+from tests.ops.cases import NASTY, SOME, Shape, dtypes, key, layouts, nans, normal, posterior, shapes
 from tests.ops.tolerance import DTYPES, HALF, assert_agrees, compute_dtype, largest, ulp
 
 per_dimension = pytest.mark.parametrize("per_dimension", [False, True], ids=["summed", "per_dimension"])
@@ -173,16 +173,22 @@ def test_backward_of_half_types_makes_the_noise_again(logvar, dtype, device):
     torch.testing.assert_close(gradient.double(), exact, rtol=torch.finfo(dtype).eps, atol=torch.finfo(dtype).tiny)
 
 
-def test_not_a_number_stays_in_its_row(device):
-    mu, logvar = torch.zeros(5, 3, device=device), torch.zeros(5, 3, device=device)
-    mu[1, 2], logvar[3, 0] = math.nan, math.nan
-    z, kl = ops.rsample_kl(mu, logvar, key=key(device))
-    clean, _ = ops.rsample_kl(torch.zeros_like(mu), torch.zeros_like(mu), key=key(device))
+@nans()
+@dtypes(*DTYPES)
+def test_not_a_number_stays_in_its_row(dtype, nan, device):
+    mu, logvar = (torch.zeros(5, 3, dtype=dtype, device=device) for _ in range(2))
+    clean, _ = ops.rsample_kl(mu.clone(), logvar.clone(), key=key(device))
+    mu[1, 2], logvar[3, 0] = nan.to(dtype, device), nan.to(dtype, device)
+    leaves = [mu.requires_grad_(), logvar.requires_grad_()]
+    z, kl = ops.rsample_kl(*leaves, key=key(device))
     bad = torch.zeros(5, 3, dtype=torch.bool, device=device)
     bad[1, 2], bad[3, 0] = True, True
     assert torch.equal(z.isnan(), bad)
     assert torch.equal(z[~bad], clean[~bad])
     assert kl.isnan().tolist() == [False, True, False, True, False]
+    of_mu, of_logvar = torch.autograd.grad((z.sum(), kl.sum()), leaves)
+    assert of_mu.isnan().nonzero().tolist() == [[1, 2]]
+    assert of_logvar.isnan().nonzero().tolist() == [[3, 0]]
 
 
 # Noise -----------------------------------------------------------------------------------------------------------
