@@ -23,11 +23,11 @@ from bench import pages
 from bench.harness import RESULTS as FOLDER
 from bench.rows import ABSENT, Row, append, commit, machine, markdown, read
 from disentangle_ext.data import GroundTruthData, load_data
-from disentangle_ext.training.config import TrainConfig, resolve
-from disentangle_ext.training.loop import Trainer
-from disentangle_ext.training.memory import keep_freed_memory
-from disentangle_ext.training.session import build_trainer
-from disentangle_ext.training.stack import Stack
+from disentangle_ext.engine.build import build_trainer
+from disentangle_ext.engine.device import keep_freed_memory
+from disentangle_ext.engine.stack import Stack
+from disentangle_ext.engine.trainer import Trainer
+from disentangle_ext.runs.config import TrainConfig, resolve
 
 RESULTS = FOLDER / "stack.csv"
 COLUMNS = (

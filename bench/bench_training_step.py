@@ -34,15 +34,14 @@ import disentangle_ext
 from bench import pages
 from bench.rows import Row, append, commit, read
 from disentangle_ext.data import load_data
+from disentangle_ext.engine.build import build_trainer
+from disentangle_ext.engine.device import keep_freed_memory
+from disentangle_ext.engine.randomness import noise_key
+from disentangle_ext.engine.trainer import Trainer
 from disentangle_ext.models import VAE
 from disentangle_ext.models.conv import ConvDecoder, ToImage
 from disentangle_ext.ops import reference
-from disentangle_ext.training.config import TrainConfig, resolve
-from disentangle_ext.training.fast import CHOICES, choose_fastest, describe
-from disentangle_ext.training.loop import Trainer
-from disentangle_ext.training.memory import keep_freed_memory
-from disentangle_ext.training.randomness import noise_key
-from disentangle_ext.training.session import build_trainer
+from disentangle_ext.runs.config import TrainConfig, resolve
 
 RESULTS = Path(__file__).parent / "results" / "training_step.csv"
 PRECISION_RESULTS = RESULTS.with_name("training_precision.csv")
@@ -54,8 +53,7 @@ IDENTITY = ("network", "batch", "threads", "provider", "cpu")
 
 PLAIN, PLAIN_KEPT = "plain float32 loop", "plain float32 loop, freed memory kept"
 OURS, BF16 = "disentangle_ext", "disentangle_ext, --precision bf16"
-FAST_FP32, FAST = "disentangle_ext, --fast --precision fp32", "disentangle_ext, --fast"
-PROVIDERS = (PLAIN, PLAIN_KEPT, OURS, FAST_FP32, BF16, FAST)
+PROVIDERS = (PLAIN, PLAIN_KEPT, OURS, BF16)
 
 PLAIN_IMAGES = 8192
 STEPS_A_TURN = 3
@@ -150,16 +148,15 @@ def plain_provider() -> tuple[Turn, str]:
     return turn, "fp32 NCHW eager"
 
 
+def describe(config: TrainConfig) -> str:
+    """The settings that say how a step is computed, in one phrase."""
+    return f"{config.precision} {config.memory_format} {config.compilation}"
+
+
 def our_provider(**settings: object) -> tuple[Turn, str]:
-    """Ours with the defaults, or with the choice of --fast among what is not in ``settings``."""
-    fast = bool(settings.pop("fast", False))
+    """Ours with the defaults but for ``settings``."""
     config = configuration(**settings)
-    data = load_data(config.data)
-    if fast:
-        free = [name for name in CHOICES if name not in settings]
-        config, line = choose_fastest(config, free, lambda way: build_trainer(way, data))
-        print(line, file=sys.stderr, flush=True)
-    trainer: Trainer = build_trainer(config, data)
+    trainer: Trainer = build_trainer(config, load_data(config.data))
 
     def turn(steps: int) -> None:
         for _ in range(steps):
@@ -178,9 +175,7 @@ def work(provider: str) -> None:
         PLAIN: plain_provider,
         PLAIN_KEPT: plain_provider,
         OURS: our_provider,
-        FAST_FP32: lambda: our_provider(fast=True, precision="fp32"),
         BF16: lambda: our_provider(precision="bf16"),
-        FAST: lambda: our_provider(fast=True),
     }[provider]()
     turn(STEPS_A_TURN)
     print(computes, flush=True)

@@ -14,8 +14,8 @@ import disentangle_ext
 from bench.bench_training_step import PRECISION_RESULTS, configuration, cpu, write_readme
 from bench.rows import Row, append, commit
 from disentangle_ext.data import load_data
-from disentangle_ext.training.memory import keep_freed_memory
-from disentangle_ext.training.session import build_trainer
+from disentangle_ext.engine.build import build_trainer
+from disentangle_ext.engine.device import keep_freed_memory
 
 COLUMNS = (
     *("seed", "steps", "averaged", "threads", "loss_fp32", "loss_bf16", "difference"),

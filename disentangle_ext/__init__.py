@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import importlib
 import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from disentangle_ext import _extension
 
 if TYPE_CHECKING:
     from disentangle_ext import data, metrics, models, objectives, ops, report, training
-    from disentangle_ext.load import load
+    from disentangle_ext.runs.load import load
 
 __version__ = "0.1.0"
 __all__ = [
@@ -54,19 +53,9 @@ def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"disentangle_ext.{name}")
     if name == "load":
-        return importlib.import_module("disentangle_ext.load").load
+        return importlib.import_module("disentangle_ext.runs.load").load
     raise AttributeError(f"module 'disentangle_ext' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """Keeps ``load`` the function, where an import of the submodule of that name would put the module."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value.load if name == "load" and isinstance(value, ModuleType) else value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from disentangle_ext._errors import MistakeError
+
 EXTRAS: dict[str, dict[str, str]] = {
     "train": {"tyro": "tyro", "rich": "rich", "yaml": "PyYAML", "safetensors": "safetensors"},
     "data": {"h5py": "h5py", "PIL": "Pillow", "scipy": "scipy", "sklearn": "scikit-learn"},
@@ -13,6 +15,10 @@ EXTRAS: dict[str, dict[str, str]] = {
     "tensorboard": {"tensorboard": "tensorboard"},
 }
 """Per extra: the name a module is imported by, and the name of its distribution."""
+
+
+class MissingExtraError(ImportError, MistakeError):
+    """An optional dependency is not installed; the message is the line that installs it."""
 
 
 def require(module: str, *, extra: str, what: str = "this") -> ModuleType:
@@ -24,7 +30,7 @@ def require(module: str, *, extra: str, what: str = "this") -> ModuleType:
         what: the function that needs it; begins the error message.
 
     Raises:
-        ImportError: with the one line that installs it, if the distribution is absent.
+        MissingExtraError: with the one line that installs it, if the distribution is absent.
     """
     try:
         return importlib.import_module(module)
@@ -32,4 +38,4 @@ def require(module: str, *, extra: str, what: str = "this") -> ModuleType:
         if (error.name or "").partition(".")[0] != module.partition(".")[0]:
             raise  # the module is there: something that it needs is not
         message = f'{what} needs {module}: pip install "disentangle_ext[{extra}]"'
-        raise ImportError(message, name=module) from None
+        raise MissingExtraError(message, name=module) from None

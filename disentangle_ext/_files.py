@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["WriteError", "append_line", "write_atomically"]
+__all__ = ["WriteError", "append_line", "is_partial", "remove", "remove_partial_files", "write_atomically"]
+
+_PARTIAL = ".partial"
 
 
 class WriteError(OSError):
@@ -28,22 +31,35 @@ class WriteError(OSError):
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that ``path`` holds the old content or the new, whatever happens on the way.
 
-    The content is on the disk before the name is: otherwise a power cut could leave the name with an empty file. The
-    folder is synchronised after it, so that what is removed in the belief that the new file is there stays until it is.
+    The temporary name cannot be foretold, so two processes do not write into one file, and nobody can have put a link
+    in its place. The content is on the disk before the name is: otherwise a power cut could leave the name with an
+    empty file. The folder is synchronised after it, so that what is removed in the belief that the new file is there
+    stays until it is.
 
     Raises:
         WriteError: if the disk is full, the folder cannot be written, and so on.
     """
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PARTIAL}")
     try:
         try:
-            _write(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, content)
+            _write(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, content)
             os.replace(temporary, path)
         finally:
             remove(temporary)
         _synchronise(path.parent)
     except OSError as error:
         raise WriteError(path, error) from error
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote have left in ``folder``."""
+    for path in folder.glob(f".*{_PARTIAL}"):
+        remove(path)
+
+
+def is_partial(path: Path) -> bool:
+    """Whether a process that was killed while it wrote has left this file."""
+    return path.name.startswith(".") and path.name.endswith(_PARTIAL)
 
 
 def append_line(path: Path, line: str) -> None:

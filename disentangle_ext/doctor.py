@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from disentangle_ext import _extension, _extras, build_info
+from disentangle_ext.engine.device import fastest_precision
 
 Line = tuple[str, str]
 WIDTH = 17  # of the labels
@@ -28,6 +29,7 @@ def extension_lines() -> Iterator[Line]:
     yield "extension", extension(info)
     yield "torch", f"built for {info['torch_built_for'] or 'any'}, running {info['torch_running']}"
     yield "SIMD", info["simd"] or "that of torch: the ops run as plain PyTorch"
+    yield "networks", f"fastest with --precision {fastest_precision(torch.device('cpu'))} on this CPU"
     yield "threads", str(info["threads"])
     yield "OpenMP", openmp(info["openmp"])
     yield "CUDA kernels", cuda_kernels(info["cuda"], info["cuda_architectures"], info["cuda_reason"])

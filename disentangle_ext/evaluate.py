@@ -25,19 +25,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from disentangle_ext._exit_codes import ExitCode, describe_error
 from disentangle_ext._extras import require
 from disentangle_ext._files import write_atomically
 from disentangle_ext._names import choose
 from disentangle_ext.data import GroundTruthData, load_data
-from disentangle_ext.load import load
 from disentangle_ext.metrics import ExactElboResult, exact_elbo
 from disentangle_ext.metrics.suite import SUITE, Failure, Result, score_all
 from disentangle_ext.models import VAE
-from disentangle_ext.training.codes import Codes, codes_of
-from disentangle_ext.training.config import TrainConfig, read_yaml, resolve
-from disentangle_ext.training.exit_codes import ExitCode, describe_error
-from disentangle_ext.training.finish import scored_rows
-from disentangle_ext.training.run_folder import CONFIG, EVALUATION, EXACT_ELBO, RunFolder
+from disentangle_ext.runs.codes import Codes, codes_of, scored_rows
+from disentangle_ext.runs.config import TrainConfig, read_yaml, resolve
+from disentangle_ext.runs.folder import CONFIG, EVALUATION, EXACT_ELBO, RunFolder
+from disentangle_ext.runs.load import load
 
 PROGRAM = "python -m disentangle_ext.evaluate"
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from bench.rows import markdown
 from disentangle_ext.data import load_data
-from disentangle_ext.presets import PRESETS, SWEEPS, quick
+from disentangle_ext.runs.presets import PRESETS, SWEEPS, quick
 
 PAGE = "docs/beta.md"
 

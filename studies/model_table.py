@@ -15,7 +15,7 @@ from typing import Any
 
 from bench import pages
 from bench.rows import ABSENT, Row, markdown, read
-from disentangle_ext.training.memory import keep_freed_memory
+from disentangle_ext.engine.device import keep_freed_memory
 from studies.seed_runs import RUNS, Run, measure_all
 
 PAGE = "docs/models.md"

@@ -22,11 +22,11 @@ import torch
 import disentangle_ext
 from bench.rows import Row, commit, machine, read
 from disentangle_ext._files import write_atomically
-from disentangle_ext.presets import quick
+from disentangle_ext.runs.config import TrainConfig, to_yaml
+from disentangle_ext.runs.folder import CONFIG, SCORES
+from disentangle_ext.runs.presets import quick
 from disentangle_ext.training.command_line import parse
-from disentangle_ext.training.config import TrainConfig, to_yaml
-from disentangle_ext.training.run_folder import CONFIG, SCORES
-from disentangle_ext.training.session import train
+from disentangle_ext.training.fit import train
 
 __all__ = ["IDENTITY", "RUNS", "Run", "columns", "measure", "measure_all"]
 
@@ -56,7 +56,7 @@ class Run:
     def config(self) -> TrainConfig:
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in self.changes.items()]
         call = ["--model", self.model, "--data", self.data, "--quick", "--seed", str(self.seed), *flags]
-        return parse([*call, "--output-dir", "unused"]).config
+        return parse([*call, "--output-dir", "unused"]).jobs[0].config
 
     def identity(self) -> Row:
         recipe = self.recipe()

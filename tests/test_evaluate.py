@@ -18,10 +18,10 @@ import disentangle_ext
 from disentangle_ext import evaluate, train
 from disentangle_ext.metrics import exact_elbo, mig
 from disentangle_ext.metrics.suite import SUITE, Entry
-from disentangle_ext.training import codes
-from disentangle_ext.training.checkpoint import read_tensors, save_tensors
-from disentangle_ext.training.finish import scored_rows
-from disentangle_ext.training.run_folder import CODES, EVALUATION
+from disentangle_ext.runs import codes
+from disentangle_ext.runs.checkpoint import read_tensors, save_tensors
+from disentangle_ext.runs.codes import scored_rows
+from disentangle_ext.runs.folder import CODES, EVALUATION
 
 OPTIONS = ["--base-channels", "4", "--batch-size", "16", "--max-steps", "20", "--log-every", "20"]
 

@@ -64,7 +64,7 @@ def cached_rows(file: str, rows: int, row_bytes: int, make: Callable[[], Iterabl
                 out.write(np.ascontiguousarray(piece).data)
                 advance(len(piece))
             if out.tell() - begin != need:
-                raise ValueError(f"{what}: {need} bytes of pixels were expected, {out.tell() - begin} were made")
+                raise MistakeError(f"{what}: {need} bytes of pixels were expected, {out.tell() - begin} were made")
     try:
         # Copy on write: torch takes no read-only memory, and nothing is ever written.
         array = np.load(path, mmap_mode="c", allow_pickle=False)

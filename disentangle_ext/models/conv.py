@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext.models._initialise import Initial, glorot_, glorot_heads_
 
@@ -23,7 +24,7 @@ def halvings(owner: str, image_shape: tuple[int, int, int]) -> int:
     """How many stride-2 layers lead from the image to the 4 x 4 map."""
     halvings = {(32, 32): 3, (64, 64): 4}.get(image_shape[1:])
     if halvings is None:
-        raise ValueError(
+        raise MistakeError(
             f"{owner}: image_shape must be (C, 64, 64) or (C, 32, 32), got {tuple(image_shape)}: "
             "resize the images, or use network 'mlp'"
         )
@@ -36,7 +37,7 @@ def check_init(owner: str, init: str) -> None:
 
 def _check(owner: str, base_channels: int, init: str) -> None:
     if base_channels < 1:
-        raise ValueError(f"{owner}: base_channels must be at least 1, got {base_channels}")
+        raise MistakeError(f"{owner}: base_channels must be at least 1, got {base_channels}")
     check_init(owner, init)
 
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.models._initialise import glorot_
 
 _SLOPE = 0.2
@@ -33,7 +34,7 @@ class Discriminator(nn.Module):
         super().__init__()
         for name, value in (("layers", layers), ("width", width)):
             if value < 1:
-                raise ValueError(f"Discriminator: {name} must be at least 1, got {value}")
+                raise MistakeError(f"Discriminator: {name} must be at least 1, got {value}")
         sizes = [latent_dim, *[width] * layers, 2]
         self.latent_dim = latent_dim
         self.layers = nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes))
@@ -50,7 +51,7 @@ class Discriminator(nn.Module):
             ValueError: for another number of latents.
         """
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
-            raise ValueError(f"Discriminator: z must be [B, {self.latent_dim}], got {tuple(z.shape)}")
+            raise MistakeError(f"Discriminator: z must be [B, {self.latent_dim}], got {tuple(z.shape)}")
         for place, layer in enumerate(self.layers):
             assert isinstance(layer, nn.Linear)
             weight, bias = layer.weight, layer.bias

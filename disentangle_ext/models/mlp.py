@@ -6,10 +6,12 @@ from math import prod
 
 from torch import Tensor, nn
 
+from disentangle_ext._errors import MistakeError
+
 
 def _check_width(owner: str, width: int) -> None:
     if width < 1:
-        raise ValueError(f"{owner}: width must be at least 1, got {width}")
+        raise MistakeError(f"{owner}: width must be at least 1, got {width}")
 
 
 class MLPEncoder(nn.Module):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
 from disentangle_ext import ops
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 
 LIKELIHOODS = ("bernoulli", "gaussian", "laplace")
@@ -122,7 +123,7 @@ class VAE(nn.Module):
             ValueError: for another number of latents.
         """
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
-            raise ValueError(f"VAE.decode: z must be [B, {self.latent_dim}], got {tuple(z.shape)}")
+            raise MistakeError(f"VAE.decode: z must be [B, {self.latent_dim}], got {tuple(z.shape)}")
         output: Tensor = self.decoder(z)
         return output.sigmoid() if self.likelihood == "bernoulli" else output.clamp(0, 1)
 
@@ -164,7 +165,7 @@ class VAE(nn.Module):
         want = self.image_shape
         if images.ndim != 4 or (want is not None and tuple(images.shape[1:]) != want):
             shape = "C, H, W" if want is None else ", ".join(map(str, want))
-            raise ValueError(f"VAE.{method}: images must be [B, {shape}], got {tuple(images.shape)}")
+            raise MistakeError(f"VAE.{method}: images must be [B, {shape}], got {tuple(images.shape)}")
         dtype = next(self.encoder.parameters()).dtype
         if images.dtype == torch.uint8:
             return images.to(dtype) / 255

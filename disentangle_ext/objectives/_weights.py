@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from disentangle_ext._errors import MistakeError
+
 
 def check_weights(owner: str, **weights: Any) -> None:
     """Refuse weights that turn a term into its opposite, or the loss into NaN.
@@ -24,4 +26,4 @@ def check_weights(owner: str, **weights: Any) -> None:
         if not isinstance(weight, Real):
             raise TypeError(f"{owner}: {name} must be a number, got {type(weight).__name__} {weight!r}")
         if not 0 <= float(weight) < math.inf:
-            raise ValueError(f"{owner}: {name} must be at least 0 and finite, got {weight}")
+            raise MistakeError(f"{owner}: {name} must be at least 0 and finite, got {weight}")

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from disentangle_ext import ops
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAE, VAEOutput
 from disentangle_ext.objectives._weights import check_weights
@@ -45,7 +46,7 @@ def share_posteriors(mu: Tensor, logvar: Tensor, *, average: Average = "arithmet
     """
     choose("share_posteriors: average", average, get_args(Average))
     if mu.ndim != 2 or mu.shape != logvar.shape or len(mu) % 2:
-        raise ValueError(
+        raise MistakeError(
             f"share_posteriors: mu and logvar must both be [2 P, D], got {tuple(mu.shape)} and {tuple(logvar.shape)}"
         )
     (mu1, mu2), (logvar1, logvar2) = mu.chunk(2), logvar.chunk(2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.models.vae import VAEOutput
 from disentangle_ext.objectives._weights import check_weights
 from disentangle_ext.objectives.base import Loss, Objective
@@ -15,7 +16,7 @@ from disentangle_ext.ops import _collectives
 def _check(c_max: float | Tensor, gamma: float | Tensor, threshold: int) -> None:
     check_weights("annealed_vae", c_max=c_max, gamma=gamma)
     if threshold < 1:
-        raise ValueError(f"annealed_vae: threshold must be at least 1, got {threshold}")
+        raise MistakeError(f"annealed_vae: threshold must be at least 1, got {threshold}")
 
 
 def _capacity(step: int, c_max: float, threshold: int) -> float:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.models.vae import VAE, VAEOutput
 from disentangle_ext.objectives.likelihood import Scale, check_likelihood
 
@@ -163,9 +164,9 @@ class AdversarialObjective(Objective):
         super().__init__(likelihood=likelihood, scale=scale)
         name = type(self).__name__
         if not 0 < lr < math.inf:
-            raise ValueError(f"{name}: the discriminator's lr must be greater than 0 and finite, got {lr}")
+            raise MistakeError(f"{name}: the discriminator's lr must be greater than 0 and finite, got {lr}")
         if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"{name}: the discriminator's betas must be in [0, 1), got {tuple(betas)}")
+            raise MistakeError(f"{name}: the discriminator's betas must be in [0, 1), got {tuple(betas)}")
         self.lr = lr
         self.betas = betas
         self.second_batch = second_batch

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from disentangle_ext import ops
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAEOutput
 from disentangle_ext.objectives._weights import check_weights
@@ -24,7 +25,7 @@ def _check(kl: str, beta: float, alpha: float, gamma: float) -> None:
     choose("beta_tcvae: kl", kl, get_args(Form))
     check_weights("beta_tcvae", beta=beta, alpha=alpha, gamma=gamma)
     if kl == "analytic" and (alpha != 1 or gamma != 1):
-        raise ValueError(
+        raise MistakeError(
             f"beta_tcvae: alpha and gamma must be 1 with kl='analytic', got {alpha} and {gamma}: "
             "kl='decomposed' has them"
         )
@@ -77,7 +78,7 @@ def beta_tcvae(
     """
     _check(kl, beta, alpha, gamma)
     if len(output.z) < 2 and _collectives.parallel("beta_tcvae", process_group) is None:
-        raise ValueError(f"beta_tcvae: output must be of at least 2 images, got {len(output.z)}")
+        raise MistakeError(f"beta_tcvae: output must be of at least 2 images, got {len(output.z)}")
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     parts = ops.elbo_decomposition(
         output.z,

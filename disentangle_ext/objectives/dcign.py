@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from disentangle_ext import ops
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAE, VAEOutput
 from disentangle_ext.objectives._weights import check_weights
@@ -126,18 +127,18 @@ class DCIGN(GroupObjective):
         choose("DCIGN: reference", reference, get_args(Reference))
         check_weights("DCIGN", strength=strength)
         if not factor_names:
-            raise ValueError("DCIGN: the data set must have factors, it has none")
+            raise MistakeError("DCIGN: the data set must have factors, it has none")
         named = extrinsic or (_FACES if set(_FACES) <= set(factor_names) else tuple(factor_names))
         for name in named:
             choose("DCIGN: extrinsic factor", name, factor_names)
         if len(set(named)) < len(named):
-            raise ValueError(f"DCIGN: extrinsic must name each factor once, got {', '.join(named)}")
+            raise MistakeError(f"DCIGN: extrinsic must name each factor once, got {', '.join(named)}")
         rest = [name for name in factor_names if name not in named]
         self.groups = {**{name: [name] for name in named}, **({"intrinsic": rest} if rest else {})}
         self.weights = {"intrinsic": _INTRINSIC_WEIGHT} if rest else {}
         self.latents = {name: place for place, name in enumerate(named)}
         if latent_dim < len(self.groups):
-            raise ValueError(f"DCIGN: latent_dim must be at least {len(self.groups)}, one a group, got {latent_dim}")
+            raise MistakeError(f"DCIGN: latent_dim must be at least {len(self.groups)}, one a group, got {latent_dim}")
         active = torch.eye(len(self.groups), latent_dim, dtype=torch.bool)
         active[-1, len(named) :] |= bool(rest)
         self.register_buffer("active", active, persistent=False)
@@ -155,7 +156,7 @@ class DCIGN(GroupObjective):
         group: Tensor | None = None,
     ) -> tuple[VAEOutput, Loss]:
         if group is None:
-            raise ValueError("DCIGN: group must say which factors vary in the batch, got None")
+            raise MistakeError("DCIGN: group must say which factors vary in the batch, got None")
         active = self.active.index_select(0, group.view(1)).squeeze(0)  # an index would be read back from the device
         mu, logvar = model.encode(images)
         z, kl = ops.rsample_kl(mu, logvar, key=key, process_group=self.process_group)

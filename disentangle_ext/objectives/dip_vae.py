@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAEOutput
 from disentangle_ext.objectives._weights import check_weights
@@ -51,7 +52,7 @@ def dip_penalty(
     if (group := _collectives.parallel("dip_penalty", process_group)) is not None:
         _collectives.agree("dip_penalty", group, mu=mu, logvar=logvar)
     if mu.ndim != 2 or mu.shape != logvar.shape or len(mu) == 0:
-        raise ValueError(
+        raise MistakeError(
             f"dip_penalty: mu and logvar must both be [B, D] with B >= 1, got {tuple(mu.shape)}, {tuple(logvar.shape)}"
         )
     if group is not None:

@@ -27,7 +27,7 @@ _ROUNDING = 1e-3
 
 def _prepare(name: str, reconstruction: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     if reconstruction.shape != images.shape:
-        raise ValueError(
+        raise MistakeError(
             f"{name}: reconstruction must have the shape of images {tuple(images.shape)}, "
             f"got {tuple(reconstruction.shape)}"
         )
@@ -60,10 +60,10 @@ def _log_scale(name: str, scale: float | Tensor) -> float | Tensor:
     """log s, after a check; the value of a tensor is not read back from its device for that."""
     if isinstance(scale, Tensor):
         if scale.ndim != 0:
-            raise ValueError(f"{name}: scale must be a number or a scalar tensor, got shape {tuple(scale.shape)}")
+            raise MistakeError(f"{name}: scale must be a number or a scalar tensor, got shape {tuple(scale.shape)}")
         return scale.log()
     if not 0 < scale < math.inf:
-        raise ValueError(f"{name}: scale must be greater than 0 and finite, got {scale}")
+        raise MistakeError(f"{name}: scale must be greater than 0 and finite, got {scale}")
     return math.log(scale)
 
 
@@ -152,11 +152,11 @@ def check_likelihood(owner: str, likelihood: str, scale: float | str) -> None:
     choose(f"{owner}: likelihood", likelihood, LIKELIHOODS)
     if likelihood == "bernoulli":
         if scale != 1.0:
-            raise ValueError(f"{owner}: scale must be 1 for likelihood 'bernoulli', got {scale}")
+            raise MistakeError(f"{owner}: scale must be 1 for likelihood 'bernoulli', got {scale}")
     elif not isinstance(scale, str):
         _log_scale(owner, scale)
     elif scale != "learned":
-        raise ValueError(f"{owner}: scale must be a number or 'learned', got {scale!r}")
+        raise MistakeError(f"{owner}: scale must be a number or 'learned', got {scale!r}")
 
 
 def negative_log_likelihood(
@@ -180,5 +180,5 @@ def negative_log_likelihood(
     if likelihood != "bernoulli":
         return function(reconstruction, images, scale=scale)
     if isinstance(scale, Tensor) or scale != 1.0:
-        raise ValueError(f"negative_log_likelihood: scale must be 1 for likelihood 'bernoulli', got {scale!r}")
+        raise MistakeError(f"negative_log_likelihood: scale must be 1 for likelihood 'bernoulli', got {scale!r}")
     return function(reconstruction, images)

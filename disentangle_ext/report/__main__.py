@@ -10,10 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from disentangle_ext._errors import MistakeError
+from disentangle_ext._exit_codes import ExitCode, describe_error
 from disentangle_ext.models.vae import TRAVERSAL
 from disentangle_ext.report.pictures import PICTURES, describe
 from disentangle_ext.report.run import draw_run
-from disentangle_ext.training.exit_codes import ExitCode, describe_error
 
 PROGRAM = "python -m disentangle_ext.report"
 
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     request = _parser().parse_args(argv)
     try:
         written, failed = draw_run(request.run, request.only, limit=request.range)
-    except (ValueError, ImportError) as error:
+    except MistakeError as error:
         print(error, file=sys.stderr)
         return ExitCode.MISTAKE
     except OSError as error:  # no such run, a folder that cannot be read or written

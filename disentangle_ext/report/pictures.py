@@ -17,6 +17,7 @@ from disentangle_ext.report.samples import draw_samples
 from disentangle_ext.report.subject import Subject
 from disentangle_ext.report.sweeps import draw_sweeps
 from disentangle_ext.report.traversals import draw_traversals
+from disentangle_ext.runs.folder import PICTURE_FILES
 
 __all__ = ["PICTURES", "Picture", "describe", "draw", "fitting"]
 
@@ -32,13 +33,13 @@ class Picture(NamedTuple):
 
 
 PICTURES: dict[str, Picture] = {
-    "traversals": Picture("traversals.png", draw_traversals),
-    "reconstructions": Picture("reconstructions.png", draw_reconstructions),
-    "samples": Picture("samples.png", draw_samples),
-    "factors": Picture("factors.png", draw_factors, lambda subject: bool(subject.data.factor_names)),
-    "sweeps": Picture("sweeps.png", draw_sweeps, lambda subject: bool(subject.own)),
-    "animation": Picture("animation.gif", draw_animation),
-    "losses": Picture("losses.png", draw_losses, lambda subject: bool(subject.metrics)),
+    "traversals": Picture(PICTURE_FILES["traversals"], draw_traversals),
+    "reconstructions": Picture(PICTURE_FILES["reconstructions"], draw_reconstructions),
+    "samples": Picture(PICTURE_FILES["samples"], draw_samples),
+    "factors": Picture(PICTURE_FILES["factors"], draw_factors, lambda subject: bool(subject.data.factor_names)),
+    "sweeps": Picture(PICTURE_FILES["sweeps"], draw_sweeps, lambda subject: bool(subject.own)),
+    "animation": Picture(PICTURE_FILES["animation"], draw_animation),
+    "losses": Picture(PICTURE_FILES["losses"], draw_losses, lambda subject: bool(subject.metrics)),
 }
 
 

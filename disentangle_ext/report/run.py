@@ -8,19 +8,22 @@ from pathlib import Path
 
 import torch
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
-from disentangle_ext.data import load_data
-from disentangle_ext.load import load
+from disentangle_ext.data import GroundTruthData, load_data
+from disentangle_ext.engine.build import build_objective
+from disentangle_ext.models import VAE
 from disentangle_ext.models.vae import TRAVERSAL
+from disentangle_ext.objectives import AnnealedVAE, GroupObjective, Objective
 from disentangle_ext.report.grid import require_drawing
 from disentangle_ext.report.pictures import PICTURES, draw, fitting
 from disentangle_ext.report.subject import Subject
-from disentangle_ext.training.config import read_yaml, resolve
-from disentangle_ext.training.finish import encode_scored, subject_of
-from disentangle_ext.training.run_folder import CONFIG, RunFolder
-from disentangle_ext.training.session import build_objective
+from disentangle_ext.runs.codes import Posterior, encode_scored
+from disentangle_ext.runs.config import TrainConfig, read_yaml, resolve
+from disentangle_ext.runs.folder import CONFIG, RunFolder
+from disentangle_ext.runs.load import load
 
-__all__ = ["draw_run", "read_run"]
+__all__ = ["draw_run", "read_run", "subject_of"]
 
 
 def read_run(run: Path, *, limit: float = TRAVERSAL[1]) -> Subject:
@@ -32,14 +35,14 @@ def read_run(run: Path, *, limit: float = TRAVERSAL[1]) -> Subject:
 
     Raises:
         FileNotFoundError: if there is no such folder, it is no run folder, or the run is not finished.
-        ValueError: if its model or configuration is damaged or missing, or limit is not positive and finite.
+        MistakeError: if its model or configuration is damaged or missing, or limit is not positive and finite.
     """
     if not 0 < limit < math.inf:
-        raise ValueError(f"report: range must be greater than 0 and finite, got {limit}")
+        raise MistakeError(f"report: range must be greater than 0 and finite, got {limit}")
     folder = RunFolder(run)
     model = load(folder.path)
     if not folder.is_run:
-        raise ValueError(f"report: RUN must be a folder with a {CONFIG}, which names the data set, got {run}")
+        raise MistakeError(f"report: RUN must be a folder with a {CONFIG}, which names the data set, got {run}")
     where = folder.path / CONFIG
     config = resolve(read_yaml(where), source=f"report: {where}")
     data = load_data(config.data, **config.data_options)
@@ -62,8 +65,8 @@ def draw_run(
         What was written, and why other pictures were not.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`read_run`, and for an unknown name.
-        ImportError: without the ``report`` extra.
+        FileNotFoundError, MistakeError: as :func:`read_run`, and for an unknown name.
+        MissingExtraError: without the ``report`` extra.
     """
     for name in names or ():
         choose("report: picture", name, PICTURES)
@@ -73,3 +76,29 @@ def draw_run(
     with torch.no_grad():
         failed = draw(subject, run, wanted)
     return [run / PICTURES[name].file for name in wanted if name not in failed], failed
+
+
+def subject_of(
+    model: VAE,
+    data: GroundTruthData,
+    objective: Objective,
+    posterior: Posterior,
+    folder: RunFolder,
+    config: TrainConfig,
+    *,
+    limit: float = TRAVERSAL[1],
+) -> Subject:
+    """Gather what the pictures of a finished run are drawn of; latents move from -limit to limit."""
+    return Subject(
+        model,
+        data,
+        f"{config.model} on {data.name}, step {config.max_steps:,}, seed {config.seed}",
+        use=posterior.mu.var(0, correction=0) if objective.deterministic else posterior.kl,
+        points=len(posterior.rows),
+        deterministic=objective.deterministic,
+        seed=config.seed,
+        metrics=folder.read_metrics(),
+        capacity=objective.capacity if isinstance(objective, AnnealedVAE) else None,
+        limit=limit,
+        own=objective.latents if isinstance(objective, GroupObjective) else {},
+    )

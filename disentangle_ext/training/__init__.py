@@ -1,23 +1,27 @@
-"""The training loop, its checkpoints and its run folder."""
+"""From a call to finished run folders."""
 
 from __future__ import annotations
 
-from disentangle_ext.training.config import TrainConfig, resolve
-from disentangle_ext.training.loop import NonFiniteLossError, Trainer
-from disentangle_ext.training.run_folder import RunFolder
-from disentangle_ext.training.session import Outcome, train
-from disentangle_ext.training.stack import Stack
-from disentangle_ext.training.stack_session import StackOutcome, train_stack
+from disentangle_ext.engine.meter import NonFiniteLossError
+from disentangle_ext.engine.stack import Stack
+from disentangle_ext.engine.trainer import Trainer
+from disentangle_ext.runs.config import TrainConfig, resolve
+from disentangle_ext.runs.folder import RunFolder
+from disentangle_ext.training.fit import Outcome, Outcomes, train, train_plan, train_stack
+from disentangle_ext.training.plan import Job, Plan
 
 __all__ = [
+    "Job",
     "NonFiniteLossError",
     "Outcome",
+    "Outcomes",
+    "Plan",
     "RunFolder",
     "Stack",
-    "StackOutcome",
     "TrainConfig",
     "Trainer",
     "resolve",
     "train",
+    "train_plan",
     "train_stack",
 ]

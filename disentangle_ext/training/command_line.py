@@ -1,31 +1,32 @@
-"""The command line of training: flags, configuration file and presets become one request."""
+"""The command line of training: flags, configuration file and presets become one plan."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple
 
+from disentangle_ext._errors import MistakeError
+from disentangle_ext._exit_codes import ExitCode, describe_codes
 from disentangle_ext._extras import require
 from disentangle_ext._names import choose
 from disentangle_ext.data import DATASETS
+from disentangle_ext.engine.device import AUTO
 from disentangle_ext.models import NETWORKS
 from disentangle_ext.objectives import OBJECTIVES
-from disentangle_ext.presets import PRESETS, quick
-from disentangle_ext.training.config import Settings, TrainConfig, part_options, read_yaml, resolve
-from disentangle_ext.training.device import AUTO
-from disentangle_ext.training.exit_codes import ExitCode, describe_codes
-from disentangle_ext.training.fast import CHOICES
-from disentangle_ext.training.options import Option, coerce, options_of
-from disentangle_ext.training.run_folder import CONFIG
-from disentangle_ext.training.variants import STACK, Count, Variants, variants
+from disentangle_ext.runs.config import Settings, TrainConfig, part_options, read_yaml, resolve
+from disentangle_ext.runs.folder import CONFIG, RunFolder
+from disentangle_ext.runs.options import REQUIRED, Option, coerce, options_of
+from disentangle_ext.runs.presets import PRESETS, quick
+from disentangle_ext.training.plan import SHEET, Job, Plan, Several, variants
 
 PROGRAM = "python -m disentangle_ext.train"
 
-_SWITCHES = ("quick", "fast", "tensorboard")
+_SWITCHES = ("quick", "tensorboard")
 
 # What --help describes when nothing is chosen.
 _SHOWN = {"model": "beta_tcvae", "data": "dsprites_like"}
@@ -43,50 +44,45 @@ class Flags:
     """a published recipe, model included: paper/MODEL, or locatello/MODEL for the study's; other flags override it"""
     quick: bool = False
     """a recipe for a demonstration in about a minute; other flags override it"""
-    fast: bool = False
-    """measure a few steps, take the fastest of precision, memory_format and compilation, and record it in config.yaml.
-    It may take bf16; what you state of the three stays: --fast --precision fp32. --resume keeps what was recorded"""
     resume: bool = False
-    """go on with the run in --output-dir from its last checkpoint"""
+    """go on with the run or runs in --output-dir from their last checkpoints"""
     overwrite: bool = False
     """replace the run that --output-dir holds"""
     device: str = AUTO
     """cpu, cuda, cuda:N, or auto: cuda where there is one. --resume may name another, but then is not exact"""
     tensorboard: bool = False
-    """write every line of metrics.jsonl to RUN/tensorboard, too; TensorBoard puts the host's name into file names"""
-    stack: Count | None = None
-    """train this many runs that differ in their seed, from --seed on, as one stack, each in a run folder of its own in
-    --output-dir; auto, with --vary: measure a few steps and train as a stack or one after the other, whatever is faster
-    """
+    """write every line of metrics.jsonl to RUN/tensorboard, too"""
+    stack: int | None = None
+    """train this many runs that differ in their seed, from --seed on, as one stack that takes a step at once, each in a
+    run folder of its own in --output-dir"""
     vary: tuple[str, ...] = ()
-    """OPTION=VALUE,VALUE,.. of runs that differ in this option; several: every combination; with --stack K: each with K
-    seeds. As one stack, which can vary seed, optimizer, lr, its schedule, and what of the model is a real number"""
+    """OPTION=VALUE,VALUE,.. of runs that differ in this option, trained one after the other; several: every
+    combination. With --stack K each has K seeds, and all are one stack, which can vary the optimizer, lr, its schedule,
+    and what of the model is a real number"""
 
 
-@dataclass(frozen=True)
-class Request:
-    """A run to start or to go on with."""
+class _Stated(NamedTuple):
+    """The settings that a call states beside its flags, from the weakest to the strongest."""
 
-    config: TrainConfig
-    output_dir: Path
-    resume: bool
-    overwrite: bool
-    fast: tuple[str, ...] = ()
-    """Settings to choose by measuring."""
-    device: str = AUTO
-    tensorboard: bool = False
-    variants: Variants | None = None
-    """Several runs instead of one."""
+    below: dict[str, Any]
+    is_quick: bool
+    preset: str | None
+    above: dict[str, Any]
+
+    def settings(self, names: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+        """All settings, for another model, data set or network if ``names`` has one."""
+        above = {**self.above, **names}
+        return {**self.below, **_recipe(self.is_quick, self.preset, self.below, above), **above}
 
 
-def parse(argv: Sequence[str]) -> Request:
+def parse(argv: Sequence[str]) -> Plan:
     """Read the command line.
 
-    Later wins: defaults, --quick or --preset, --config, flags. With --resume the run's own config.yaml stands below
-    all of them, and what differs from it is an error, because a run that changes on the way cannot be repeated.
+    Later wins: defaults, --quick or --preset, --config, flags. With --resume the settings of the runs stand below all
+    of them, and what differs from them is an error, because a run that changes on the way cannot be repeated.
 
     Raises:
-        ValueError: for settings that are unknown, missing, out of range or in conflict.
+        MistakeError: for settings that are unknown, missing, out of range or in conflict.
         SystemExit: after --help, and for flags that do not parse.
     """
     early = _peek(argv)
@@ -95,33 +91,50 @@ def parse(argv: Sequence[str]) -> Request:
     named = coerce(file.pop("preset", None), str | None, "train: preset")
     device = coerce(file.pop("device", AUTO), str, "train: device")
     defaults = Flags(output_dir=_path(file.pop("output_dir", None)), preset=named, device=device, **switches)
-    stored = {} if early.help or not early.resume else _stored(early.output_dir or defaults.output_dir)
-    stacked = stored.pop("stacked", None)
-    defaults = dataclasses.replace(defaults, stack=stored.pop("stack", None), vary=tuple(stored.pop("vary", ())))
+    stored = None if early.help or not early.resume else _stored(early.output_dir or defaults.output_dir)
+    if stored and stored.several:
+        defaults = dataclasses.replace(defaults, stack=stored.several.stack, vary=stored.several.vary)
+    below = stored.jobs[0].config.plain() if stored else _SHOWN if early.help else {}
     chosen = {name: value for name in ("model", "data", "network") if (value := getattr(early, name))}
-    below = {**(_SHOWN if early.help else {}), **stored}
-    above = {**file, **chosen}
-    preset = _recipe(early.quick or defaults.quick, early.preset or named, below, above)
-    stated = {**below, **preset, **above}
-    base = resolve(stated, source=f"train: {early.config}" if early.config else "train")
+    stated = _Stated(below, early.quick or defaults.quick, early.preset or named, {**file, **chosen})
+    base = resolve(stated.settings(), source=f"train: {early.config}" if early.config else "train")
     if sum(each.partition("=")[0] == "--vary" for each in argv) > 1:
-        raise ValueError("train: --vary must be given once, with all options after it: --vary beta=1,4 lr=1e-4,1e-3")
+        raise MistakeError("train: --vary must be given once, with all options after it: --vary beta=1,4 lr=1e-4,1e-3")
     flags, values = _parse_flags(argv, defaults, base)
     if flags.resume and flags.overwrite:
-        raise ValueError("train: --resume goes on with a run and --overwrite replaces it: give one of them")
+        raise MistakeError("train: --resume goes on with a run and --overwrite replaces it: give one of them")
     if flags.output_dir is None:
-        raise ValueError("train: --output-dir is not given: the folder that the run is written to")
+        raise MistakeError("train: --output-dir is not given: the folder that the run is written to")
     config = resolve(values)
-    if flags.resume:
-        _compare(config, resolve(stored, source=f"train: {_settings(flags.output_dir)}"), flags.output_dir)
+    if stored:
         if (flags.stack, flags.vary) != (defaults.stack, defaults.vary):
-            raise ValueError("train: --resume: the runs are those that were begun: leave --stack and --vary out")
-    several = variants(config, flags.stack, flags.vary, stacked)
-    if several and flags.fast:
-        raise ValueError("train: --fast chooses for a single run: leave it out with --stack and --vary")
-    fast = _free(early, file) if flags.fast else ()
-    return Request(
-        config, flags.output_dir, flags.resume, flags.overwrite, fast, flags.device, flags.tensorboard, several
+            raise MistakeError("train: --resume: the runs are those that were begun: leave --stack and --vary out")
+        _compare(config, stored, flags.output_dir)
+        return dataclasses.replace(stored, device=flags.device, tensorboard=flags.tensorboard)
+    return _plan(flags, flags.output_dir, config, base, stated)
+
+
+def _plan(flags: Flags, folder: Path, config: TrainConfig, base: TrainConfig, stated: _Stated) -> Plan:
+    """The runs that are asked for; ``base`` is the configuration before the flags."""
+    before = base.flat()
+    explicit = {name: value for name, value in config.flat().items() if before.get(name, REQUIRED) != value}
+
+    def configure(chosen: Mapping[str, Any]) -> TrainConfig:
+        names = {name: str(chosen[name]) for name in ("model", "data", "network") if name in chosen}
+        if not names:
+            return resolve({**config.flat(), **chosen})
+        source = f"train: --vary {' '.join(f'{name}={value}' for name, value in names.items())}"
+        return resolve({**stated.settings(names), **explicit, **chosen}, source=source)
+
+    runs = variants(config.seed, flags.stack, flags.vary, configure)
+    jobs = tuple(Job(each, RunFolder(folder / name)) for name, each in runs.items())
+    return Plan(
+        jobs or (Job(config, RunFolder(folder)),),
+        stacked=flags.stack is not None,
+        overwrite=flags.overwrite,
+        device=flags.device,
+        tensorboard=flags.tensorboard,
+        several=Several(folder, flags.stack, flags.vary) if jobs else None,
     )
 
 
@@ -133,9 +146,7 @@ def _peek(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--config", type=Path)
     parser.add_argument("--preset")
     parser.add_argument("--output-dir", "--output_dir", type=Path)
-    for name in CHOICES:
-        parser.add_argument(f"--{name.replace('_', '-')}", *([f"--{name}"] if "_" in name else []))
-    for name in ("quick", "fast", "resume"):
+    for name in ("quick", "resume"):
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--help", "-h", action="store_true")
     return parser.parse_known_args(argv)[0]
@@ -144,7 +155,7 @@ def _peek(argv: Sequence[str]) -> argparse.Namespace:
 def _recipe(is_quick: bool, name: str | None, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """The settings of --quick or --preset, between those of the run to go on with and those that are stated."""
     if is_quick and name is not None:
-        raise ValueError("train: --quick and --preset are both recipes: give one of them")
+        raise MistakeError("train: --quick and --preset are both recipes: give one of them")
     if is_quick:
         names = {"network": "conv", **below, **above}
         return quick(names.get("model"), names.get("data"), names["network"])
@@ -152,37 +163,43 @@ def _recipe(is_quick: bool, name: str | None, below: dict[str, Any], above: dict
         return {}
     preset = PRESETS[choose("train: preset", name, PRESETS)]
     if above.get("model", preset["model"]) != preset["model"]:
-        raise ValueError(f"train: --preset {name} is for model {preset['model']}, got model {above['model']}")
+        raise MistakeError(f"train: --preset {name} is for model {preset['model']}, got model {above['model']}")
     network = preset.get("network", "conv")
     another = above.get("network", network) != network
     foreign = {option.name for option in options_of(NETWORKS[network])} if another else set()
     return {key: value for key, value in preset.items() if key not in foreign}
 
 
-def _free(early: argparse.Namespace, file: dict[str, Any]) -> tuple[str, ...]:
-    """What --fast may choose."""
-    free = tuple(name for name in CHOICES if name not in file and getattr(early, name) is None)
-    if not free:
-        raise ValueError(f"train: --fast has nothing to choose: {', '.join(CHOICES)} are all given")
-    return free
-
-
 def _path(value: Any) -> Path | None:
     return None if value is None else Path(str(value))
 
 
-def _stored(folder: Path | None) -> dict[str, Any]:
-    """The settings of the run to go on with."""
+def _stored(folder: Path | None) -> Plan:
+    """Read the runs to go on with."""
     if folder is None:
-        raise ValueError("train: --resume needs --output-dir: the folder of the run to go on with")
-    if not _settings(folder).is_file():
-        raise ValueError(f"train: --resume: {folder} is no run folder: it has no {CONFIG}")
-    return read_yaml(_settings(folder))
+        raise MistakeError("train: --resume needs --output-dir: the folder of the run to go on with")
+    if (folder / SHEET).is_file():
+        return _read_sheet(folder)
+    path = folder / CONFIG
+    if not path.is_file():
+        raise MistakeError(f"train: --resume: {folder} is no run folder: it has no {CONFIG}")
+    return Plan((Job(resolve(read_yaml(path), source=f"train: {path}"), RunFolder(folder)),), resume=True)
 
 
-def _settings(folder: Path) -> Path:
-    """The file that states them, for a run or for several."""
-    return folder / (STACK if (folder / STACK).is_file() else CONFIG)
+def _read_sheet(folder: Path) -> Plan:
+    """Read what :meth:`Several.write` wrote."""
+    path = folder / SHEET
+    content = read_yaml(path)
+    shared, runs = content.get("shared"), content.get("runs")
+    if not (
+        isinstance(shared, dict) and isinstance(runs, dict) and all(isinstance(own, dict) for own in runs.values())
+    ):
+        raise MistakeError(f"train: --resume: {path} must hold the mappings 'shared' and 'runs'")
+    stack = coerce(content.get("stack"), int | None, f"train: {path}: stack")
+    vary = coerce(content.get("vary", []), tuple[str, ...], f"train: {path}: vary")
+    configs = {name: resolve({**shared, **own}, source=f"train: {path}: {name}") for name, own in runs.items()}
+    jobs = tuple(Job(config, RunFolder(folder / name)) for name, config in configs.items())
+    return Plan(jobs, stack is not None, resume=True, several=Several(folder, stack, vary))
 
 
 def _parse_flags(argv: Sequence[str], defaults: Flags, base: TrainConfig) -> tuple[Flags, dict[str, Any]]:
@@ -236,12 +253,15 @@ def _description(base: TrainConfig) -> str:
     )
 
 
-def _compare(config: TrainConfig, stored: TrainConfig, folder: Path) -> None:
-    new, old = config.flat(), stored.flat()
+def _compare(config: TrainConfig, stored: Plan, folder: Path) -> None:
+    """Refuse settings that differ from those of the runs to go on with, in what all of them share."""
+    new, (old, *others) = config.plain(), [job.config.plain() for job in stored.jobs]
+    path = folder / (SHEET if stored.several else CONFIG)
     for key in {**old, **new}:
-        if new.get(key) != old.get(key):
+        is_shared = all(each.get(key) == old.get(key) for each in others)
+        if is_shared and new.get(key) != old.get(key):
             flag = "--" + key.replace("_", "-")
-            raise ValueError(
-                f"train: --resume: {flag} is {old.get(key, 'absent')} in {_settings(folder)}, and now "
-                f"{new.get(key, 'absent')}: leave it as it was, or start another run with another --output-dir"
+            raise MistakeError(
+                f"train: --resume: {flag} is {old.get(key, 'absent')} in {path}, and now {new.get(key, 'absent')}: "
+                "leave it as it was, or start another run with another --output-dir"
             )

@@ -19,7 +19,6 @@ class Phase(Enum):
     """What a run is doing, and what is lost if it is stopped there."""
 
     LOADING = "while loading data: nothing is lost"
-    MEASURING = "while measuring: what was measured is lost"
     TRAINING = "while training"
     SCORING = "while scoring and drawing: the model is trained and saved, scores and pictures are made anew"
 

@@ -7,13 +7,13 @@ import pytest
 from bench import bench_stack
 from bench.bench_stack import NETWORKS, configurations, measure, table
 from bench.rows import Row
-from disentangle_ext.training.stack_session import check_configs
+from disentangle_ext.training.plan import check_alike
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_runs_make_a_stack(network: str) -> None:
     configs = configurations(network, 3)
-    check_configs(configs)
+    check_alike(configs)
     assert [config.seed for config in configs] == [0, 1, 2]
     assert len({config.objective_options["beta"] for config in configs}) == 3
     assert {config.batch_size for config in configs} == {64}

@@ -135,7 +135,7 @@ def test_an_unknown_attribute_is_an_attribute_error():
         disentangle_ext.opps  # noqa: B018
 
 
-@pytest.mark.parametrize("first", ["pass", "import disentangle_ext.load", "from disentangle_ext.load import load"])
+@pytest.mark.parametrize("first", ["pass", "import disentangle_ext.runs.load"])
 def test_load_is_the_function_whatever_was_imported_before(run, here, first):
     code = f"{first}\nimport disentangle_ext as dx; print(type(dx.load).__name__, dx.load.__name__)"
     result = run("-c", code, PYTHONPATH=here)

@@ -11,7 +11,7 @@ from disentangle_ext import train
 from disentangle_ext.report import PICTURES
 from disentangle_ext.report.__main__ import main
 from disentangle_ext.report.run import read_run
-from disentangle_ext.training.config import read_yaml
+from disentangle_ext.runs.config import read_yaml
 
 QUICK = ["--quick", "--base-channels", "4", "--batch-size", "16", "--max-steps", "6", "--log-every", "2"]
 

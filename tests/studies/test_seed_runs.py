@@ -25,16 +25,16 @@ import sys
 from pathlib import Path
 from studies.model_table import score
 from studies.seed_runs import Run, measure_all
-from disentangle_ext.training import session
+from disentangle_ext.training import loop
 
 def save_and_die(folder, checkpoint):
     save(folder, checkpoint)
     if folder.parent.name.endswith("-1") and checkpoint.step == 20:  # the second run
         os.kill(os.getpid(), signal.SIGKILL)
 
-save = session.save_checkpoint
+save = loop.save_checkpoint
 if sys.argv[2] == "dies":
-    session.save_checkpoint = save_and_die
+    loop.save_checkpoint = save_and_die
 runs = [Run("beta_vae", "dsprites_like", seed, {tiny}) for seed in (0, 1)]
 measure_all(runs, Path(sys.argv[1]) / "rows.csv", Path(sys.argv[1]) / "runs", ("mig",), score)
 """

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from disentangle_ext.data import ArrayData, GroupedSampler, load_data
+from disentangle_ext.engine.batches import BatchOrder, GroupOrder, PairOrder, batch_order
 from disentangle_ext.objectives import DCIGN, WAEMMD, AdaGVAE, BetaTCVAE, FactorVAE, InfoVAE, PlainVAE
-from disentangle_ext.training.batches import GroupOrder, PairOrder, batch_order
-from disentangle_ext.training.randomness import BatchOrder
 
 DATA = ArrayData(
     torch.randint(256, (120, 1, 4, 4), dtype=torch.uint8), list(product(range(2), range(3), range(4), range(5)))

@@ -7,15 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from disentangle_ext.training.checkpoint import (
-    Checkpoint,
-    last_checkpoint,
-    load_optimizer_state,
-    optimizer_state,
-    read_tensors,
-    save_checkpoint,
-    save_tensors,
-)
+from disentangle_ext.engine.descent import load_optimizer_state, optimizer_state
+from disentangle_ext.runs.checkpoint import Checkpoint, last_checkpoint, read_tensors, save_checkpoint, save_tensors
 
 
 def checkpoint(step: int) -> Checkpoint:

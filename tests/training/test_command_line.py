@@ -1,36 +1,41 @@
-"""From arguments to a request."""
+"""From arguments to a plan."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from disentangle_ext.data import DATASETS, load_data
+from disentangle_ext.engine.build import build_objective
 from disentangle_ext.objectives import OBJECTIVES
-from disentangle_ext.presets import PRESETS, SWEEPS
+from disentangle_ext.runs.config import TrainConfig, resolve, to_yaml
+from disentangle_ext.runs.presets import PRESETS, SWEEPS
 from disentangle_ext.training.command_line import parse
-from disentangle_ext.training.config import resolve, to_yaml
-from disentangle_ext.training.session import build_objective
 
 BASE = ["--model", "beta_tcvae", "--data", "dsprites_like", "--output-dir", "out"]
 
 
+def configured(argv: Sequence[str]) -> TrainConfig:
+    return parse(argv).jobs[0].config
+
+
 def test_flags() -> None:
-    request = parse(
+    plan = parse(
         [*BASE, "--max-steps", "7", "--seed", "3", "--precision", "bf16", "--batch-size", "5", "--lr", "1e-3"]
     )
-    assert request.output_dir == Path("out")
-    config = request.config
+    assert plan.folder == Path("out")
+    config = plan.jobs[0].config
     assert (config.max_steps, config.seed, config.precision, config.batch_size, config.lr) == (7, 3, "bf16", 5, 1e-3)
-    assert not request.resume
-    assert not request.overwrite
+    assert not plan.resume
+    assert not plan.overwrite
 
 
 def test_options_of_the_parts_are_flags() -> None:
-    config = parse(
+    config = configured(
         [*BASE, "--beta", "3", "--kl", "decomposed", "--alpha", ".5", "--network=mlp", "--width", "9"]
-    ).config
+    )
     assert config.objective_options == {
         "beta": 3.0,
         "alpha": 0.5,
@@ -40,41 +45,41 @@ def test_options_of_the_parts_are_flags() -> None:
         "scale": 1.0,
     }
     assert config.network_options == {"width": 9}
-    assert parse([*BASE, "--data-variant", "quick"]).config.data_options["variant"] == "quick"
+    assert configured([*BASE, "--data-variant", "quick"]).data_options["variant"] == "quick"
 
 
 def test_precedence(tmp_path: Path) -> None:
     """Defaults < --quick < --config < flags."""
     file = tmp_path / "a.yaml"
     file.write_text("batch_size: 33\nseed: 5\nbeta: 2\n")
-    plain = parse(BASE).config
-    quick = parse([*BASE, "--quick"]).config
-    both = parse([*BASE, "--quick", "--config", str(file), "--seed", "6"]).config
+    plain = configured(BASE)
+    quick = configured([*BASE, "--quick"])
+    both = configured([*BASE, "--quick", "--config", str(file), "--seed", "6"])
     assert quick.latent_dim != plain.latent_dim
     assert quick.data_options["variant"] == "quick"
     assert both.latent_dim == quick.latent_dim
     assert (both.batch_size, both.objective_options["beta"]) == (33, 2.0)
     assert both.seed == 6
     # A flag wins also where it states the default.
-    assert parse([*BASE, "--quick", "--latent-dim", "10"]).config.latent_dim == 10
+    assert configured([*BASE, "--quick", "--latent-dim", "10"]).latent_dim == 10
 
 
 def test_a_file_can_hold_everything(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("model: beta_vae\ndata: dsprites_like\noutput-dir: there\nquick: true\nmax_steps: 3\n")
-    request = parse(["--config", str(file)])
-    assert request.output_dir == Path("there")
-    assert (request.config.model, request.config.max_steps) == ("beta_vae", 3)
-    assert request.config.data_options["variant"] == "quick"
-    assert parse(["--config", str(file), "--output-dir", "here"]).output_dir == Path("here")
-    assert parse(["--config", str(file), "--model", "beta_tcvae"]).config.model == "beta_tcvae"
+    plan = parse(["--config", str(file)])
+    assert plan.folder == Path("there")
+    assert (plan.jobs[0].config.model, plan.jobs[0].config.max_steps) == ("beta_vae", 3)
+    assert plan.jobs[0].config.data_options["variant"] == "quick"
+    assert parse(["--config", str(file), "--output-dir", "here"]).folder == Path("here")
+    assert configured(["--config", str(file), "--model", "beta_tcvae"]).model == "beta_tcvae"
 
 
 def test_a_resolved_file_gives_the_same_run(tmp_path: Path) -> None:
-    config = parse([*BASE, "--quick", "--beta", "7"]).config
+    config = configured([*BASE, "--quick", "--beta", "7"])
     file = tmp_path / "config.yaml"
     file.write_text(to_yaml(config))
-    assert parse(["--config", str(file), "--output-dir", "x"]).config == config
+    assert configured(["--config", str(file), "--output-dir", "x"]) == config
 
 
 @pytest.mark.parametrize(
@@ -117,7 +122,7 @@ def test_flags_of_another_objective_are_unknown(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("model", sorted(OBJECTIVES))
 def test_every_model_has_a_quick_recipe_on_every_data_set(model: str) -> None:
-    from disentangle_ext.presets import quick
+    from disentangle_ext.runs.presets import quick
 
     for data in DATASETS:
         own = {"data_path": "a"} if data in ("arrays", "image_folder") else {}
@@ -127,7 +132,7 @@ def test_every_model_has_a_quick_recipe_on_every_data_set(model: str) -> None:
 
 
 def test_quick_needs_a_data_set_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from disentangle_ext.presets import quick
+    from disentangle_ext.runs.presets import quick
 
     with pytest.raises(ValueError, match="--quick"):
         quick("beta_vae", "no_such_set", "conv")
@@ -139,16 +144,16 @@ def test_quick_needs_a_data_set_that_has_it(monkeypatch: pytest.MonkeyPatch) -> 
 def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / "config.yaml").write_text(to_yaml(parse([*BASE, "--quick", "--beta", "7"]).config))
+    (folder / "config.yaml").write_text(to_yaml(configured([*BASE, "--quick", "--beta", "7"])))
     return folder
 
 
 def test_resume_takes_the_settings_of_the_run(run: Path) -> None:
-    request = parse(["--resume", "--output-dir", str(run)])
-    assert request.resume
-    assert request.config == parse([*BASE, "--quick", "--beta", "7"]).config
+    plan = parse(["--resume", "--output-dir", str(run)])
+    assert plan.resume
+    assert plan.jobs[0].config == configured([*BASE, "--quick", "--beta", "7"])
     same = [*BASE[:4], "--quick", "--beta", "7", "--output-dir", str(run), "--resume"]
-    assert parse(same).config == request.config
+    assert configured(same) == plan.jobs[0].config
 
 
 @pytest.mark.parametrize("change", [["--beta", "8"], ["--lr", "1"], ["--model", "beta_vae"]])
@@ -160,14 +165,14 @@ def test_resume_refuses_other_settings(run: Path, change: list[str]) -> None:
 def test_a_job_that_is_queued_again_repeats_its_switches(tmp_path: Path) -> None:
     switches = ["--deterministic", "--second-batch"]
     base = ["--model", "factor_vae", "--data", "dsprites_like", "--output-dir", str(tmp_path)]
-    (tmp_path / "config.yaml").write_text(to_yaml(parse([*base, *switches]).config))
+    (tmp_path / "config.yaml").write_text(to_yaml(configured([*base, *switches])))
     for flags in ([], switches, ["--second_batch"]):
-        request = parse([*base, *flags, "--resume"])
-        assert request.config.deterministic
-        assert request.config.objective_options["second_batch"] is True
+        plan = parse([*base, *flags, "--resume"])
+        assert plan.jobs[0].config.deterministic
+        assert plan.jobs[0].config.objective_options["second_batch"] is True
     with pytest.raises(ValueError, match="--second-batch is True"):
         parse([*base, "--no-second-batch", "--resume"])
-    assert parse([*base, "--no-deterministic"]).config.deterministic is False
+    assert configured([*base, "--no-deterministic"]).deterministic is False
 
 
 def test_resume_needs_a_run(tmp_path: Path) -> None:
@@ -184,7 +189,7 @@ def test_quick_in_a_file_is_a_bool(tmp_path: Path) -> None:
 
 
 def test_resume_and_overwrite_exclude_each_other(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text(to_yaml(parse(BASE).config))
+    (tmp_path / "config.yaml").write_text(to_yaml(configured(BASE)))
     with pytest.raises(ValueError, match="--resume goes on with a run and --overwrite replaces it"):
         parse(["--resume", "--overwrite", "--output-dir", str(tmp_path)])
 
@@ -203,7 +208,7 @@ def test_quick_may_be_asked_for_twice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_every_preset_is_a_run(name: str) -> None:
-    config = parse(["--preset", name, "--data", "dsprites_like", "--output-dir", "x"]).config
+    config = configured(["--preset", name, "--data", "dsprites_like", "--output-dir", "x"])
     assert config.model == name.split("/")[1]
     flat = config.flat()
     assert {key: flat[key] for key in PRESETS[name]} == PRESETS[name]
@@ -219,7 +224,7 @@ def test_presets_cover_every_objective_and_the_study() -> None:
 @pytest.mark.parametrize("model", sorted(SWEEPS))
 def test_the_study(model: str) -> None:
     """Published as one recipe for all: conv, 10 latents, batches of 64, Adam at 1e-4, 300,000 steps."""
-    config = parse(["--preset", f"locatello/{model}", "--data", "dsprites_like", "--output-dir", "x"]).config
+    config = configured(["--preset", f"locatello/{model}", "--data", "dsprites_like", "--output-dir", "x"])
     assert (config.network, config.network_options["kernels"]) == ("conv", "study")
     assert (config.latent_dim, config.likelihood, config.batch_size, config.lr) == (10, "bernoulli", 64, 1e-4)
     assert config.max_steps == (150_000 if model == "factor_vae" else 300_000)
@@ -232,11 +237,11 @@ def test_flags_and_files_override_a_preset(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("preset: locatello/factor_vae\ngamma: 7\nlatent_dim: 4\n")
     arguments = ["--data", "dsprites_like", "--output-dir", "x", "--config", str(file)]
-    config = parse([*arguments, "--latent-dim", "5", "--max-steps", "300000"]).config
+    config = configured([*arguments, "--latent-dim", "5", "--max-steps", "300000"])
     assert (config.model, config.objective_options["gamma"], config.latent_dim) == ("factor_vae", 7.0, 5)
-    assert (config.max_steps, parse(arguments).config.max_steps) == (300_000, 150_000)
-    assert parse([*arguments, "--network", "mlp", "--width", "7"]).config.network_options == {"width": 7}
-    assert parse([*arguments, "--preset", "paper/factor_vae"]).config.objective_options["second_batch"]
+    assert (config.max_steps, configured(arguments).max_steps) == (300_000, 150_000)
+    assert configured([*arguments, "--network", "mlp", "--width", "7"]).network_options == {"width": 7}
+    assert configured([*arguments, "--preset", "paper/factor_vae"]).objective_options["second_batch"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from disentangle_ext.data import DATASETS
 from disentangle_ext.models import NETWORKS
 from disentangle_ext.objectives import OBJECTIVES
-from disentangle_ext.training.config import core_fields, part_options, read_yaml, resolve, to_yaml
+from disentangle_ext.runs.config import core_fields, part_options, read_yaml, resolve, to_yaml
 
 MINIMAL = {"model": "beta_tcvae", "data": "dsprites_like"}
 

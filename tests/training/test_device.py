@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from disentangle_ext import train as train_module
-from disentangle_ext.training import session
+from disentangle_ext.engine.device import choose_device, deterministic
+from disentangle_ext.engine.trainer import Trainer
+from disentangle_ext.runs.environment import environment
+from disentangle_ext.runs.folder import RunFolder
+from disentangle_ext.training import fit
 from disentangle_ext.training.command_line import parse
-from disentangle_ext.training.device import choose_device, deterministic
-from disentangle_ext.training.environment import environment
-from disentangle_ext.training.loop import Trainer
-from disentangle_ext.training.run_folder import RunFolder
 
 CPU = torch.device("cpu")
 
@@ -89,7 +89,7 @@ def test_a_run_that_goes_on_elsewhere_says_so_and_keeps_it(
     (folder / "env.json").write_text(json.dumps(elsewhere))
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        patch.setattr(session, "finish", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(fit, "finish", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         assert train_module.main(["--resume", "--output-dir", str(folder), "--device", "cpu"]) == 130
     simd = first["build_info"]["simd"]
     assert capsys.readouterr().err.splitlines()[0] == (
@@ -159,8 +159,8 @@ def test_a_deterministic_run_is_the_same_on_the_cpu_and_stays_deterministic(
     assert left(tmp_path / "a") == left(tmp_path / "b")
     assert "deterministic: true" in (tmp_path / "b" / "config.yaml").read_text()
     for flags in ([], ["--deterministic"]):
-        request = parse(["--resume", "--output-dir", str(tmp_path / "b"), *flags])
-        assert request.config.deterministic
+        plan = parse(["--resume", "--output-dir", str(tmp_path / "b"), *flags])
+        assert plan.jobs[0].config.deterministic
 
 
 @pytest.mark.parametrize(

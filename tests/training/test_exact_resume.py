@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from disentangle_ext.data import load_data
+from disentangle_ext.engine.build import build_trainer
+from disentangle_ext.engine.trainer import Trainer
 from disentangle_ext.objectives import OBJECTIVES
-from disentangle_ext.training.checkpoint import last_checkpoint, save_checkpoint
-from disentangle_ext.training.config import resolve
-from disentangle_ext.training.loop import Trainer
-from disentangle_ext.training.session import build_trainer
+from disentangle_ext.runs.checkpoint import last_checkpoint, save_checkpoint
+from disentangle_ext.runs.config import resolve
 
 DATA = load_data("dsprites_like", variant="quick")
 STEPS = 12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import shlex
 import subprocess
@@ -18,8 +19,8 @@ from disentangle_ext import _files, evaluate
 from disentangle_ext import train as train_module
 from disentangle_ext._files import WriteError, append_line, write_atomically
 from disentangle_ext.report import __main__ as report_module
-from disentangle_ext.training import session
-from disentangle_ext.training.checkpoint import checkpoints_in, read_tensors
+from disentangle_ext.runs.checkpoint import checkpoints_in, read_tensors
+from disentangle_ext.training import loop
 
 RESUME = "To go on: python -m disentangle_ext.train --resume --output-dir "
 
@@ -142,7 +143,7 @@ def test_a_disk_that_is_full(
     at: int,
 ) -> None:
     assert small_run(tmp_path / "whole") == 0
-    save, saved, filler = session.save_checkpoint, [], disk / "filler"
+    save, saved, filler = loop.save_checkpoint, [], disk / "filler"
 
     def fill_and_save(folder: Path, checkpoint: Any) -> None:
         if len(saved) == at:
@@ -152,7 +153,7 @@ def test_a_disk_that_is_full(
         saved.append(save(folder, checkpoint))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "save_checkpoint", fill_and_save)
+        patch.setattr(loop, "save_checkpoint", fill_and_save)
         assert small_run(disk / "run") == 74
     (line,) = capsys.readouterr().err.splitlines()
     assert f"step-{3 * (at + 1):010d}.safetensors: No space left on device. To go on: " in line
@@ -233,4 +234,6 @@ def test_the_folder_is_synchronised_after_the_name(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(_files.os, "fsync", note)
     write_atomically(tmp_path / "a", b"x")
-    assert seen == [(str(tmp_path / ".a.partial"), False), (str(tmp_path), True)]
+    (temporary, before), after = seen
+    assert re.fullmatch(r"\.a\.[0-9a-f]{16}\.partial", Path(temporary).name)
+    assert (before, after) == (False, (str(tmp_path), True))

@@ -16,12 +16,15 @@ from torch.utils._pytree import tree_leaves
 
 from disentangle_ext import train as train_module
 from disentangle_ext.data import ArrayData, DSpritesLike, FacesLike, GroundTruthData, Shapes3DLike, TorusLike
+from disentangle_ext.engine import descent, graph
+from disentangle_ext.engine import trainer as trainer_module
+from disentangle_ext.engine.build import build_trainer
+from disentangle_ext.engine.descent import Schedule
+from disentangle_ext.engine.meter import NonFiniteLossError
+from disentangle_ext.engine.trainer import Trainer
 from disentangle_ext.objectives import OBJECTIVES, AnnealedVAE, Loss, PlainVAE, annealed_vae
-from disentangle_ext.training import graph, inputs, loop, session
-from disentangle_ext.training.checkpoint import last_checkpoint, save_checkpoint
-from disentangle_ext.training.config import resolve
-from disentangle_ext.training.loop import Trainer
-from disentangle_ext.training.schedule import Schedule
+from disentangle_ext.runs.checkpoint import last_checkpoint, save_checkpoint
+from disentangle_ext.runs.config import resolve
 from tests.training.recording import LIFT, Graph, Recorder, waits
 
 STEPS = 13
@@ -66,16 +69,16 @@ def make(
             **settings,
         }
     )
-    return session.build_trainer(config, data or make_data())
+    return build_trainer(config, data or make_data())
 
 
 @pytest.fixture
 def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Graphs on the CPU, as far as it can stand in for a GPU: rows there are not checked, which would read them."""
-    monkeypatch.setattr(loop, "check", lambda *arguments: None)
+    monkeypatch.setattr(trainer_module, "check", lambda *arguments: None)
     monkeypatch.setattr(graph, "CudaGraph", Graph)
-    monkeypatch.setattr(inputs, "LENGTH", 4)
-    monkeypatch.setattr(session, "Schedule", Float32)
+    monkeypatch.setattr(graph, "LENGTH", 4)
+    monkeypatch.setattr(descent, "Schedule", Float32)
     monkeypatch.setattr(GroundTruthData, "_check_index", lambda self, index, method: index)
 
 
@@ -88,10 +91,10 @@ def assert_equal(a: Trainer, b: Trainer) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_window_holds_what_is_drawn_for_each_step(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "LENGTH", 4)
+    monkeypatch.setattr(graph, "LENGTH", 4)
     trainer = make(case)
     rates = [Float32(1e-3, "cosine", 3, STEPS), Float32(0.1, "constant", 5, STEPS)]
-    window = inputs.Window(trainer._draw, rates, torch.device("cpu"))
+    window = graph.Window(trainer._draw, rates, torch.device("cpu"))
     for step in (*range(STEPS), 2, 3, 9, 4, 4):  # in order, and wherever a checkpoint may lead
         window.seek(step)
         taken, there = window.take()
@@ -199,7 +202,7 @@ def test_a_loss_that_is_not_finite_names_its_step() -> None:
         next(trainer.model.parameters()).fill_(torch.nan)
     for _ in range(3):
         output = trainer.update()
-    with pytest.raises(loop.NonFiniteLossError, match="at step 6"):
+    with pytest.raises(NonFiniteLossError, match="at step 6"):
         trainer.read(output)
 
 
@@ -208,7 +211,7 @@ def on_meta(monkeypatch: pytest.MonkeyPatch, on_cpu: None) -> None:
     """The meta device in the place of a GPU: what is on the host is elsewhere there, too, and nothing can be read."""
     monkeypatch.setattr(torch, "autocast", lambda *arguments, **options: contextlib.nullcontext())
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
-    monkeypatch.setattr(session, "_adam", lambda parameters, lr, betas: torch.optim.Adam(parameters, lr))
+    monkeypatch.setattr(descent, "_adam", lambda parameters, lr, betas: torch.optim.Adam(parameters, lr))
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self: None)  # the fused one has no kernel there
     for name in ("rsample_kl", "permute_dims", "mmd", "aggregate_posterior", "elbo_decomposition"):
         monkeypatch.setattr(sys.modules[f"disentangle_ext.ops.{name}"], "available", lambda device: True)
@@ -228,7 +231,7 @@ def test_nothing_in_an_update_is_on_the_host(case: str, monkeypatch: pytest.Monk
     data, peer = make_data(), make(case)
     drawn = peer._draw(0)
     monkeypatch.setattr(Trainer, "_draw", lambda self, step: drawn)
-    monkeypatch.setattr(loop, "batch_order", lambda *arguments: peer.order)
+    monkeypatch.setattr(trainer_module, "batch_order", lambda *arguments: peer.order)
     data = data.to("meta")
     with torch.device("meta"):
         trainer = make(case, "fp32", "graph", data)
@@ -363,8 +366,8 @@ def on_cuda(case: str, precision: str = "fp32", *, graphed: bool) -> Trainer:
 
 @pytest.fixture
 def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "LENGTH", 4)
-    monkeypatch.setattr(session, "Schedule", Float32)
+    monkeypatch.setattr(graph, "LENGTH", 4)
+    monkeypatch.setattr(descent, "Schedule", Float32)
 
 
 def copies(values: Any) -> list[Tensor]:

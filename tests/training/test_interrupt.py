@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from disentangle_ext import train as train_module
+from disentangle_ext.engine.trainer import Trainer
 from disentangle_ext.report import PICTURES
-from disentangle_ext.training import finish, session
+from disentangle_ext.training import finish, fit
 from disentangle_ext.training.interrupt import SIGNALS, Interrupt, Interrupted
-from disentangle_ext.training.loop import Trainer
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGUSR1: 75}
 
@@ -92,31 +92,13 @@ def test_in_training_the_step_is_finished_and_saved(
     assert left(stopped) == left(whole)
 
 
-@pytest.mark.parametrize(
-    ("owner", "name", "arguments", "said"),
-    [
-        (session, "load_data", (), "while loading data: nothing is lost. To start again: the same command"),
-        (
-            session,
-            "choose_fastest",
-            ("--fast", "--compilation", "eager"),
-            "while measuring: what was measured is lost. To start again: the same command",
-        ),
-    ],
-)
 def test_before_the_first_step_nothing_is_written(
-    tmp_path: Path,
-    small_run: Callable[..., int],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    owner: Any,
-    name: str,
-    arguments: tuple[str, ...],
-    said: str,
+    tmp_path: Path, small_run: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    during(monkeypatch, owner, name, signal.SIGTERM)
-    assert small_run(tmp_path / "run", *arguments) == 75
-    assert capsys.readouterr().err == f"Stopped by SIGTERM {said}\n"
+    during(monkeypatch, fit, "load_data", signal.SIGTERM)
+    assert small_run(tmp_path / "run") == 75
+    said = "Stopped by SIGTERM while loading data: nothing is lost. To start again: the same command\n"
+    assert capsys.readouterr().err == said
     assert list(tmp_path.iterdir()) == []
 
 
@@ -124,7 +106,7 @@ def test_a_run_that_was_to_be_replaced_is_not_advised_to_go_on(
     tmp_path: Path, small_run: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert small_run(tmp_path / "run") == 0
-    during(monkeypatch, session, "load_data", signal.SIGTERM)
+    during(monkeypatch, fit, "load_data", signal.SIGTERM)
     assert small_run(tmp_path / "run", "--overwrite") == 75
     assert capsys.readouterr().err.endswith("To start again: the same command\n")
     assert (tmp_path / "run" / "DONE").exists()
@@ -150,7 +132,7 @@ def test_after_the_last_step_a_run_goes_on_into_its_scores(
                 PICTURES, "samples", PICTURES["samples"]._replace(draw=lambda *args: (send(number), draw(*args)))
             )
         else:
-            owner = {"save_tensors": session, "encode_scored": finish, "write_json": session.RunFolder}[where]
+            owner = {"save_tensors": finish, "encode_scored": finish, "write_json": fit.RunFolder}[where]
             during(patch, owner, where, number, at=1 if where == "write_json" else 0)
         assert small_run(stopped) == CODES[number]
     assert capsys.readouterr().err.startswith(
@@ -181,13 +163,13 @@ def test_a_signal_that_a_picture_swallows_still_ends_the_run(
 SLOW = """
 import sys, time
 from disentangle_ext import train
-from disentangle_ext.training import session
+from disentangle_ext.training import loop
 
 def save(folder, checkpoint):
     print("saving", flush=True)
     time.sleep(100)
 
-session.save_checkpoint = save
+loop.save_checkpoint = save
 sys.exit(train.main(sys.argv[1:]))
 """
 

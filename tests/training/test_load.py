@@ -9,7 +9,7 @@ import torch
 
 import disentangle_ext
 from disentangle_ext.models import build_vae
-from disentangle_ext.training.checkpoint import save_tensors
+from disentangle_ext.runs.checkpoint import save_tensors
 
 
 @pytest.fixture

@@ -12,6 +12,11 @@ import torch
 from torch import Tensor
 
 from disentangle_ext.data import ArrayData
+from disentangle_ext.engine.batches import BatchOrder
+from disentangle_ext.engine.descent import Descent, Schedule
+from disentangle_ext.engine.meter import Meter, NonFiniteLossError
+from disentangle_ext.engine.randomness import noise_key
+from disentangle_ext.engine.trainer import Trainer
 from disentangle_ext.models import VAEOutput, build_vae
 from disentangle_ext.objectives import (
     DCIGN,
@@ -25,10 +30,7 @@ from disentangle_ext.objectives import (
     PlainAE,
     discriminator_loss,
 )
-from disentangle_ext.training.checkpoint import last_checkpoint, save_checkpoint
-from disentangle_ext.training.loop import Descent, Meter, NonFiniteLossError, Trainer
-from disentangle_ext.training.randomness import BatchOrder, noise_key
-from disentangle_ext.training.schedule import Schedule
+from disentangle_ext.runs.checkpoint import last_checkpoint, save_checkpoint
 
 STEPS = 11
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from disentangle_ext.data import load_data
-from disentangle_ext.training.config import resolve
-from disentangle_ext.training.loop import Trainer
-from disentangle_ext.training.session import build_trainer
+from disentangle_ext.engine.build import build_trainer
+from disentangle_ext.engine.trainer import Trainer
+from disentangle_ext.runs.config import resolve
 
 DATA = load_data("dsprites_like", variant="quick")
 LR = 1e-3

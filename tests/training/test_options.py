@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from disentangle_ext.training.options import REQUIRED, argument_help, coerce, options_of
+from disentangle_ext.runs.options import REQUIRED, argument_help, coerce, options_of
 
 
 class Example:

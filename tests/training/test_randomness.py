@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from disentangle_ext.training.randomness import NOISE_STREAMS, BatchOrder, mix, noise_key, seeded_initialisation
+from disentangle_ext._seeds import mix
+from disentangle_ext.engine.batches import BatchOrder
+from disentangle_ext.engine.randomness import NOISE_STREAMS, noise_key, seeded_initialisation
 
 
 def test_every_epoch_is_a_permutation() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from disentangle_ext._files import write_atomically
-from disentangle_ext.training.run_folder import RunFolder
+from disentangle_ext.runs.folder import RunFolder
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from disentangle_ext.data import load_data
-from disentangle_ext.training.config import resolve
-from disentangle_ext.training.loop import Descent, NonFiniteLossError, Trainer
-from disentangle_ext.training.scaling import SMALLEST
-from disentangle_ext.training.session import build_trainer
+from disentangle_ext.engine.build import build_trainer
+from disentangle_ext.engine.descent import SMALLEST, Descent
+from disentangle_ext.engine.meter import NonFiniteLossError
+from disentangle_ext.engine.trainer import Trainer
+from disentangle_ext.runs.config import resolve
 
 DATA = load_data("dsprites_like", variant="quick")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from disentangle_ext.training.schedule import Schedule
+from disentangle_ext.engine.descent import Schedule
 
 
 def test_constant() -> None:

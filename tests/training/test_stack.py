@@ -13,6 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from disentangle_ext.data import ArrayData
+from disentangle_ext.engine.descent import Descent, Schedule
+from disentangle_ext.engine.meter import Meter, NonFiniteLossError
+from disentangle_ext.engine.stack import Stack
+from disentangle_ext.engine.trainer import Trainer
 from disentangle_ext.models import build_vae
 from disentangle_ext.objectives import (
     DCIGN,
@@ -33,10 +37,7 @@ from disentangle_ext.objectives import (
     PlainAE,
     PlainVAE,
 )
-from disentangle_ext.training.checkpoint import last_checkpoint, save_checkpoint
-from disentangle_ext.training.loop import Descent, Meter, NonFiniteLossError, Trainer
-from disentangle_ext.training.schedule import Schedule
-from disentangle_ext.training.stack import Stack
+from disentangle_ext.runs.checkpoint import last_checkpoint, save_checkpoint
 
 K, N, B, D = 4, 40, 8, 3
 FACTORS = list(product(range(2), range(4), range(5)))

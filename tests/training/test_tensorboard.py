@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from disentangle_ext import train as train_module
-from disentangle_ext.training.loop import Trainer
+from disentangle_ext.engine.trainer import Trainer
 
 
 def test_without_the_extra_a_run_says_so_before_it_begins(

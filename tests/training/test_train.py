@@ -18,15 +18,16 @@ import torch
 
 import disentangle_ext
 from disentangle_ext import train as train_module
+from disentangle_ext._exit_codes import ExitCode
 from disentangle_ext.data import DATASETS, load_data
+from disentangle_ext.engine.descent import Descent
+from disentangle_ext.engine.trainer import Trainer
 from disentangle_ext.models import NETWORKS
 from disentangle_ext.objectives import OBJECTIVES
-from disentangle_ext.presets import PRESETS
 from disentangle_ext.report import PICTURES as PICTURE_KINDS
-from disentangle_ext.training import session
-from disentangle_ext.training.checkpoint import last_checkpoint, read_tensors
-from disentangle_ext.training.exit_codes import ExitCode
-from disentangle_ext.training.loop import Descent, Trainer
+from disentangle_ext.runs.checkpoint import last_checkpoint, read_tensors
+from disentangle_ext.runs.presets import PRESETS
+from disentangle_ext.training import fit
 
 QUICK = ["--data", "dsprites_like", "--quick", "--base-channels", "4", "--batch-size", "16"]
 PICTURES = ("traversals.png", "reconstructions.png", "samples.png", "factors.png", "losses.png")
@@ -383,7 +384,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
 ) -> None:
     folder = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "finish", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(fit, "finish", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         assert main(folder, "--max-steps", "20", "--log-every", "8", "--checkpoint-every", "12") == 130
     newest = folder / "checkpoints" / "step-0000000020.safetensors"
     newest.write_bytes(newest.read_bytes()[:-9])

@@ -16,13 +16,14 @@ import yaml
 
 from disentangle_ext import evaluate
 from disentangle_ext import train as train_module
-from disentangle_ext.training import run_folder, session, stack_session
-from disentangle_ext.training.checkpoint import checkpoints_by_step, last_checkpoint, read_tensors
+from disentangle_ext.engine.stack import Stack
+from disentangle_ext.engine.trainer import Trainer
+from disentangle_ext.runs import folder as folder_module
+from disentangle_ext.runs.checkpoint import checkpoints_by_step, last_checkpoint, read_tensors
+from disentangle_ext.runs.config import TrainConfig, resolve
+from disentangle_ext.training import fit
 from disentangle_ext.training.command_line import parse
-from disentangle_ext.training.config import TrainConfig, resolve
-from disentangle_ext.training.loop import Trainer
-from disentangle_ext.training.stack import Stack
-from disentangle_ext.training.stack_session import train_stack
+from disentangle_ext.training.fit import train_stack
 
 QUICK = ["--data", "dsprites_like", "--quick", "--network", "mlp", "--width", "8", "--batch-size", "16"]
 SHORT = ["--max-steps", "12", "--log-every", "4", "--checkpoint-every", "4"]
@@ -39,9 +40,9 @@ def main(output: Path, *arguments: str, model: str = "beta_vae") -> int:
 
 
 def runs_of(*arguments: str) -> dict[str, TrainConfig]:
-    request = parse(["--model", "beta_vae", *QUICK, "--output-dir", "unused", *arguments])
-    assert request.variants is not None
-    return request.variants.runs
+    plan = parse(["--model", "beta_vae", *QUICK, "--output-dir", "unused", *arguments])
+    assert plan.several is not None
+    return {job.folder.path.name: job.config for job in plan.jobs}
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -96,9 +97,10 @@ def test_names_and_settings_of_the_runs() -> None:
         "lr-warmup-10-seed-0",
         "lr-warmup-10-seed-1",
     ]
-    assert list(runs_of("--vary", "seed=3,9", "--stack", "auto")) == ["seed-3", "seed-9"]
+    assert list(runs_of("--vary", "seed=3,9", "--stack", "1")) == ["seed-3", "seed-9"]
 
 
+ONE = ["--stack", "1", "--vary"]
 MISTAKES = {
     "no such option": (["--vary", "bta=1,2"], "bta.*beta"),
     "no values": (["--vary", "beta"], "--vary must be OPTION=VALUE,VALUE"),
@@ -111,12 +113,10 @@ MISTAKES = {
     "a name that is too long": (["--vary", f"beta={'1' * 300}"], "File name too long"),
     "out of range": (["--vary", "lr=1e-3,-1"], "lr must be greater than 0"),
     "no runs": (["--stack", "0"], "--stack must be at least 1"),
-    "what are the runs": (["--stack", "auto"], "--stack auto needs --vary"),
     "seeds from two sides": (["--stack", "2", "--vary", "seed=0,4"], "both choose the seeds"),
-    "measuring for one": (["--stack", "2", "--fast"], "--fast chooses for a single run"),
-    "another network": (["--vary", "latent_dim=4,6"], "latent_dim must be the same in every run, got 4, 6"),
-    "another length": (["--vary", "max_steps=4,6"], "max_steps must be the same in every run, got 4, 6"),
-    "a scale that is learned": (["--vary", "scale=1,learned"], "scale must be the same in every run, got 1.0, learned"),
+    "another network": ([*ONE, "latent_dim=4,6"], "latent_dim must be the same in every run, got 4, 6"),
+    "another length": ([*ONE, "max_steps=4,6"], "max_steps must be the same in every run, got 4, 6"),
+    "a scale that is learned": ([*ONE, "scale=1,learned"], "scale must be the same in every run, got 1.0, learned"),
     "compiled": (["--stack", "2", "--compilation", "inductor"], "compilation must be 'eager', got 'inductor'"),
     "an objective that refuses": (["--vary", "scale=1,-1"], "scale must be"),
 }
@@ -267,11 +267,10 @@ def test_runs_without_a_common_step_are_named(
 def test_a_run_that_diverges_leaves_the_others(
     stacked: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "all"
-    monkeypatch.setattr(stack_session, "_seconds", lambda ways: {"alone": 1.0, "stacked": 0.1 if stacked else 9.0})
+    folder, way = tmp_path / "all", ["--stack", "1"] if stacked else []
     with monkeypatch.context() as patch:
         stop_after(patch, Stack if stacked else Trainer, 10)
-        assert main(folder, "--vary", "beta=1e300,1,2", "--stack", "auto", model="beta_tcvae") == 130
+        assert main(folder, "--vary", "beta=1e300,1,2", *way, model="beta_tcvae") == 130
     assert "beta-1e300: train: loss is inf at step 0" in capsys.readouterr().err
     assert train_module.main(["--resume", "--output-dir", str(folder)]) == 5
     assert "beta-1e300: train: loss is inf at step 0" in capsys.readouterr().err
@@ -283,32 +282,24 @@ def test_a_run_that_diverges_leaves_the_others(
             assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-4)
 
 
-def test_auto_takes_what_is_faster_and_remembers_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken = {"alone": 0.01, "stacked": 0.021}
-    monkeypatch.setattr(stack_session, "_seconds", lambda ways: taken)
-    call = ["--vary", "seed=0,1", "--stack", "auto"]
-    assert main(tmp_path / "a", *call) == 0
-    out = capsys.readouterr().out
-    line = (
-        "stack: a step of 2 models takes 21.0 ms stacked and 20.0 ms one after the other; chosen: one after the other"
-    )
-    assert line in out
-    assert "seed-1:\nstep 4/12" in out
-    assert yaml.safe_load((tmp_path / "a" / "stack.yaml").read_text())["stacked"] is False
-    taken["stacked"] = 0.005
-    with monkeypatch.context() as patch:
-        stop_after(patch, Stack, 5)
-        assert main(tmp_path / "b", *call) == 130
-    assert "chosen: stacked" in capsys.readouterr().out
-    taken["stacked"] = 9.0
+def test_runs_in_turn_may_differ_in_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also in the model or the network, whose options are then its own."""
+    assert main(tmp_path / "a", "--vary", "latent_dim=4,6") == 0
+    assert "latent-dim-6:\nstep 4/12" in capsys.readouterr().out
+    quick = ["--data", "dsprites_like", "--quick", "--batch-size", "16", "--device", "cpu", *SHORT]
+    call = ["--model", "vae", *quick, "--vary", "model=beta_vae,vae", "network=mlp,conv"]
+    small = ["--network", "mlp", "--width", "8"]
+    assert train_module.main([*call, *small, "--output-dir", str(tmp_path / "b")]) == 2
+    assert "train: --vary model=beta_vae network=conv: unknown option 'width'" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
+    assert train_module.main([*call, "--output-dir", str(tmp_path / "b")]) == 0
+    beta = yaml.safe_load((tmp_path / "b" / "model-beta_vae-network-conv" / "config.yaml").read_text())
+    assert (beta["model"], beta["beta"], beta["base_channels"]) == ("beta_vae", 8.0, 16)  # --quick of that model
+    plain = yaml.safe_load((tmp_path / "b" / "model-vae-network-mlp" / "config.yaml").read_text())
+    assert plain["width"] == 256
+    assert "beta" not in plain
     assert train_module.main(["--resume", "--output-dir", str(tmp_path / "b")]) == 0
-    assert "chosen" not in capsys.readouterr().out
-    assert main(tmp_path / "c", "--vary", "latent_dim=4,6", "--stack", "auto") == 0
-    assert "one after the other: train: stack: latent_dim must be the same" in capsys.readouterr().out
-    for name in ("latent-dim-4", "latent-dim-6"):
-        assert (tmp_path / "c" / name / "DONE").is_file()
+    assert capsys.readouterr().out.count("is finished: there is nothing to go on with") == 4
 
 
 def send_during(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, at: int, *, after: bool = False) -> None:
@@ -325,12 +316,7 @@ def send_during(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, at: int,
     monkeypatch.setattr(owner, name, sending)
 
 
-AUTO = ["--vary", "seed=0,1", "--stack", "auto"]
-
-
-@pytest.fixture
-def in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack_session, "_seconds", lambda ways: {"alone": 0.01, "stacked": 0.1})
+IN_TURN = ["--vary", "seed=0,1"]
 
 
 @pytest.fixture
@@ -341,51 +327,37 @@ def no_death() -> Any:
     signal.signal(signal.SIGTERM, before)
 
 
-def test_a_signal_while_measuring_leaves_nothing(
+def test_a_signal_between_two_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, no_death: None
 ) -> None:
-    send_during(monkeypatch, stack_session, "_seconds", 0)
-    assert main(tmp_path / "a", *AUTO) == 75
-    said = "Stopped by SIGTERM while measuring: what was measured is lost. To start again: the same command\n"
-    assert capsys.readouterr().err == said
-    assert not (tmp_path / "a").exists()
-
-
-def test_a_signal_between_two_runs(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    in_turn: None,
-    no_death: None,
-) -> None:
     with monkeypatch.context() as patch:
-        send_during(patch, stack_session, "train", 0, after=True)
-        assert main(tmp_path / "a", *AUTO) == 75
+        send_during(patch, fit, "finish", 0, after=True)
+        assert main(tmp_path / "a", *IN_TURN) == 75
     assert "To go on: python -m disentangle_ext.train --resume" in capsys.readouterr().err
     assert not (tmp_path / "a" / "seed-1" / "DONE").exists()
     assert train_module.main(["--resume", "--output-dir", str(tmp_path / "a")]) == 0
 
 
 def test_the_second_of_two_runs_in_turn_is_stopped(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, in_turn: None
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         send_during(patch, Trainer, "update", STEPS + 4)
-        assert main(tmp_path / "a", *AUTO) == 75
+        assert main(tmp_path / "a", *IN_TURN) == 75
     assert "Stopped after step 5 of 12 by SIGTERM" in capsys.readouterr().out
 
 
 def test_runs_in_turn_that_replace_others_are_not_advised_to_begin_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, in_turn: None
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        send_during(patch, session, "load_data", 1)
-        assert main(tmp_path / "a", *AUTO, "--overwrite") == 75
+        send_during(patch, fit, "finish", 0)
+        assert main(tmp_path / "a", *IN_TURN, "--overwrite") == 75
     assert "To go on: python -m disentangle_ext.train --resume" in capsys.readouterr().err
 
 
 def test_deterministic_before_anything_that_starts_a_device(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_turn: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enabled: list[bool] = []
 
@@ -398,16 +370,11 @@ def test_deterministic_before_anything_that_starts_a_device(
 
         monkeypatch.setattr(owner, name, spying)
 
-    spy(run_folder, "environment")
-    spy(stack_session, "load_data")
-    assert main(tmp_path / "a", *AUTO, "--deterministic") == 0
+    spy(folder_module, "environment")
+    spy(fit, "load_data")
+    assert main(tmp_path / "a", *IN_TURN, "--deterministic") == 0
     assert enabled
     assert all(enabled)
-
-
-def test_auto_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(tmp_path / "a", "--vary", "seed=0,1", "--stack", "auto") == 0
-    assert " ms stacked and " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("model", ["factor_vae", "dcign"])
@@ -426,7 +393,7 @@ def test_from_python(tmp_path: Path) -> None:
     assert outcome.stopped_by is None
     assert outcome.failed == {}
     assert rows(tmp_path / "y" / "z")[-1]["lr"] == 5e-4
-    with pytest.raises(ValueError, match="output_dirs must be 2 different folders"):
+    with pytest.raises(ValueError, match="runs must have different folders"):
         train_stack(configs, [tmp_path / "x", tmp_path / "x"])
     with pytest.raises(FileExistsError, match="holds a finished run"):
         train_stack(configs, [tmp_path / "new", tmp_path / "x"])

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.models import VAE, build_vae
-from disentangle_ext.training.checkpoint import read_tensors
-from disentangle_ext.training.run_folder import CONFIG, MODEL
+from disentangle_ext.runs.checkpoint import read_tensors
+from disentangle_ext.runs.folder import CONFIG, MODEL
 
 
 def load(run: str | os.PathLike[str]) -> VAE:
@@ -22,7 +23,7 @@ def load(run: str | os.PathLike[str]) -> VAE:
 
     Raises:
         FileNotFoundError: if there is no such folder, it is no run folder, or the run is not finished.
-        ValueError: if the file is damaged or holds no model of this package.
+        MistakeError: if the file is damaged or holds no model of this package.
     """
     path = Path(run)
     if path.is_dir():
@@ -32,14 +33,14 @@ def load(run: str | os.PathLike[str]) -> VAE:
     try:
         tensors, header = read_tensors(path)
     except ValueError as error:
-        raise ValueError(f"load: {error}") from None
+        raise MistakeError(f"load: {error}") from None
     if not isinstance(header.get("vae"), dict):
-        raise ValueError(f"load: {path} is no model that disentangle_ext.train has written: its header has no 'vae'")
+        raise MistakeError(f"load: {path} is no model that disentangle_ext.train has written: its header has no 'vae'")
     try:
         model = _build(header["vae"])
         model.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"load: {path} does not fit the network in its header: {error}") from None
+        raise MistakeError(f"load: {path} does not fit the network in its header: {error}") from None
     return model.eval().requires_grad_(False)
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from disentangle_ext._errors import MistakeError
+
 REQUIRED: Any = inspect.Parameter.empty
 """The default of an option that has none."""
 
@@ -62,7 +64,7 @@ def coerce(value: Any, kind: Any, where: str) -> Any:
         where: names the key in the error.
 
     Raises:
-        ValueError: "config.yaml: lr must be a float, got 'fast'".
+        MistakeError: "config.yaml: lr must be a float, got 'fast'".
     """
     arguments = typing.get_args(kind)
     origin = typing.get_origin(kind)
@@ -71,14 +73,14 @@ def coerce(value: Any, kind: Any, where: str) -> Any:
     if origin is typing.Literal:
         if value in arguments:
             return value
-        raise ValueError(f"{where} must be one of {', '.join(map(str, arguments))}, got {value!r}")
+        raise MistakeError(f"{where} must be one of {', '.join(map(str, arguments))}, got {value!r}")
     if origin is tuple and isinstance(value, (list, tuple)):
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         if len(kinds) == len(value):
             return tuple(coerce(item, each, where) for item, each in zip(value, kinds, strict=True))
     result = _coerce_scalar(value, kind)
     if result is None:
-        raise ValueError(f"{where} must be {_describe(kind)}, got {value!r}")
+        raise MistakeError(f"{where} must be {_describe(kind)}, got {value!r}")
     return result
 
 
@@ -90,7 +92,7 @@ def _coerce_union(value: Any, kinds: tuple[Any, ...], where: str) -> Any:
             return coerce(value, kind, where)
         except ValueError:
             continue
-    raise ValueError(f"{where} must be {' or '.join(map(_describe, kinds))}, got {value!r}")
+    raise MistakeError(f"{where} must be {' or '.join(map(_describe, kinds))}, got {value!r}")
 
 
 def _coerce_scalar(value: Any, kind: Any) -> Any:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from disentangle_ext._files import append_line, remove, write_atomically
-from disentangle_ext.report import PICTURES
-from disentangle_ext.training.environment import changes, environment, in_words
+from disentangle_ext._errors import MistakeError
+from disentangle_ext._extras import require
+from disentangle_ext._files import WriteError, append_line, is_partial, remove, remove_partial_files, write_atomically
+from disentangle_ext.runs.environment import changes, environment, in_words
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "env.json"
@@ -25,10 +29,34 @@ FAILED = "FAILED"
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 
-_PICTURES = tuple(picture.file for picture in PICTURES.values())
-_FILES = (CONFIG, ENVIRONMENT, METRICS, MODEL, *_PICTURES, SCORES, EXACT_ELBO, CODES, EVALUATION, FAILED, DONE)
+LOCK = ".lock"
+
+PICTURE_FILES = {
+    "traversals": "traversals.png",
+    "reconstructions": "reconstructions.png",
+    "samples": "samples.png",
+    "factors": "factors.png",
+    "sweeps": "sweeps.png",
+    "animation": "animation.gif",
+    "losses": "losses.png",
+}
+
+_FILES = (
+    CONFIG,
+    ENVIRONMENT,
+    METRICS,
+    MODEL,
+    *PICTURE_FILES.values(),
+    SCORES,
+    EXACT_ELBO,
+    CODES,
+    EVALUATION,
+    FAILED,
+    DONE,
+)
 
 
+@dataclass(frozen=True)
 class RunFolder:
     """One run on disk.
 
@@ -36,8 +64,10 @@ class RunFolder:
         path: the folder; made when the run starts.
     """
 
+    path: Path
+
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        object.__setattr__(self, "path", Path(path))
 
     @property
     def is_run(self) -> bool:
@@ -77,10 +107,40 @@ class RunFolder:
                 f"train: --output-dir {self.path} holds {state}: give {advice}another --output-dir, "
                 "or --overwrite to replace it"
             )
-        if not self.is_run and (self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir()))):
+        if not self.is_run and (self.path.is_file() or self._holds_something):
             raise FileExistsError(
                 f"train: --output-dir {self.path} must be a new or empty folder, or one that holds a run"
             )
+
+    @property
+    def _holds_something(self) -> bool:
+        """Whether there is anything but what a process leaves that was killed before it wrote :data:`CONFIG`."""
+        return self.path.is_dir() and any(path.name != LOCK and not is_partial(path) for path in self.path.iterdir())
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Make the folder if need be, and keep every other process from training in it meanwhile.
+
+        Raises:
+            MistakeError: if another process does.
+            WriteError: if the folder cannot be written.
+        """
+        filelock = require("filelock", extra="train", what="train")
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise MistakeError(f"train: --output-dir {self.path}: another process is training there") from None
+        except OSError as error:
+            raise WriteError(self.path / LOCK, error) from error
+        try:
+            remove_partial_files(self.path)
+            remove_partial_files(self.checkpoints)
+            yield
+        finally:
+            remove(self.path / LOCK)  # while it is held: whoever waits for the file that is gone takes another
+            lock.release()
 
     def start(
         self, config: str, *, overwrite: bool = False, device: torch.device | None = None, world_size: int = 1
@@ -114,9 +174,8 @@ class RunFolder:
             world_size: as for :meth:`start`.
         """
         now = environment(device, world_size)
-        try:
-            content = json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # the run was ended while it began
+        content = self._read_environment()
+        if content is None:
             self.write_json(ENVIRONMENT, now)
             return []
         resumed = content.pop("resumed", [])
@@ -125,6 +184,16 @@ class RunFolder:
         if new:
             self.write_json(ENVIRONMENT, {**content, "resumed": [*resumed, {"step": step, **new}]})
         return in_words(last, new)
+
+    def _read_environment(self) -> dict[str, Any] | None:
+        """Read env.json; None where there is none, or what a person has made of it is no record of a run."""
+        try:
+            content = json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # the run was ended while it began
+            return None
+        resumed = content.get("resumed", []) if isinstance(content, dict) else None
+        is_record = isinstance(resumed, list) and all(isinstance(each, dict) for each in resumed)
+        return content if is_record else None
 
     def _clear(self) -> None:
         # Only what a run writes, by name: a person's own notes in the folder stay. CONFIG goes last, so that a
@@ -136,7 +205,7 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def _drop_checkpoints(self) -> None:
-        for pattern in ("step-*.safetensors", ".step-*"):
+        for pattern in ("step-*.safetensors", ".step-*.partial"):
             for path in self.checkpoints.glob(pattern):
                 remove(path)
         if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
@@ -150,14 +219,17 @@ class RunFolder:
         append_line(self.path / METRICS, json.dumps(row))
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a last line that was cut short is left out."""
+        """Read the lines of metrics.jsonl up to the first that is none: it was cut short, or edited."""
         path = self.path / METRICS
         rows = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
             try:
-                rows.append(json.loads(line))
+                row = json.loads(line)
             except ValueError:
                 break
+            if not (isinstance(row, dict) and isinstance(row.get("step"), int)):
+                break
+            rows.append(row)
         return rows
 
     def forget_metrics_after(self, step: int) -> None:

@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 
-from disentangle_ext.training.device import describe_device
-
 __all__ = ["changes", "environment", "in_words"]
 
 # What the bits of a run can depend on.
@@ -67,3 +65,8 @@ def in_words(before: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         else:
             phrases.append(f"{name} was {before.get(name)} and is {value}")
     return phrases
+
+
+def describe_device(device: torch.device) -> str:
+    """The kind of device, by the name of its maker where it has one; which of several alike does not matter."""
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type

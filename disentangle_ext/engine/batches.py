@@ -7,9 +7,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.data import GroundTruthData, GroupedBatch, GroupedSampler
+from disentangle_ext.engine.randomness import epoch_generator, step_generator
 from disentangle_ext.objectives.base import Changes, GroupObjective, Objective, PairObjective
-from disentangle_ext.training.randomness import BatchOrder, step_generator
 
 
 class Order(Protocol):
@@ -29,14 +30,14 @@ def batch_order(objective: Objective, data: GroundTruthData, batch_size: int, se
     """The batches that an objective is made for.
 
     Raises:
-        ValueError: if the data set has no such batches, or none of this size.
+        MistakeError: if the data set has no such batches, or none of this size.
     """
     if batch_size < objective.smallest_batch:
-        raise ValueError(
+        raise MistakeError(
             f"{type(objective).__name__}: batch_size must be at least {objective.smallest_batch}, got {batch_size}"
         )
     if isinstance(objective, (PairObjective, GroupObjective)) and len(data.factor_names) < 2:
-        raise ValueError(
+        raise MistakeError(
             f"{type(objective).__name__}: data must have at least 2 factors, of which some vary in a batch and others "
             f"do not, {data.name} has {len(data.factor_names)}"
         )
@@ -61,14 +62,14 @@ class PairOrder:
         changes: "one" or "random".
 
     Raises:
-        ValueError: for data that is no full grid of factors, or an odd batch.
+        MistakeError: for data that is no full grid of factors, or an odd batch.
     """
 
     def __init__(self, data: GroundTruthData, batch_size: int, seed: int, *, changes: Changes) -> None:
         if not data.factor_names or not data.is_grid:
-            raise ValueError(f"PairOrder: data must be a full grid of factors, {data.name} is not")
+            raise MistakeError(f"PairOrder: data must be a full grid of factors, {data.name} is not")
         if batch_size < 2 or batch_size % 2:
-            raise ValueError(f"PairOrder: batch_size must be even, for pairs of images, got {batch_size}")
+            raise MistakeError(f"PairOrder: batch_size must be even, for pairs of images, got {batch_size}")
         self.data = data
         self.batch_size = batch_size
         self.seed = seed
@@ -114,3 +115,45 @@ class GroupOrder:
         if self._last is None or self._last[0] != step:
             self._last = step, self.sampler.draw(self.batch_size, generator=step_generator(self.seed, step))
         return self._last[1]
+
+
+class BatchOrder:
+    """Which images make up the batch of each step: every epoch is a fresh permutation of the data set.
+
+    What does not fill a batch at the end of an epoch is left out of that epoch.
+
+    Args:
+        size: number of images N.
+        batch_size: images in a batch.
+        seed: of the permutations.
+        second: draw permutations that are independent of those of the order with this seed and ``second=False``.
+
+    Raises:
+        MistakeError: if the batch is empty or larger than the data set.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int, *, second: bool = False) -> None:
+        if not 1 <= batch_size <= size:
+            raise MistakeError(
+                f"BatchOrder: batch_size must be from 1 to the {size} images there are, got {batch_size}"
+            )
+        self.size = size
+        self.batch_size = batch_size
+        self.seed = seed
+        self.second = second
+        self.steps_per_epoch = size // batch_size
+        self._epoch = -1
+        self._permutation = torch.empty(0, dtype=torch.int64)
+
+    def index(self, step: int) -> Tensor:
+        """The rows of the batch of ``step``, int64 [batch_size]."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            generator = epoch_generator(self.seed, epoch, second=self.second)
+            self._permutation = torch.randperm(self.size, generator=generator)
+            self._epoch = epoch
+        return self._permutation[place * self.batch_size : (place + 1) * self.batch_size]
+
+    def group(self, step: int) -> None:
+        """No group of factors is chosen."""
+        return None

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from disentangle_ext._errors import MistakeError
+from disentangle_ext.engine.descent import Descent
+from disentangle_ext.engine.randomness import Stream
+from disentangle_ext.engine.trainer import Trainer
 from disentangle_ext.models import VAEOutput
 from disentangle_ext.objectives import Loss, Objective
-from disentangle_ext.training.loop import Descent, Trainer
-from disentangle_ext.training.randomness import Stream
 
 T = TypeVar("T")
 
@@ -37,7 +39,7 @@ class Stack:
             Whether a trainer compiles its step, or replays a graph, has no influence here.
 
     Raises:
-        ValueError: for trainers that do not fit together; the message names what differs.
+        MistakeError: for trainers that do not fit together; the message names what differs.
     """
 
     def __init__(self, trainers: Sequence[Trainer]) -> None:
@@ -178,19 +180,19 @@ def check_alike(trainers: Sequence[Trainer]) -> None:
     """Raise for trainers that no stack can be made of.
 
     Raises:
-        ValueError: "Stack: batch_size must be the same in every run, got 8, 16".
+        MistakeError: "Stack: batch_size must be the same in every run, got 8, 16".
     """
     if not trainers:
-        raise ValueError("Stack: trainers must be at least one, got none")
+        raise MistakeError("Stack: trainers must be at least one, got none")
     _same("objective", [type(each.objective).__name__ for each in trainers])
     _same("step", [each.step for each in trainers])
     _same("batch_size", [each.order.batch_size for each in trainers])
     _same("autocast", [each.autocast for each in trainers])
     _same("device", [each.device for each in trainers])
     if trainers[0].autocast == torch.float16:
-        raise ValueError("Stack: autocast must be None or bfloat16, got float16, whose losses are scaled run by run")
+        raise MistakeError("Stack: autocast must be None or bfloat16, got float16, whose losses are scaled run by run")
     if any(each.ranks.world > 1 for each in trainers):
-        raise ValueError("Stack: trainers must be of one process, got some of a process group")
+        raise MistakeError("Stack: trainers must be of one process, got some of a process group")
     first = _shapes(trainers[0])
     for each in trainers[1:]:
         own = _shapes(each)
@@ -211,7 +213,7 @@ def _shapes(trainer: Trainer) -> dict[str, str]:
 def _same(name: str, values: Sequence[Any]) -> None:
     if any(value != values[0] for value in values):
         got = ", ".join(map(str, dict.fromkeys(map(str, values))))
-        raise ValueError(f"Stack: {name} must be the same in every run, got {got}")
+        raise MistakeError(f"Stack: {name} must be the same in every run, got {got}")
 
 
 def real_options(make: Callable[..., Any]) -> set[str]:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 from torch.nn.parallel import DistributedDataParallel
 
+from disentangle_ext._exit_codes import ExitCode
+
 __all__ = ["ElsewhereError", "Ranks"]
 
 T = TypeVar("T")
@@ -23,12 +25,12 @@ class ElsewhereError(RuntimeError):
     """Another process could not go on, and raises the reason there: here there is nothing to add.
 
     Attributes:
-        rank: of that process.
+        code: the exit code of that process.
     """
 
-    def __init__(self, rank: int, world: int) -> None:
+    def __init__(self, rank: int, world: int, code: int) -> None:
         super().__init__(f"train: process {rank} of {world} could not go on, and says why")
-        self.rank = rank
+        self.code = code
 
 
 class Ranks:
@@ -62,7 +64,7 @@ class Ranks:
         return torch.cat([part.chunk(self.world)[self.rank] for part in rows.chunk(parts)])
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """[world, ..] of everyone's, where all have the same shape."""
+        """Stack the tensors of all processes, which have one shape: [world, ..]."""
         if self.group is None:
             return tensor[None]
         every = tensor.new_empty(self.world, *tensor.shape)
@@ -70,13 +72,13 @@ class Ranks:
         return every
 
     def mean(self, tensor: Tensor) -> Tensor:
-        """Of everyone's."""
+        """Average the tensors of all processes."""
         return tensor if self.group is None else self.gather(tensor).mean(0)
 
     def averaging(self, compute: Callable[..., Any], optimizer: torch.optim.Optimizer) -> Callable[..., Any]:
         """``compute``, with the gradients of what an optimiser trains averaged over processes in each backward pass.
 
-        With the first call its parameters become those of the first process, which no process waits for before that.
+        The first call broadcasts rank 0's parameters; :meth:`averaging` itself does not communicate.
         """
         if self.group is None:
             return compute
@@ -102,12 +104,13 @@ class Ranks:
             result = work()
         except (Exception, SystemExit) as error:
             problem = error
-        failed = self.gather(torch.tensor(problem is not None)).nonzero().flatten().tolist()
+        codes = self.gather(torch.tensor(0 if problem is None else _code_of(problem)))
+        failed = codes.nonzero().flatten().tolist()
         if not failed:
             return result
         if problem is not None and failed[0] == self.rank:
             raise problem
-        raise ElsewhereError(failed[0], self.world) from problem
+        raise ElsewhereError(failed[0], self.world, max(0, int(codes[failed[0]]))) from problem
 
     def first(self, work: Callable[[], object]) -> None:
         """Do it on the first process; the others wait for it, and stop if it fails.
@@ -156,6 +159,13 @@ class Ranks:
             return signal.Signals(int(ballot)) if ballot else None
 
         return answer
+
+
+def _code_of(problem: BaseException) -> int:
+    """The exit code of a process that ends with ``problem``, and -1 for one that ends well but before its time."""
+    if isinstance(problem, SystemExit):
+        return problem.code if isinstance(problem.code, int) and problem.code else -1
+    return ExitCode.of(problem)
 
 
 class _Computation(nn.Module):

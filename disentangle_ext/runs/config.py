@@ -10,18 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._extras import require
 from disentangle_ext._names import choose
 from disentangle_ext.data import DATASETS
 from disentangle_ext.models import NETWORKS
 from disentangle_ext.models.vae import LIKELIHOODS
 from disentangle_ext.objectives import OBJECTIVES
-from disentangle_ext.training.options import REQUIRED, Option, coerce, options_of
-from disentangle_ext.training.schedule import LRSchedule
+from disentangle_ext.runs.options import REQUIRED, Option, coerce, options_of
 
 Precision = Literal["fp32", "bf16", "fp16"]
 MemoryFormat = Literal["channels_last", "contiguous"]
 Compilation = Literal["eager", "inductor", "graph"]
+LRSchedule = Literal["constant", "cosine"]
 Optimizer = Literal["adam", "adagrad", "rmsprop"]
 
 DATA_PREFIX = "data_"
@@ -54,7 +55,7 @@ class Settings:
     optimizer: Optimizer = "adam"
     """adam, adagrad (Higgins et al. 2017) or rmsprop; a discriminator has Adam in any case"""
     betas: tuple[float, float] = (0.9, 0.999)
-    """how much of the averages of gradient and squared gradient Adam keeps in a step; of no other optimizer"""
+    """Adam's beta1 and beta2; other optimizers ignore them"""
     lr: float = 1e-4
     """learning rate"""
     lr_schedule: LRSchedule = "constant"
@@ -93,6 +94,13 @@ class TrainConfig(Settings):
         data = {DATA_PREFIX + name: value for name, value in self.data_options.items()}
         return {**values, **self.objective_options, **self.network_options, **data}
 
+    def plain(self) -> dict[str, Any]:
+        """The same with what YAML and JSON know: paths as strings, tuples as lists."""
+        return {
+            key: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+            for key, value in self.flat().items()
+        }
+
 
 def core_fields() -> dict[str, Option]:
     """The settings that every run has."""
@@ -109,7 +117,7 @@ def part_options(model: str, network: str, data: str) -> tuple[list[Option], lis
     """The options of an objective, a network and a data set, the last with their prefix.
 
     Raises:
-        ValueError: for an unknown name; the nearest known one is suggested.
+        MistakeError: for an unknown name; the nearest known one is suggested.
     """
     objective = options_of(OBJECTIVES[choose("train: model", model, OBJECTIVES)], without=_OF_THE_RUN)
     net = options_of(NETWORKS[choose("train: network", network, NETWORKS)], without=_OF_THE_RUN)
@@ -125,14 +133,14 @@ def resolve(values: Mapping[str, Any], *, source: str = "train") -> TrainConfig:
         source: who states them; begins an error.
 
     Raises:
-        ValueError: for a key that does not exist for this model, network and data set (the nearest is suggested), a
+        MistakeError: for a key that does not exist for this model, network and data set (the nearest is suggested), a
             value of the wrong type or out of range, or a setting that is missing.
     """
     core = core_fields()
     for name in ("model", "data"):
         if name not in values:
             known = OBJECTIVES if name == "model" else DATASETS
-            raise ValueError(f"{source}: {name} is not given; there are: {', '.join(sorted(known))}")
+            raise MistakeError(f"{source}: {name} is not given; there are: {', '.join(sorted(known))}")
     network = values.get("network", core["network"].default)
     parts = part_options(str(values["model"]), str(network), str(values["data"]))
     known_options = {**core, **{option.name: option for part in parts for option in part}}
@@ -144,7 +152,7 @@ def resolve(values: Mapping[str, Any], *, source: str = "train") -> TrainConfig:
         filled = {option.name: given.get(option.name, option.default) for option in options}
         missing = [name for name, value in filled.items() if value is REQUIRED]
         if missing:
-            raise ValueError(f"{source}: {missing[0]} is not given, and has no default")
+            raise MistakeError(f"{source}: {missing[0]} is not given, and has no default")
         return filled
 
     config = TrainConfig(
@@ -161,29 +169,29 @@ def validate(config: TrainConfig, source: str = "train") -> None:
     """Check the ranges of what this module knows; networks, objectives and data sets check their own options.
 
     Raises:
-        ValueError: "train: lr must be greater than 0, got -1.0".
+        MistakeError: "train: lr must be greater than 0, got -1.0".
     """
     choose(f"{source}: likelihood", config.likelihood, LIKELIHOODS)
     for name in ("latent_dim", "batch_size", "max_steps", "log_every", "checkpoint_every"):
         if getattr(config, name) < 1:
-            raise ValueError(f"{source}: {name} must be at least 1, got {getattr(config, name)}")
+            raise MistakeError(f"{source}: {name} must be at least 1, got {getattr(config, name)}")
     for name in ("seed", "lr_warmup", "threads"):
         if getattr(config, name) < 0:
-            raise ValueError(f"{source}: {name} must be at least 0, got {getattr(config, name)}")
+            raise MistakeError(f"{source}: {name} must be at least 0, got {getattr(config, name)}")
     if config.seed >= 1 << 63:
-        raise ValueError(f"{source}: seed must be below 2^63, got {config.seed}")
+        raise MistakeError(f"{source}: seed must be below 2^63, got {config.seed}")
     if not 0 < config.lr < math.inf:
-        raise ValueError(f"{source}: lr must be greater than 0 and finite, got {config.lr}")
+        raise MistakeError(f"{source}: lr must be greater than 0 and finite, got {config.lr}")
     if not all(0 <= beta < 1 for beta in config.betas):
-        raise ValueError(f"{source}: betas must be in [0, 1), got {config.betas}")
+        raise MistakeError(f"{source}: betas must be in [0, 1), got {config.betas}")
     if config.optimizer != "adam" and config.betas != Settings.betas:
-        raise ValueError(
+        raise MistakeError(
             f"{source}: betas are those of optimizer 'adam': leave them at {Settings.betas} with {config.optimizer!r}, "
             f"got {config.betas}"
         )
     for name, value in config.flat().items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{source}: {name} must be finite, got {value}")
+            raise MistakeError(f"{source}: {name} must be finite, got {value}")
 
 
 def read_yaml(path: Path, *, source: str = "train") -> dict[str, Any]:
@@ -194,27 +202,25 @@ def read_yaml(path: Path, *, source: str = "train") -> dict[str, Any]:
         source: who reads it; begins an error.
 
     Raises:
-        ValueError: if there is no such file, or it is no YAML mapping.
+        MistakeError: if there is no such file, or it is no YAML mapping.
     """
     yaml = require("yaml", extra="train", what="read_yaml")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"{source}: cannot read configuration file {path}: {error.strerror}") from None
+        raise MistakeError(f"{source}: cannot read configuration file {path}: {error.strerror}") from None
+    except RecursionError:
+        raise MistakeError(f"{source}: configuration file {path} is no YAML: it is nested too deeply") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{source}: configuration file {path} is no YAML: {' '.join(str(error).split())}") from None
+        raise MistakeError(f"{source}: configuration file {path} is no YAML: {' '.join(str(error).split())}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ValueError(f"{source}: configuration file {path} must hold a mapping, got a {type(content).__name__}")
+        raise MistakeError(f"{source}: configuration file {path} must hold a mapping, got a {type(content).__name__}")
     return {str(key).replace("-", "_"): value for key, value in content.items()}
 
 
 def to_yaml(config: TrainConfig) -> str:
     """The text of a configuration file that states every setting."""
     yaml = require("yaml", extra="train", what="to_yaml")
-    plain = {
-        key: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
-        for key, value in config.flat().items()
-    }
-    return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    return str(yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 from enum import IntEnum
 
+from disentangle_ext._errors import MistakeError
+from disentangle_ext._files import WriteError
+
 __all__ = ["ExitCode", "describe_codes", "describe_error"]
 
 
@@ -15,8 +18,7 @@ class ExitCode(IntEnum):
     INCOMPLETE = 1, "finished, but some of what was asked for could not be made"
     MISTAKE = 2, "a mistake in the call"
     NON_FINITE = 5, "a loss, or weights, that are not finite"
-    LOST_PROCESS = 69, "a process of a distributed run was lost"
-    CANNOT_WRITE = 74, "input or output failed: a full disk, a folder that cannot be written"
+    CANNOT_WRITE = 74, "input or output failed: a full disk, a folder that cannot be written or has vanished"
     STOPPED = 75, "stopped by SIGTERM or SIGUSR1, and can be queued again"
     INTERRUPTED = 130, "interrupted by Ctrl-C"
 
@@ -29,10 +31,18 @@ class ExitCode(IntEnum):
         return member
 
     @classmethod
-    def of(cls, error: OSError) -> ExitCode:
-        """That of an error of the file system: a name in the call that is wrong is a mistake, all else is not."""
+    def of(cls, error: BaseException) -> int:
+        """The code for an error; 1, as Python itself, for one that is nobody's mistake but ours.
+
+        A name in the call that is wrong is a mistake; a file that cannot be written is not.
+        """
+        if isinstance(error, MistakeError):
+            return cls.MISTAKE
+        if not isinstance(error, OSError):
+            return 1
         wrong_name = (None, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
-        return cls.MISTAKE if error.errno in wrong_name else cls.CANNOT_WRITE
+        is_mistake = error.errno in wrong_name and not isinstance(error, WriteError)
+        return cls.MISTAKE if is_mistake else cls.CANNOT_WRITE
 
 
 def describe_codes(*codes: ExitCode) -> str:
