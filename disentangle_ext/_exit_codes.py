@@ -6,7 +6,6 @@ import errno
 from enum import IntEnum
 
 from disentangle_ext._errors import MistakeError
-from disentangle_ext._files import WriteError
 
 __all__ = ["ExitCode", "describe_codes", "describe_error"]
 
@@ -41,8 +40,7 @@ class ExitCode(IntEnum):
         if not isinstance(error, OSError):
             return 1
         wrong_name = (None, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
-        is_mistake = error.errno in wrong_name and not isinstance(error, WriteError)
-        return cls.MISTAKE if is_mistake else cls.CANNOT_WRITE
+        return cls.MISTAKE if error.errno in wrong_name else cls.CANNOT_WRITE
 
 
 def describe_codes(*codes: ExitCode) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from disentangle_ext._errors import MistakeError
 from disentangle_ext._exit_codes import ExitCode, describe_error
+from disentangle_ext._files import WriteError
 from disentangle_ext.engine.device import AUTO, blame_device, keep_freed_memory
 from disentangle_ext.engine.meter import NonFiniteLossError
 from disentangle_ext.engine.ranks import Ranks
@@ -49,7 +50,8 @@ def _main(argv: Sequence[str], ranks: Ranks) -> int:
         print(error, file=sys.stderr)
         return ExitCode.MISTAKE
     except OSError as error:  # a run that is in the way, a folder that cannot be written, a disk that is full
-        code = ExitCode.of(error)
+        # What cannot be written lies in a folder that was made by then: it has vanished, it was not named wrongly.
+        code = ExitCode.CANNOT_WRITE if isinstance(error, WriteError) else ExitCode.of(error)
         advice = f". {_how_to_go_on(plan, phases)}" if code == ExitCode.CANNOT_WRITE else ""
         print(f"{describe_error('train', error)}{advice}", file=sys.stderr)
         return code

@@ -75,10 +75,11 @@ def test_a_learned_variance_is_a_beta_that_follows_the_error_and_does_not_know_t
     learned = gradient(SIZE.pixels / 2 * error.log() + beta * output.kl.mean(), model)
     torch.testing.assert_close(learned, ours(model, x, beta, scale=math.sqrt(value)))
     torch.testing.assert_close(learned, ours(model, x, beta * value))
-    in_bytes = F.mse_loss(255 * output.reconstruction, 255 * x)
-    torch.testing.assert_close(learned, gradient(SIZE.pixels / 2 * in_bytes.log() + beta * output.kl.mean(), model))
-    bytes_output = output._replace(reconstruction=255 * output.reconstruction)
-    fixed = beta_vae(bytes_output, 255 * x, beta=beta * 255**2, likelihood="gaussian")
+    unit = 12  # from 0 to 255 they are refused
+    in_units = F.mse_loss(unit * output.reconstruction, unit * x)
+    torch.testing.assert_close(learned, gradient(SIZE.pixels / 2 * in_units.log() + beta * output.kl.mean(), model))
+    other = output._replace(reconstruction=unit * output.reconstruction)
+    fixed = beta_vae(other, unit * x, beta=beta * unit**2, likelihood="gaussian")
     torch.testing.assert_close(gradient(fixed.total, model), ours(model, x, beta))
 
 
