@@ -9,7 +9,7 @@ from disentangle_ext._errors import MistakeError
 
 EXTRAS: dict[str, dict[str, str]] = {
     "train": {"tyro": "tyro", "rich": "rich", "yaml": "PyYAML", "safetensors": "safetensors"},
-    "data": {"h5py": "h5py", "PIL": "Pillow", "scipy": "scipy", "sklearn": "scikit-learn"},
+    "data": {"h5py": "h5py", "PIL": "Pillow", "pooch": "pooch", "scipy": "scipy", "sklearn": "scikit-learn"},
     "metrics": {"sklearn": "scikit-learn"},
     "report": {"matplotlib": "matplotlib", "PIL": "Pillow"},
     "tensorboard": {"tensorboard": "tensorboard"},

@@ -16,7 +16,8 @@ from disentangle_ext._errors import MistakeError
 from disentangle_ext._extras import require
 from disentangle_ext.data.arrays import StoredData
 from disentangle_ext.data.image_files import shrink
-from disentangle_ext.data.official import Source, converted, locate
+from disentangle_ext.data.official import converted, locate
+from disentangle_ext.data.published import FILES, Source
 from disentangle_ext.data.untrusted import check_array, listed, reading
 
 __all__ = ["Cars3D"]
@@ -25,11 +26,7 @@ FACTORS = ("elevation", "azimuth", "object")
 SIZES = (4, 24, 183)
 MESH = (128, 128, 3, 24, 4)
 SIDE = 64
-TAR = Source(
-    "nips2015-analogy-data.tar.gz",
-    "http://www.scottreed.info/files/nips2015-analogy-data.tar.gz",
-    "md5:4e866a7919c1beedf53964e6f7a23686",
-)
+(TAR,) = FILES["cars3d"]
 LIST = "list.txt"
 
 
@@ -48,6 +45,7 @@ class Cars3D(StoredData):
 
     Raises:
         FileNotFoundError: if the archive is missing.
+        OSError: if it cannot be downloaded.
         ValueError: for a file that is damaged or not the published one, named in the message.
         ImportError: without the ``data`` extra.
 
@@ -66,10 +64,10 @@ class Cars3D(StoredData):
     ) -> None:
         path = None if path is None else Path(path)
         if path is not None and (path / LIST).is_file():
-            files = [(file, Source(file.name, TAR.url, None)) for file in (path / LIST, *sorted(path.glob("*.mat")))]
+            files = [(file, Source(file.name, ())) for file in (path / LIST, *sorted(path.glob("*.mat")))]
             cars = _read_folder
         else:
-            files = [(locate("Cars3D", "cars3d", [TAR], path, download=download, verify=verify)[0], TAR)]
+            files = [(locate("Cars3D", "cars3d", [TAR], path, fetch=download, verify=verify)[0], TAR)]
             cars = _read_archive
         rows = converted(
             "Cars3D",

@@ -14,22 +14,16 @@ from disentangle_ext._errors import MistakeError
 from disentangle_ext.data.dsprites_like import FACTORS
 from disentangle_ext.data.hdf5 import hdf5_dataset, hdf5_pieces, open_hdf5
 from disentangle_ext.data.npy import npz_pieces
-from disentangle_ext.data.official import Source, check_grid, converted, locate
+from disentangle_ext.data.official import check_grid, converted, locate
 from disentangle_ext.data.pixels import gather_pixels
+from disentangle_ext.data.published import FILES
 from disentangle_ext.data.sprites import SpriteData
 
 __all__ = ["DSprites"]
 
 SIZES = (3, 6, 40, 32, 32)
 FRAME = 64
-_STEM = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64"
-_FOLDER = "https://github.com/google-deepmind/dsprites-dataset/raw/master/"
-NPZ = Source(f"{_STEM}.npz", f"{_FOLDER}{_STEM}.npz", "md5:7da33b31b13a06f4b04a70402ce90c2e")
-HDF5 = Source(
-    f"{_STEM}.hdf5",
-    f"{_FOLDER}{_STEM}.hdf5",
-    "sha256:729fa22e884c9c500e1f17415d580746b4c5894fbbb780a1319bbcfa39a745bb",
-)
+NPZ, HDF5 = FILES["dsprites"]
 
 
 class DSprites(SpriteData):
@@ -49,6 +43,7 @@ class DSprites(SpriteData):
 
     Raises:
         FileNotFoundError: if the file is missing.
+        OSError: if it cannot be downloaded.
         ValueError: for a file that is damaged or not the published one, named in the message.
 
     Matthey, Higgins, Hassabis, Lerchner, "dSprites: Disentanglement testing Sprites dataset", 2017.
@@ -71,7 +66,7 @@ class DSprites(SpriteData):
         path = None if path is None else Path(path)
         is_hdf5 = path is not None and (path.suffix == ".hdf5" or (path / HDF5.file).is_file())
         source, read = (HDF5, _from_hdf5) if is_hdf5 else (NPZ, _from_npz)
-        (file,) = locate("DSprites", "dsprites", [source], path, download=download, verify=verify)
+        (file,) = locate("DSprites", "dsprites", [source], path, fetch=download, verify=verify)
         rows, row_bytes = math.prod(SIZES), FRAME * FRAME // 8
         stored = converted(
             "DSprites", "dsprites", [(file, source)], rows, row_bytes, lambda: read(file), verify=verify

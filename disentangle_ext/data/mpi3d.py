@@ -12,7 +12,8 @@ import torch
 from disentangle_ext._names import choose
 from disentangle_ext.data.arrays import StoredData
 from disentangle_ext.data.npy import npz_pieces
-from disentangle_ext.data.official import Source, converted, locate
+from disentangle_ext.data.official import converted, locate
+from disentangle_ext.data.published import FILES
 
 __all__ = ["MPI3D"]
 
@@ -24,15 +25,7 @@ SIZES = {
     "real_complex": (4, 4, 2, 3, 3, 40, 40),
 }
 SHAPE = (64, 64, 3)
-_FOLDER = "https://storage.googleapis.com/disentanglement_dataset/Final_Dataset/"
-_CHECKSUMS = {
-    "toy": "md5:55889cb7c7dfc655d6e0277beee88868",
-    "realistic": "md5:59a6225b88b635365f70c91b3e52f70f",
-    "real": "md5:0f33f609918fb5c97996692f91129802",
-}
-SOURCES = {
-    name: Source(f"mpi3d_{name}.npz", f"{_FOLDER}mpi3d_{name}.npz", _CHECKSUMS.get(name)) for name in SIZES
-}
+SOURCES = dict(zip(SIZES, FILES["mpi3d"]))
 
 
 class MPI3D(StoredData):
@@ -44,21 +37,23 @@ class MPI3D(StoredData):
     toy          color 6, shape 6, size 2, camera 3, background 3, horizontal 40, vertical 40; drawn    1,036,800
     realistic    the same, drawn realistically                                                          1,036,800
     real         the same, photographed                                                                 1,036,800
-    real_complex color 4, shape 4 (everyday objects), and the rest as above; no checksum is published   460,800
+    real_complex color 4, shape 4 (everyday objects), and the rest as above; photographed, no checksum  460,800
     ============ ====================================================================================== =========
 
+    The file of real_complex, real3d_complicated_shapes_ordered.npz, has to be fetched by hand from Google Drive.
     An .npz cannot be mapped into memory: on first use it is checked and converted to plain pixels, 12.7 GB in the cache
     (:func:`disentangle_ext.data.cache.cache_folder`), which are mapped from then on.
 
     Args:
         path: the file, or the folder that holds it; the cache by default.
         variant: "toy", "realistic", "real" or "real_complex".
-        download: fetch the file if it is missing.
+        download: fetch the file if it is missing, all but that of real_complex.
         verify: compare the file with its published checksum.
         device: where the pixels are kept.
 
     Raises:
         FileNotFoundError: if the file is missing.
+        OSError: if it cannot be downloaded.
         ValueError: for an unknown variant, or a file that is damaged or not the published one.
 
     Gondal et al., "On the Transfer of Inductive Bias from Simulation to the Real World: a New Disentanglement
@@ -77,7 +72,7 @@ class MPI3D(StoredData):
         self.variant = choose("MPI3D: variant", variant, SIZES)
         source, sizes = SOURCES[variant], SIZES[variant]
         path = None if path is None else Path(path)
-        (file,) = locate("MPI3D", "mpi3d", [source], path, download=download, verify=verify)
+        (file,) = locate("MPI3D", "mpi3d", [source], path, fetch=download, verify=verify)
         rows = converted(
             "MPI3D",
             "mpi3d",

@@ -1,35 +1,23 @@
-"""Published files: where they are, whether they are intact, and reading them without trusting them."""
+"""Published files on this machine: finding or fetching them, telling whether they are intact, converting them."""
 
 from __future__ import annotations
 
 import hashlib
-import urllib.request
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from disentangle_ext._errors import MistakeError
-from disentangle_ext.data.cache import cache_folder, cached_rows, progress, replacing
+from disentangle_ext.data.cache import cache_folder, cached_rows, progress
+from disentangle_ext.data.download import download
+from disentangle_ext.data.published import FILES, Source
 from disentangle_ext.data.untrusted import PIECE
 
 
-@dataclass(frozen=True)
-class Source:
-    """A published file."""
-
-    file: str
-    """its name"""
-    url: str
-    """where it is published"""
-    checksum: str | None
-    """"md5:..." or "sha256:...", None where none is published"""
-
-
 def locate(
-    owner: str, name: str, sources: Sequence[Source], path: Path | None, *, download: bool, verify: bool
+    owner: str, name: str, sources: Sequence[Source], path: Path | None, *, fetch: bool, verify: bool
 ) -> list[Path]:
     """The files of a data set on this machine, downloaded first if that is asked for.
 
@@ -38,13 +26,12 @@ def locate(
         name: of the data set: without ``path`` its files lie in a folder of this name in the cache.
         sources: the files. One that ends in .gz may also lie there without that ending.
         path: the folder that holds them; or the file, where there is one.
-        download: fetch those that are missing.
-        verify: check what is downloaded against its published checksum.
+        fetch: download those that are missing.
+        verify: compare what is downloaded with its published checksum.
 
     Raises:
         FileNotFoundError: if a file is missing.
-        OSError: if a download fails.
-        ValueError: if a download has another checksum.
+        OSError: if a download fails, or has another checksum.
     """
     if path is not None and path.is_file():
         if len(sources) > 1:
@@ -55,15 +42,12 @@ def locate(
     for source in sources:
         names = dict.fromkeys([source.file, source.file.removesuffix(".gz")])
         there = [folder / each for each in names if (folder / each).is_file()]
-        if not there and not download:
-            raise FileNotFoundError(
-                f"{owner}: there is no {source.file} in {folder}: give path, or download=True (--data-path and "
-                "--data-download on the command line)"
-            )
-        if not there:
-            there = [folder / source.file]
-            _download(owner, source, there[0], verify)
-        found.append(there[0])
+        if not there and not (fetch and source.mirrors):
+            remedy = "give path, or download=True (--data-path and --data-download on the command line)"
+            if not source.mirrors:
+                remedy = f"fetch it by hand from {source.page} and give path (--data-path on the command line)"
+            raise FileNotFoundError(f"{owner}: there is no {source.file} in {folder}: {remedy}")
+        found.append(there[0] if there else download(owner, source, folder, verify=verify))
     return found
 
 
@@ -102,36 +86,39 @@ def check(owner: str, path: Path, source: Source) -> None:
     Raises:
         ValueError: if they differ.
     """
-    if source.checksum is None or (source.file.endswith(".gz") and path.suffix != ".gz"):
-        return
-    kind, expected = source.checksum.split(":")
+    problem = problem_of(path, source) if is_checkable(path, source) else ""
+    if problem:
+        raise MistakeError(f"{owner}: {path} {problem}")
+
+
+def is_checkable(path: Path, source: Source) -> bool:
+    """Whether a checksum is published for the file, and not for the packed one that it came out of."""
+    return source.checksum is not None and (path.suffix == ".gz" or not source.file.endswith(".gz"))
+
+
+def problem_of(path: Path, source: Source) -> str:
+    """What is wrong with a file whose checksum is published: it is damaged, or another published file; or nothing."""
+    kind, expected = str(source.checksum).split(":")
+    found = {kind: _digest(path, kind)}
+    if found[kind] == expected:
+        return ""
+    known = {each.checksum: each.file for sources in FILES.values() for each in sources}
+    for other in ("md5", "sha256"):
+        found.setdefault(other, _digest(path, other))
+    is_other = next((known[f"{kind}:{digest}"] for kind, digest in found.items() if f"{kind}:{digest}" in known), "")
+    what = f"it is {is_other}" if is_other else (
+        "it is damaged, incomplete or not the published file; verify=False reads it all the same"
+    )
+    return f"has {kind.upper()} {found[kind]}, expected {expected}: {what}"
+
+
+def _digest(path: Path, kind: str) -> str:
     digest = hashlib.new(kind)
     with path.open("rb") as file, progress(f"{path.name}: checking", path.stat().st_size) as advance:
         while piece := file.read(PIECE):
             digest.update(piece)
             advance(len(piece))
-    if digest.hexdigest() != expected:
-        raise MistakeError(
-            f"{owner}: {path} has {kind.upper()} {digest.hexdigest()}, expected {expected}: it is damaged, incomplete "
-            "or not the published file; verify=False reads it all the same"
-        )
-
-
-def _download(owner: str, source: Source, path: Path, verify: bool) -> None:
-    with replacing(path) as temporary:
-        try:
-            with urllib.request.urlopen(source.url, timeout=60) as answer, temporary.open("wb") as out:
-                size = int(answer.headers.get("Content-Length") or 0)
-                with progress(f"{source.file}: downloading", size) as advance:
-                    while piece := answer.read(1 << 20):
-                        out.write(piece)
-                        advance(len(piece))
-        except OSError as error:
-            raise OSError(f"{owner}: cannot download {source.url}: {error}") from None
-        if size and temporary.stat().st_size != size:
-            raise OSError(f"{owner}: {source.url} ended after {temporary.stat().st_size} of {size} bytes")
-        if verify:
-            check(owner, temporary, Source(temporary.name, source.url, source.checksum))
+    return digest.hexdigest()
 
 
 def check_grid(owner: str, where: str, first: int, classes: np.ndarray, sizes: Sequence[int]) -> None:

@@ -11,18 +11,15 @@ import torch
 
 from disentangle_ext.data.arrays import StoredData
 from disentangle_ext.data.hdf5 import hdf5_dataset, hdf5_pieces, open_hdf5
-from disentangle_ext.data.official import Source, check_grid, converted, locate
+from disentangle_ext.data.official import check_grid, converted, locate
+from disentangle_ext.data.published import FILES
 from disentangle_ext.data.shapes3d_like import FACTORS
 
 __all__ = ["Shapes3D"]
 
 SIZES = (10, 10, 10, 8, 4, 15)
 SHAPE = (64, 64, 3)
-HDF5 = Source(
-    "3dshapes.h5",
-    "https://storage.googleapis.com/3d-shapes/3dshapes.h5",
-    "sha256:0a0f6ed98baff276a50f3a081a7434d788da63cb135a98189b2a5b5769be1785",
-)
+(HDF5,) = FILES["shapes3d"]
 
 
 class Shapes3D(StoredData):
@@ -40,6 +37,7 @@ class Shapes3D(StoredData):
 
     Raises:
         FileNotFoundError: if the file is missing.
+        OSError: if it cannot be downloaded.
         ValueError: for a file that is damaged or not the published one, named in the message.
         ImportError: without the ``data`` extra.
 
@@ -57,7 +55,7 @@ class Shapes3D(StoredData):
         device: torch.device | str = "cpu",
     ) -> None:
         path = None if path is None else Path(path)
-        (file,) = locate("Shapes3D", "shapes3d", [HDF5], path, download=download, verify=verify)
+        (file,) = locate("Shapes3D", "shapes3d", [HDF5], path, fetch=download, verify=verify)
         rows = converted(
             "Shapes3D",
             "shapes3d",

@@ -16,7 +16,8 @@ from torch import Tensor
 from disentangle_ext._errors import MistakeError
 from disentangle_ext.data.arrays import StoredData
 from disentangle_ext.data.image_files import shrink
-from disentangle_ext.data.official import Source, converted, locate
+from disentangle_ext.data.official import converted, locate
+from disentangle_ext.data.published import FILES
 from disentangle_ext.data.untrusted import reading
 
 __all__ = ["SmallNORB"]
@@ -25,19 +26,7 @@ FACTORS = ("category", "elevation", "azimuth", "lighting")
 SIZES = (5, 9, 18, 6)
 INSTANCES = 10
 SIDE, SMALL = 96, 64
-_FOLDER = "https://cs.nyu.edu/~ylclab/data/norb-v1.0-small/"
-_TRAIN, _TEST = "smallnorb-5x46789x9x18x6x2x96x96-training", "smallnorb-5x01235x9x18x6x2x96x96-testing"
-_CHECKSUMS = {
-    f"{_TRAIN}-dat": "5ffd6272a07d32695ee1082a26a41a93a37aab8c28da047f8c34ed348d214873",
-    f"{_TRAIN}-cat": "2784e542c1922060691090952b6cd6278879a216c90f81476f0f00256d42cdaa",
-    f"{_TRAIN}-info": "de7eb932ebe7a4ee16217fead60660d0eb3d23632c2f4d1c51f88c501c17bf32",
-    f"{_TEST}-dat": "cf7104eed3e51174d2f65b66d1e5878b9da233b886f161b0d88f4510ba2c7474",
-    f"{_TEST}-cat": "ecaf6d5bb8c3bc5eab9cf0258f6d2198dd474e016e374836fc097f2e5ff509ff",
-    f"{_TEST}-info": "16adf314226327ee006d1a44db8cfef52773c06c829951d5653a9f6f310248a2",
-}
-SOURCES = [
-    Source(f"{stem}.mat.gz", f"{_FOLDER}{stem}.mat.gz", f"sha256:{digest}") for stem, digest in _CHECKSUMS.items()
-]
+SOURCES = FILES["smallnorb"]
 # The first word of a file says what its numbers are.
 _MAGIC = {507333717: np.dtype("u1"), 507333716: np.dtype("<i4")}
 
@@ -59,6 +48,7 @@ class SmallNORB(StoredData):
 
     Raises:
         FileNotFoundError: if a file is missing.
+        OSError: if one cannot be downloaded.
         ValueError: for a file that is damaged or not the published one, named in the message.
         ImportError: without the ``data`` extra.
 
@@ -77,7 +67,7 @@ class SmallNORB(StoredData):
         device: torch.device | str = "cpu",
     ) -> None:
         path = None if path is None else Path(path)
-        files = locate("SmallNORB", "smallnorb", SOURCES, path, download=download, verify=verify)
+        files = locate("SmallNORB", "smallnorb", SOURCES, path, fetch=download, verify=verify)
         rows = converted(
             "SmallNORB",
             "smallnorb",
