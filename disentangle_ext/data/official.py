@@ -40,15 +40,20 @@ def locate(
     folder = cache_folder() / name if path is None else path
     found = []
     for source in sources:
-        names = dict.fromkeys([source.file, source.file.removesuffix(".gz")])
-        there = [folder / each for each in names if (folder / each).is_file()]
-        if not there and not (fetch and source.mirrors):
+        there = find(folder, source)
+        if there is None and not (fetch and source.mirrors):
             remedy = "give path, or download=True (--data-path and --data-download on the command line)"
             if not source.mirrors:
                 remedy = f"fetch it by hand from {source.page} and give path (--data-path on the command line)"
             raise FileNotFoundError(f"{owner}: there is no {source.file} in {folder}: {remedy}")
-        found.append(there[0] if there else download(owner, source, folder, verify=verify))
+        found.append(there or download(owner, source, folder, verify=verify))
     return found
+
+
+def find(folder: Path, source: Source) -> Path | None:
+    """The file in a folder, packed or unpacked, if it is there."""
+    names = dict.fromkeys([source.file, source.file.removesuffix(".gz")])
+    return next((folder / each for each in names if (folder / each).is_file()), None)
 
 
 def converted(
@@ -86,9 +91,10 @@ def check(owner: str, path: Path, source: Source) -> None:
     Raises:
         ValueError: if they differ.
     """
-    problem = problem_of(path, source) if is_checkable(path, source) else ""
-    if problem:
-        raise MistakeError(f"{owner}: {path} {problem}")
+    if is_checkable(path, source):
+        problem = problem_of(path, source, remedy="; verify=False reads it all the same")
+        if problem:
+            raise MistakeError(f"{owner}: {path} {problem}")
 
 
 def is_checkable(path: Path, source: Source) -> bool:
@@ -96,8 +102,14 @@ def is_checkable(path: Path, source: Source) -> bool:
     return source.checksum is not None and (path.suffix == ".gz" or not source.file.endswith(".gz"))
 
 
-def problem_of(path: Path, source: Source) -> str:
-    """What is wrong with a file whose checksum is published: it is damaged, or another published file; or nothing."""
+def problem_of(path: Path, source: Source, *, remedy: str = "") -> str:
+    """What is wrong with a file whose checksum is published: that it is another published one, or damaged; or nothing.
+
+    Args:
+        path: the file.
+        source: what it should be.
+        remedy: what can be done with one that is damaged; ends the sentence.
+    """
     kind, expected = str(source.checksum).split(":")
     found = {kind: _digest(path, kind)}
     if found[kind] == expected:
@@ -106,10 +118,10 @@ def problem_of(path: Path, source: Source) -> str:
     for other in ("md5", "sha256"):
         found.setdefault(other, _digest(path, other))
     is_other = next((known[f"{kind}:{digest}"] for kind, digest in found.items() if f"{kind}:{digest}" in known), "")
-    what = f"it is {is_other}" if is_other else (
-        "it is damaged, incomplete or not the published file; verify=False reads it all the same"
+    return (
+        f"has {kind.upper()} {found[kind]}, expected {expected}: it is "
+        f"{is_other or f'damaged, incomplete or not the published file{remedy}'}"
     )
-    return f"has {kind.upper()} {found[kind]}, expected {expected}: {what}"
 
 
 def _digest(path: Path, kind: str) -> str:
