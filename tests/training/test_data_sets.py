@@ -16,7 +16,7 @@ import scipy.io
 from PIL import Image
 
 from disentangle_ext import train as train_module
-from disentangle_ext.data import DATASETS, cars3d, dsprites, mpi3d, shapes3d, smallnorb
+from disentangle_ext.data import DATASETS, cars3d, dsprites, faces_like, mpi3d, shapes3d, smallnorb
 
 RNG = np.random.default_rng(0)
 
@@ -98,10 +98,23 @@ WRITERS = {
     "image_folder": write_images,
 }
 UNVERIFIED = ("dsprites", "shapes3d", "mpi3d", "cars3d", "smallnorb")
+DRAWN = ("arrays", "cars3d", "image_folder")
+"""Rows that form no grid, colour, no factors: here every picture is drawn, which takes longer than the run."""
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISENTANGLE_EXT_CACHE", str(tmp_path / "cache"))
+    rows, _, size, samples = faces_like.VARIANTS["quick"]
+    monkeypatch.setitem(faces_like.VARIANTS, "quick", (rows[:2], (3, 2, 15), size, samples))
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
-def test_beta_tcvae_trains_on_every_data_set(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beta_tcvae_trains_on_every_data_set(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if name not in DRAWN:
+        request.getfixturevalue("one_picture")
     arguments = ["--model", "beta_tcvae", "--data", name, "--quick", "--output-dir", str(tmp_path / "run")]
     arguments += ["--base-channels", "4", "--batch-size", "16", "--max-steps", "4", "--log-every", "2"]
     if name in WRITERS:
@@ -118,6 +131,7 @@ def test_beta_tcvae_trains_on_every_data_set(name: str, tmp_path: Path, monkeypa
     assert train_module.main(again) == 0  # its config.yaml, path included, reads back
 
 
+@pytest.mark.usefixtures("one_picture")
 @pytest.mark.parametrize("model", ["ada_gvae", "ml_vae", "dcign"])
 def test_pairs_and_groups_of_images_that_share_their_factors(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
