@@ -28,7 +28,10 @@ Optimizer = Literal["adam", "adagrad", "rmsprop"]
 DATA_PREFIX = "data_"
 """Begins the options of a data set in files and, as --data-, on the command line."""
 
-# What the session supplies itself, or what is a setting of the whole run and so not of one part.
+_MOST_THREADS = 1024
+"""More than any machine has cores. OpenMP ends the process where it cannot start as many as it is asked for."""
+
+# What a run supplies itself, or what is a setting of the whole run and so not of one part.
 _OF_THE_RUN = ("image_shape", "latent_dim", "dataset_size", "factor_names", "likelihood", "device")
 
 
@@ -178,6 +181,8 @@ def validate(config: TrainConfig, source: str = "train") -> None:
     for name in ("seed", "lr_warmup", "threads"):
         if getattr(config, name) < 0:
             raise MistakeError(f"{source}: {name} must be at least 0, got {getattr(config, name)}")
+    if config.threads > _MOST_THREADS:
+        raise MistakeError(f"{source}: threads must be at most {_MOST_THREADS}, got {config.threads}")
     if config.seed >= 1 << 63:
         raise MistakeError(f"{source}: seed must be below 2^63, got {config.seed}")
     if not 0 < config.lr < math.inf:

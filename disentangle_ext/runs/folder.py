@@ -246,3 +246,4 @@ class RunFolder:
         if not self.is_done:
             write_atomically(self.path / DONE, b"")
         self._drop_checkpoints()
+        remove(self.path / LOCK)

@@ -12,6 +12,7 @@ import torch
 from torch.distributed import ProcessGroup
 
 from disentangle_ext._extras import require
+from disentangle_ext._files import remove
 from disentangle_ext.data import GroundTruthData, load_data
 from disentangle_ext.engine.build import build_trainer
 from disentangle_ext.engine.device import AUTO, choose_device, cpu_threads, deterministic, fastest_precision
@@ -19,7 +20,7 @@ from disentangle_ext.engine.ranks import Ranks
 from disentangle_ext.engine.trainer import Trainer
 from disentangle_ext.runs.checkpoint import Checkpoint, checkpoints_by_step, common_checkpoints
 from disentangle_ext.runs.config import TrainConfig
-from disentangle_ext.runs.folder import TENSORBOARD, RunFolder
+from disentangle_ext.runs.folder import LOCK, TENSORBOARD, RunFolder
 from disentangle_ext.training.finish import Scores, finish
 from disentangle_ext.training.interrupt import Interrupt, Phase
 from disentangle_ext.training.loop import Run, begin, loop, warn
@@ -158,13 +159,16 @@ def _ready(plan: Plan, ranks: Ranks) -> torch.device:
 
 
 def _unfinished(plan: Plan) -> set[Path]:
-    """The folders of the runs that are to be trained. What is left of the checkpoints of finished ones is removed."""
+    """Find the folders of the runs that are to be trained, and remove what is left beside finished ones."""
     folders = [job.folder for job in plan.jobs]
     if plan.resume:
         for folder in folders:
             if folder.is_done:
                 folder.finish()
-        return {folder.path for folder in folders if not (folder.is_done or (plan.gives_up and folder.failure))}
+        left = {folder.path for folder in folders if not (folder.is_done or (plan.gives_up and folder.failure))}
+        if plan.several and not left:
+            remove(plan.several.folder / LOCK)
+        return left
     if plan.several:
         plan.several.check(overwrite=plan.overwrite)
     for folder in folders:

@@ -25,7 +25,7 @@ from disentangle_ext.engine.trainer import Trainer
 from disentangle_ext.objectives import OBJECTIVES, AnnealedVAE, Loss, PlainVAE, annealed_vae, likelihood
 from disentangle_ext.runs.checkpoint import last_checkpoint, save_checkpoint
 from disentangle_ext.runs.config import resolve
-from tests.training.recording import LIFT, Graph, Recorder, waits
+from tests.engine.recording import LIFT, Graph, Recorder, waits
 
 STEPS = 13
 """Of 40 images, 8 in a batch: past two epochs, and with windows of 4 steps past three of them."""

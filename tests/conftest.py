@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ SMALL = [
 ]
 
 
-@pytest.fixture
-def one_picture() -> Iterator[None]:
+@contextmanager
+def only_samples() -> Iterator[None]:
     """Drawing takes longer than such a run: only samples.png is left of it."""
     every = dict(PICTURES)
     PICTURES.clear()
@@ -29,14 +30,27 @@ def one_picture() -> Iterator[None]:
     PICTURES.update(every)  # in their order
 
 
+def run_small(folder: Path, *arguments: str, model: str = "beta_vae") -> int:
+    """Run the command line in this process; the exit code."""
+    return train_module.main(["--model", model, *SMALL, "--output-dir", str(folder), *arguments])
+
+
+@pytest.fixture
+def one_picture() -> Iterator[None]:
+    with only_samples():
+        yield
+
+
 @pytest.fixture
 def small_run(one_picture: None) -> Callable[..., int]:
-    """Runs the command line in this process; the exit code."""
+    return run_small
 
-    def run(folder: Path, *arguments: str, model: str = "beta_vae") -> int:
-        return train_module.main(["--model", model, *SMALL, "--output-dir", str(folder), *arguments])
 
-    return run
+@pytest.fixture(scope="module")
+def small_run_once() -> Iterator[Callable[..., int]]:
+    """The same for what the tests of a module share."""
+    with only_samples():
+        yield run_small
 
 
 @pytest.fixture

@@ -1,0 +1,24 @@
+"""A kill at any file operation of a run, or of a stack: what is left goes on, and ends as the run never killed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SMALL
+
+SCRIPT = Path(__file__).with_name("crash_points.py")
+FEW = ["--max-steps", "4", "--checkpoint-every", "2"]
+
+
+@pytest.mark.parametrize(("several", "every"), [([], 5), (["--stack", "2"], 13)])
+def test_a_kill_at_some_of_the_file_operations(tmp_path: Path, several: list[str], every: int) -> None:
+    """At all of them: ``python tests/training/crash_points.py FOLDER 1 ARGUMENT ..``."""
+    call = [sys.executable, str(SCRIPT), str(tmp_path), str(every), "--model", "beta_vae", *SMALL, *FEW, *several]
+    finished = subprocess.run(call, capture_output=True, text=True, check=True, timeout=300)
+    wrong = [line for line in finished.stdout.splitlines() if line.startswith("killed ")]
+    assert wrong == []
+    assert int(finished.stdout.split()[-2]) > 20
