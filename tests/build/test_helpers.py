@@ -68,8 +68,8 @@ def report(capsys) -> dict[str, str]:
 
 def test_the_doctor_says_what_there_is(capsys):
     lines = report(capsys)
-    labels = ["disentangle_ext", "python", "extension", "torch", "SIMD", "threads", "OpenMP", "CUDA kernels"]
-    assert list(lines)[: len(labels)] == labels
+    labels = ["disentangle_ext", "python", "extension", "torch", "SIMD", "networks", "threads", "OpenMP"]
+    assert list(lines)[:9] == [*labels, "CUDA kernels"]
     assert all(lines.values())
     assert {f"extra {extra}" for extra in _extras.EXTRAS} <= set(lines)
 
