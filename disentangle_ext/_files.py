@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["WriteError", "append_line", "is_partial", "remove", "remove_partial_files", "write_atomically"]
+__all__ = ["WriteError", "append_line", "is_partial", "remove", "remove_partial_files", "replacing", "write_atomically"]
 
 _PARTIAL = ".partial"
 
@@ -28,25 +29,38 @@ class WriteError(OSError):
         return f"cannot write {self.path}: {self.strerror}"
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Make an empty file to write to that becomes ``path`` at the end of the block, or vanishes with an error in it.
+
+    Its name cannot be foretold, so two processes do not write into one file, and nobody can have put a link in its
+    place. The content is on the disk before the name is: otherwise a power cut could leave the name with an empty file.
+    The folder is synchronised after it, so that what is removed in the belief that the new file is there stays until it
+    is.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PARTIAL}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        try:
+            yield temporary
+            os.fsync(descriptor)  # of the file, through whichever descriptor it was written
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    finally:
+        remove(temporary)
+    _synchronise(path.parent)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that ``path`` holds the old content or the new, whatever happens on the way.
-
-    The temporary name cannot be foretold, so two processes do not write into one file, and nobody can have put a link
-    in its place. The content is on the disk before the name is: otherwise a power cut could leave the name with an
-    empty file. The folder is synchronised after it, so that what is removed in the belief that the new file is there
-    stays until it is.
 
     Raises:
         WriteError: if the disk is full, the folder cannot be written, and so on.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PARTIAL}")
     try:
-        try:
-            _write(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, content)
-            os.replace(temporary, path)
-        finally:
-            remove(temporary)
-        _synchronise(path.parent)
+        with replacing(path) as temporary, temporary.open("r+b", buffering=0) as file:
+            _write_all(file.fileno(), content)
     except OSError as error:
         raise WriteError(path, error) from error
 
@@ -98,15 +112,6 @@ def remove(path: Path) -> None:
             continue
         if not os.path.lexists(path):
             return
-
-
-def _write(path: Path, flags: int, content: bytes) -> None:
-    descriptor = os.open(path, flags, 0o666)
-    try:
-        _write_all(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

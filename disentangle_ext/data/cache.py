@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +15,9 @@ import torch
 from torch import Tensor
 
 from disentangle_ext._errors import MistakeError
+from disentangle_ext._files import replacing
 
-__all__ = ["cache_folder", "cached_rows", "progress", "replacing"]
+__all__ = ["cache_folder", "cached_rows", "progress"]
 
 VARIABLE = "DISENTANGLE_EXT_CACHE"
 
@@ -56,7 +56,7 @@ def cached_rows(file: str, rows: int, row_bytes: int, make: Callable[[], Iterabl
                 f"{what} needs {need / 1e9:.1f} GB in {path.parent}, which has {free / 1e9:.1f} GB free: make room, or "
                 f"set {VARIABLE} to another folder"
             )
-        with replacing(path) as temporary, temporary.open("wb") as out, progress(what, rows) as advance:
+        with replacing(path) as temporary, temporary.open("r+b") as out, progress(what, rows) as advance:
             header = {"descr": "|u1", "fortran_order": False, "shape": (rows, row_bytes)}
             np.lib.format.write_array_header_1_0(out, header)
             begin = out.tell()
@@ -76,20 +76,6 @@ def cached_rows(file: str, rows: int, row_bytes: int, make: Callable[[], Iterabl
             f"{array.dtype}: delete it"
         )
     return torch.from_numpy(array)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name to write to that becomes ``path`` at the end of the block, or vanishes with an error in it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

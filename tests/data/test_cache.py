@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from disentangle_ext._files import replacing
 from disentangle_ext.data import cache as module
-from disentangle_ext.data.cache import cache_folder, cached_rows, progress, replacing
+from disentangle_ext.data.cache import cache_folder, cached_rows, progress
 
 
 def test_the_folder_follows_the_environment(monkeypatch, tmp_path):
