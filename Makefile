@@ -5,7 +5,7 @@
 #   make docs        the pages of docs, into docs/_build/html
 #   make test        the tests; make test PYTEST="-k mig -x" for some of them
 #   make parity      every metric against public codes: the largest difference; PARITY_SLOW=1 for the slow cases too
-#   make lint        ruff and mypy
+#   make lint        ruff, its formatter, and mypy
 #   make bench       the ops against other ways to compute the same, on the CPU, within a quarter of an hour
 #   make cuda        build with CUDA kernels in .venv-cuda and say what came out: needs nvcc, no GPU
 #   make resources   registers, shared memory and spills of the CUDA kernels: needs nvcc, neither a GPU nor torch
@@ -51,6 +51,7 @@ parity: $(VENV)/step-dev
 	$(RUN) tests/metrics/parity.py
 
 lint: $(VENV)/step-dev
+	$(RUN) -m ruff format --check --quiet .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 

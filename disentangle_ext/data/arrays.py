@@ -127,9 +127,7 @@ class ArrayData(StoredData):
         missing = (first == end).nonzero()
         if len(missing):
             classes = tuple(factors[int(missing[0])].tolist())
-            raise MistakeError(
-                f"ArrayData.index: factors must be those of an image, got {classes}, which none has"
-            )
+            raise MistakeError(f"ArrayData.index: factors must be those of an image, got {classes}, which none has")
         return first, end
 
     def _codes(self, factors: Tensor) -> Tensor:
@@ -186,9 +184,7 @@ def _check_images(images: Any) -> Tensor:
     if tensor.dim() == 3:
         tensor = tensor[:, None]
     if tensor.dim() != 4 or 0 in tensor.shape:
-        raise MistakeError(
-            f"ArrayData: images must be [N, H, W] or [N, C, H, W], not empty, got {list(tensor.shape)}"
-        )
+        raise MistakeError(f"ArrayData: images must be [N, H, W] or [N, C, H, W], not empty, got {list(tensor.shape)}")
     if tensor.shape[3] in (1, 3) and tensor.shape[1] not in (1, 3):
         raise MistakeError(
             f"ArrayData: images must be [N, C, H, W], got {list(tensor.shape)}, which looks like "
@@ -202,9 +198,7 @@ def _check_factor_values(factors: Any, rows: int) -> np.ndarray:
         return np.empty((rows, 0), np.int64)
     values = factors.detach().cpu().numpy() if isinstance(factors, Tensor) else np.asarray(factors)
     if values.ndim != 2 or values.shape[0] != rows:
-        raise MistakeError(
-            f"ArrayData: factors must be [N, K] with N = {rows} images, got {list(values.shape)}"
-        )
+        raise MistakeError(f"ArrayData: factors must be [N, K] with N = {rows} images, got {list(values.shape)}")
     if values.dtype.kind not in "biuf":
         raise TypeError(f"ArrayData: factors must be numbers, got {values.dtype}")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -215,7 +209,5 @@ def _check_factor_values(factors: Any, rows: int) -> np.ndarray:
 def _check_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
     names = tuple(f"factor_{k}" for k in range(count)) if names is None else tuple(names)
     if len(names) != count or len(set(names)) != count:
-        raise MistakeError(
-            f"ArrayData: names must be {count} distinct names, one per factor, got {list(names)}"
-        )
+        raise MistakeError(f"ArrayData: names must be {count} distinct names, one per factor, got {list(names)}")
     return names

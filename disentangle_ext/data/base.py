@@ -71,9 +71,7 @@ class GroundTruthData(Dataset[tuple[Tensor, Tensor]], abc.ABC):
     def __repr__(self) -> str:
         factors = ", ".join(f"{name} {size}" for name, size in zip(self.factor_names, self.factor_sizes))
         shape = "x".join(map(str, self.image_shape))
-        return (
-            f"{type(self).__name__}({self.name}: {len(self):,} images of {shape}; {factors or 'no factors'})"
-        )
+        return f"{type(self).__name__}({self.name}: {len(self):,} images of {shape}; {factors or 'no factors'})"
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """The image of one row as :meth:`batch` has it, float32 [C, H, W] in [0, 1], and its factors, int64 [K].

@@ -68,9 +68,7 @@ class DSprites(SpriteData):
         source, read = (HDF5, _from_hdf5) if is_hdf5 else (NPZ, _from_npz)
         (file,) = locate("DSprites", "dsprites", [source], path, fetch=download, verify=verify)
         rows, row_bytes = math.prod(SIZES), FRAME * FRAME // 8
-        stored = converted(
-            "DSprites", "dsprites", [(file, source)], rows, row_bytes, lambda: read(file), verify=verify
-        )
+        stored = converted("DSprites", "dsprites", [(file, source)], rows, row_bytes, lambda: read(file), verify=verify)
         self._stored = stored.to(self.device)
 
     def _sprites(self, index: Tensor) -> Tensor:

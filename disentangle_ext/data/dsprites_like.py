@@ -145,10 +145,7 @@ class DSpritesLike(SpriteData):
 
     def _make_tables(self) -> dict[str, Tensor]:
         device = torch.device("cpu") if self.device.type == "mps" else self.device
-        return {
-            name: torch.tensor(self.factor_values[name], dtype=torch.float64, device=device)
-            for name in FACTORS
-        }
+        return {name: torch.tensor(self.factor_values[name], dtype=torch.float64, device=device) for name in FACTORS}
 
 
 def _turn(variant: str) -> int:
@@ -177,9 +174,7 @@ def _factor_values(variant: str) -> dict[str, tuple[float, ...]]:
     }
 
 
-def _render_sprites(
-    shape: Tensor, scale: Tensor, angle: Tensor, x: Tensor, y: Tensor, *, size: int
-) -> Tensor:
+def _render_sprites(shape: Tensor, scale: Tensor, angle: Tensor, x: Tensor, y: Tensor, *, size: int) -> Tensor:
     """Sprites as uint8 [n, 1, size, size] in {0, 255}, from float64 values [n].
 
     Only the square patch that the outline can reach is evaluated, then put in its place; the patch lies

@@ -23,9 +23,7 @@ def open_hdf5(owner: str, path: Path) -> Any:
         return h5py.File(path, "r")
 
 
-def hdf5_dataset(
-    owner: str, path: Path, file: Any, key: str, shape: tuple[int, ...], dtype: type[np.generic]
-) -> Any:
+def hdf5_dataset(owner: str, path: Path, file: Any, key: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Any:
     """The dataset ``key``, whose bytes lie in the file itself.
 
     Raises:

@@ -37,9 +37,7 @@ class Spread:
         self.dead = tuple(int(d) for d in np.flatnonzero(constant))
 
 
-def evaluate_codes(
-    where: str, codes: Any, compute: Callable[[np.ndarray], R], *, bootstrap: int, seed: int
-) -> R:
+def evaluate_codes(where: str, codes: Any, compute: Callable[[np.ndarray], R], *, bootstrap: int, seed: int) -> R:
     """The result of ``compute`` on the checked codes [N, D], with an interval from ``bootstrap`` resamples of the rows.
 
     Raises:

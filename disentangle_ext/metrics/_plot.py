@@ -132,9 +132,7 @@ def bars(values: np.ndarray, names: Sequence[str], *, title: str, what: str, ax:
 def _set_title(ax: Axes, title: str) -> None:
     """Above the axes, in as many lines as it takes: what is wider than they are would be cut off."""
     width = ax.get_window_extent().width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
-    ax.set_title(
-        textwrap.fill(title, max(16, int(width / _LETTER))), fontsize=10, loc="left", parse_math=False
-    )
+    ax.set_title(textwrap.fill(title, max(16, int(width / _LETTER))), fontsize=10, loc="left", parse_math=False)
 
 
 def _label(ax: Axes, rows: Sequence[str], columns: Sequence[str], title: str) -> None:

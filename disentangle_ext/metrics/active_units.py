@@ -42,9 +42,7 @@ class ActiveUnitsResult(MetricResult):
         return bars(self.std, names, title=title, what="ActiveUnitsResult.plot", ax=ax)
 
 
-def active_units(
-    codes: Any, *, threshold: float = 0.01, bootstrap: int = 0, seed: int = 0
-) -> ActiveUnitsResult:
+def active_units(codes: Any, *, threshold: float = 0.01, bootstrap: int = 0, seed: int = 0) -> ActiveUnitsResult:
     """The number of latent dimensions whose posterior mean varies over the data.
 
         score = number of d with Var_x(E[z_d | x]) > threshold

@@ -190,9 +190,7 @@ def _target(problem: Problem, factor: int, classes: bool) -> np.ndarray:
     return about.centred / np.where(about.std > 0, about.std, 1.0)
 
 
-def _curve(
-    errors: np.ndarray, capacity: np.ndarray, varies: np.ndarray, lowest: str
-) -> tuple[np.ndarray, np.ndarray]:
+def _curve(errors: np.ndarray, capacity: np.ndarray, varies: np.ndarray, lowest: str) -> tuple[np.ndarray, np.ndarray]:
     """The lowest losses [T, K], and the explicitness [K]."""
     means = errors.mean(1)
     # Where all test rows are at the mean there is nothing to predict.

@@ -212,9 +212,7 @@ def _posteriors(mu: Any, logvar: Any) -> tuple[Tensor, Tensor]:
     """Both as contiguous tensors of one floating-point type, so that no chunk converts them again."""
     mean, log_variance = _floating("mu", mu), _floating("logvar", logvar)
     if mean.ndim != 2 or len(mean) < 2 or mean.shape[1] == 0:
-        raise ValueError(
-            f"exact_elbo: mu must be [N, D] with at least two rows and one column, got {list(mean.shape)}"
-        )
+        raise ValueError(f"exact_elbo: mu must be [N, D] with at least two rows and one column, got {list(mean.shape)}")
     if log_variance.shape != mean.shape:
         raise ValueError(
             f"exact_elbo: logvar must have the shape of mu {list(mean.shape)}, got {list(log_variance.shape)}"
@@ -222,9 +220,7 @@ def _posteriors(mu: Any, logvar: Any) -> tuple[Tensor, Tensor]:
     if log_variance.dtype != mean.dtype:
         raise TypeError(f"exact_elbo: logvar must have the dtype of mu ({mean.dtype}), got {log_variance.dtype}")
     if log_variance.device != mean.device:
-        raise ValueError(
-            f"exact_elbo: logvar must be on the device of mu ({mean.device}), got {log_variance.device}"
-        )
+        raise ValueError(f"exact_elbo: logvar must be on the device of mu ({mean.device}), got {log_variance.device}")
     for name, value in (("mu", mean), ("logvar", log_variance)):
         finite = value.isfinite()
         if not finite.all():

@@ -47,9 +47,7 @@ class GaussianTotalCorrelationResult(MetricResult):
         return heat_map(np.abs(self.correlation), names, names, title=title, what=what, ax=ax, high=1.0)
 
 
-def gaussian_total_correlation(
-    codes: Any, *, bootstrap: int = 0, seed: int = 0
-) -> GaussianTotalCorrelationResult:
+def gaussian_total_correlation(codes: Any, *, bootstrap: int = 0, seed: int = 0) -> GaussianTotalCorrelationResult:
     """The total correlation of the Gaussian that has the covariance of the codes: 0 if they are uncorrelated.
 
     With the covariance S of the codes, and R their correlation,

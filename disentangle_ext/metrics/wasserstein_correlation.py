@@ -45,9 +45,7 @@ class WassersteinCorrelationResult(MetricResult):
         return heat_map(np.abs(self.covariance), names, names, title=title, what=what, ax=ax)
 
 
-def wasserstein_correlation(
-    codes: Any, *, bootstrap: int = 0, seed: int = 0
-) -> WassersteinCorrelationResult:
+def wasserstein_correlation(codes: Any, *, bootstrap: int = 0, seed: int = 0) -> WassersteinCorrelationResult:
     """The squared 2-Wasserstein distance from the codes' Gaussian to the one without its correlations.
 
     With the covariance S of the codes and V its diagonal,

@@ -140,7 +140,6 @@ class _AggregatePosterior(_library.Op):
         return *grads[:3], None if log_weight is None else grads[3], None, None, None
 
 
-
 _library.register_vmap("aggregate_posterior")
 _library.register_vmap("aggregate_posterior_backward")
 

@@ -198,7 +198,6 @@ class _ElboDecomposition(_library.Op):
         return *out[:3], *components, None, None, None, None
 
 
-
 _library.register_vmap("elbo_decomposition")
 _library.register_vmap("elbo_decomposition_backward")
 

@@ -284,7 +284,6 @@ class _Mmd(_library.Op):
         return *_library.raw("mmd_backward")(grad, *ctx.saved_tensors), None, None, None, None, None
 
 
-
 _library.register_vmap("mmd")
 _library.register_vmap("mmd_backward")
 

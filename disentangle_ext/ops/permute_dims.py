@@ -77,7 +77,6 @@ class _PermuteDims(_library.Op):
         return _library.raw("permute_dims_backward")(grad, key), None
 
 
-
 _library.register_vmap("permute_dims")
 _library.register_vmap("permute_dims_backward")
 

@@ -99,7 +99,6 @@ class _RsampleKL(_library.Op):
         return *_library.raw("rsample_kl_backward")(grad_z, grad_kl, mu, logvar, key, ctx.per_dimension), None, None
 
 
-
 _library.register_vmap("rsample_kl")
 _library.register_vmap("rsample_kl_backward")
 

@@ -125,9 +125,9 @@ print(dx.__file__)
 
 
 def test_a_pure_python_wheel_of_an_sdist_runs_the_ops(hook, bare_python, unpacked, tmp_path, run):
-    wheel = hook(
-        "build_wheel", repr(str(tmp_path)), cwd=unpacked, python=bare_python, DISENTANGLE_EXT_BUILD="python"
-    )["result"]
+    wheel = hook("build_wheel", repr(str(tmp_path)), cwd=unpacked, python=bare_python, DISENTANGLE_EXT_BUILD="python")[
+        "result"
+    ]
     assert wheel.endswith("py3-none-any.whl")
     installed = tmp_path / "installed"
     with zipfile.ZipFile(tmp_path / wheel) as archive:

@@ -17,7 +17,6 @@ def colours():
     return ArrayData(images, factors, ["height", "mood"]), images
 
 
-
 IMAGES = np.arange(6 * 4 * 5, dtype=np.uint8).reshape(6, 4, 5)
 F = np.arange(6)[:, None]
 

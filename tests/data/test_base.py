@@ -18,9 +18,7 @@ def quick():
 def test_load_data_knows_its_sets_and_suggests_names():
     assert isinstance(load_data("dsprites_like"), DSpritesLike)
     assert {"dsprites_like", "shapes3d_like", "torus_like"} <= set(DATASETS)
-    with pytest.raises(
-        MistakeError, match="load_data: unknown data set 'dsprite_like': did you mean 'dsprites_like'"
-    ):
+    with pytest.raises(MistakeError, match="load_data: unknown data set 'dsprite_like': did you mean 'dsprites_like'"):
         load_data("dsprite_like")
     with pytest.raises(MistakeError, match="unknown option of dsprites_like 'varaint': did you mean 'variant'"):
         load_data("dsprites_like", varaint="quick")
@@ -144,9 +142,7 @@ def test_everything_moves_with_the_device(kind):
     assert data.device.type == "meta"
     assert data.batch([0, 1]).device.type == "meta"
     assert data.factors([0, 1]).device.type == "meta"
-    assert not [
-        name for name, value in vars(data).items() if getattr(value, "device", data.device) != data.device
-    ]
+    assert not [name for name, value in vars(data).items() if getattr(value, "device", data.device) != data.device]
     assert host.device.type == "cpu"
     assert host.batch([0, 1]).device.type == host.factors([0, 1]).device.type == "cpu"
 

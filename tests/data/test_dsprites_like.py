@@ -148,9 +148,7 @@ def test_images_do_not_depend_on_their_batch(full):
 
 
 @pytest.mark.parametrize("variant", ["default", "official"])
-@pytest.mark.parametrize(
-    "inside", [dsprites_like._in_square, dsprites_like._in_ellipse, dsprites_like._in_heart]
-)
+@pytest.mark.parametrize("inside", [dsprites_like._in_square, dsprites_like._in_ellipse, dsprites_like._in_heart])
 def test_no_pixel_centre_lies_close_enough_to_an_outline_for_rounding_to_matter(inside, variant):
     values = dsprites_like._factor_values(variant)
     centres = torch.tensor(values["position_x"], dtype=torch.float64)

@@ -194,9 +194,7 @@ def test_an_adversary_is_neither_forgotten_nor_idle() -> None:
     options = {"learning_rate": trainer.learning_rate, "batch_size": 8, "seed": 0}
     for objective, adversary in ((factor_vae(), None), (InfoVAE(), Descent(trainer.optimizer, trainer.learning_rate))):
         with pytest.raises(ValueError, match="Trainer: adversary is for adversarial objectives"):
-            Trainer(
-                trainer.model, objective, trainer.data, optimizer=trainer.optimizer, adversary=adversary, **options
-            )
+            Trainer(trainer.model, objective, trainer.data, optimizer=trainer.optimizer, adversary=adversary, **options)
 
 
 def test_a_deterministic_objective_gets_no_noise() -> None:

@@ -90,9 +90,7 @@ def test_equals_the_definition(seed):
 )
 def test_stays_in_range(codes, num_bins, data):
     values = st.integers(-5, 5)
-    factors = data.draw(
-        hnp.arrays(np.int64, (len(codes), 2), elements=values).filter(lambda f: np.ptp(f, 0).any())
-    )
+    factors = data.draw(hnp.arrays(np.int64, (len(codes), 2), elements=values).filter(lambda f: np.ptp(f, 0).any()))
     result = mig(codes, factors, num_bins=num_bins)
     varies = np.ptp(factors, 0) > 0
     assert 0 <= result.score <= 1

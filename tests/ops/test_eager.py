@@ -90,7 +90,10 @@ def test_nothing_is_recorded_without_grad(name):
     with torch.no_grad():
         out = CALLS[name](*tensors)
     detached = CALLS[name](*(t.detach() for t in tensors))
-    for t in (*(out if isinstance(out, tuple) else (out,)), *(detached if isinstance(detached, tuple) else (detached,))):
+    for t in (
+        *(out if isinstance(out, tuple) else (out,)),
+        *(detached if isinstance(detached, tuple) else (detached,)),
+    ):
         assert t.grad_fn is None
 
 

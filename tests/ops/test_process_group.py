@@ -208,7 +208,9 @@ def unequal_shards_are_refused_on_every_rank(group: ProcessGroup) -> None:
         "rsample_kl: mu": lambda: ops.rsample_kl(z, z, key=KEY, process_group=group),
     }
     for argument, call in calls.items():
-        with pytest.raises(ValueError, match=f"{argument} must be the same on every rank of process_group, got {shapes}"):
+        with pytest.raises(
+            ValueError, match=f"{argument} must be the same on every rank of process_group, got {shapes}"
+        ):
             call()
     near(ops.mmd(even, even + 1, process_group=group), ops.mmd(even, even + 1, process_group=group))  # still in step
 
@@ -243,7 +245,9 @@ def ranks_that_differ_are_refused_on_every_rank(group: ProcessGroup) -> None:
 def noise_without_a_key_is_refused(group: ProcessGroup) -> None:
     z = torch.randn(4, D)
     for call in (lambda: ops.permute_dims(z, process_group=group), lambda: ops.rsample_kl(z, z, process_group=group)):
-        with pytest.raises(ValueError, match="key must be given with a process_group, the same on every rank, got None"):
+        with pytest.raises(
+            ValueError, match="key must be given with a process_group, the same on every rank, got None"
+        ):
             call()
 
 

@@ -142,14 +142,10 @@ def test_every_pixel_of_an_image_is_shown_as_a_square_of_its_own(tmp_path, size)
     top = bottom - 2 * len(cell) - grid.GAP
     for channel in range(3):
         np.testing.assert_array_equal(page[top : top + len(cell), left : left + len(cell), channel], cell)
-        np.testing.assert_array_equal(
-            page[bottom - len(cell) : bottom, left : left + len(cell), channel], 255 - cell
-        )
+        np.testing.assert_array_equal(page[bottom - len(cell) : bottom, left : left + len(cell), channel], 255 - cell)
 
 
-@pytest.mark.parametrize(
-    "label", ["z0", "z128  KL 12.34 nats", "a label much longer than anyone would need it to be"]
-)
+@pytest.mark.parametrize("label", ["z0", "z128  KL 12.34 nats", "a label much longer than anyone would need it to be"])
 @pytest.mark.parametrize("title", ["T", "A title that is by far longer than the pictures under it are wide"])
 def test_the_page_grows_with_its_text(tmp_path, label, title):
     save_traversals(tmp_path / "t.png", colours(1, 1), [label], [0.5], title=title)

@@ -22,9 +22,7 @@ def configured(argv: Sequence[str]) -> TrainConfig:
 
 
 def test_flags() -> None:
-    plan = parse(
-        [*BASE, "--max-steps", "7", "--seed", "3", "--precision", "bf16", "--batch-size", "5", "--lr", "1e-3"]
-    )
+    plan = parse([*BASE, "--max-steps", "7", "--seed", "3", "--precision", "bf16", "--batch-size", "5", "--lr", "1e-3"])
     assert plan.folder == Path("out")
     config = plan.jobs[0].config
     assert (config.max_steps, config.seed, config.precision, config.batch_size, config.lr) == (7, 3, "bf16", 5, 1e-3)
@@ -33,9 +31,7 @@ def test_flags() -> None:
 
 
 def test_options_of_the_parts_are_flags() -> None:
-    config = configured(
-        [*BASE, "--beta", "3", "--kl", "decomposed", "--alpha", ".5", "--network=mlp", "--width", "9"]
-    )
+    config = configured([*BASE, "--beta", "3", "--kl", "decomposed", "--alpha", ".5", "--network=mlp", "--width", "9"])
     assert config.objective_options == {
         "beta": 3.0,
         "alpha": 0.5,

@@ -256,9 +256,7 @@ def wait_briefly(rank: int) -> None:
 class Job:
     """Processes with the environment that torchrun gives them, and the store that it keeps for them."""
 
-    def __init__(
-        self, folder: Path, world: int, *arguments: str, prepare: Callable[[int], None] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, world: int, *arguments: str, prepare: Callable[[int], None] | None = None) -> None:
         folder.mkdir(exist_ok=True)
         self.files = [folder / f"{number}.txt" for number in range(world)]
         self._store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)

@@ -356,9 +356,7 @@ def test_runs_in_turn_that_replace_others_are_not_advised_to_begin_again(
     assert "To go on: python -m disentangle_ext.train --resume" in capsys.readouterr().err
 
 
-def test_deterministic_before_anything_that_starts_a_device(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deterministic_before_anything_that_starts_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enabled: list[bool] = []
 
     def spy(owner: Any, name: str) -> None:
