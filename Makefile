@@ -3,7 +3,7 @@
 #   make demo        train beta-TCVAE and beta-VAE for a minute each, print their MIG scores and the pictures
 #   make model-table the unsupervised models on three seeds each, into a CSV and docs/models.md: 20 minutes of one core
 #   make docs        the pages of docs, into docs/_build/html
-#   make test        the tests; make test PYTEST="-k mig -x" for some of them
+#   make test        the tests, on every core; make test PYTEST="-k mig -x" for some of them
 #   make parity      every metric against public codes: the largest difference; PARITY_SLOW=1 for the slow cases too
 #   make lint        ruff, its formatter, and mypy
 #   make bench       the ops against other ways to compute the same, on the CPU, within a quarter of an hour
@@ -44,8 +44,9 @@ model-table: $(VENV)/step-extras
 docs: $(VENV)/step-docs
 	$(RUN) -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html
 
+# One thread for each process: threads that wait for one another on busy cores cost more than they bring.
 test: $(VENV)/step-dev
-	$(RUN) -m pytest $(PYTEST)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -n logical --maxprocesses 8 --dist worksteal $(PYTEST)
 
 parity: $(VENV)/step-dev
 	$(RUN) tests/metrics/parity.py

@@ -34,7 +34,7 @@ def test_every_script_is_run() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == set(NEEDS)
 
 
-@pytest.mark.slow
+@pytest.mark.forks
 @pytest.mark.parametrize("name", ["plain_loop", "lightning_module", "accelerate_loop"])
 def test_beta_tcvae(name: str, tmp_path: Path) -> None:
     """It learns to draw and to separate; and the weight of the total correlation, whose gradient is the encoder's
@@ -46,7 +46,7 @@ def test_beta_tcvae(name: str, tmp_path: Path) -> None:
     assert weighted["KL"] < 0.8 * without["KL"]
 
 
-@pytest.mark.slow
+@pytest.mark.forks
 def test_factor_vae(tmp_path: Path) -> None:
     """The discriminator finds a total correlation where nothing works against it, and that is what gamma removes."""
     weighted, without = (values("factor_vae", tmp_path, "--steps", "600", "--gamma", gamma) for gamma in ("60", "0"))
