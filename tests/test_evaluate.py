@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from disentangle_ext.runs import codes
 from disentangle_ext.runs.checkpoint import read_tensors, save_tensors
 from disentangle_ext.runs.codes import scored_rows
 from disentangle_ext.runs.folder import CODES, EVALUATION
+from disentangle_ext.scoring.tables import TERMS
 
 OPTIONS = ["--base-channels", "4", "--batch-size", "16", "--max-steps", "20", "--log-every", "20"]
 
@@ -56,7 +59,7 @@ def test_prints_and_writes_the_figures_of_the_saved_model(
             assert found[how][name] == pytest.approx(term._asdict(), abs=1e-4), (how, name)
     out = capsys.readouterr().out
     lines = {line.split("  ")[1].strip(): line.split()[-6:] for line in out.splitlines() if line.startswith("  ")}
-    for name, label in evaluate.TERMS.items():
+    for name, label in TERMS.items():
         numbers = [found["exact"][name]["mean"], found["exact"][name]["standard_error"]]
         numbers += [found[how][name][each] for how in ("mss", "mws") for each in ("mean", "sd")]
         assert lines[label] == [f"{number:.3f}" for number in numbers]
@@ -224,6 +227,45 @@ def test_codes_of_another_model_or_damaged_ones_are_encoded_anew(run: Path, tmp_
 
 
 @pytest.fixture
+def read_only(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run in a folder that nothing can be written to, not even by root, whom permissions do not stop."""
+    folder, opened = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns(CODES))), os.open
+
+    def refuse(path: str | Path, flags: int, *arguments: Any, **options: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR) and folder in Path(path).parents:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return opened(path, flags, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    return folder
+
+
+def test_a_run_that_cannot_be_written_is_scored_into_another_folder(
+    run: Path, read_only: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(read_only.iterdir())
+    output = tmp_path / "scores.json"
+    options = ["--metrics", "mig", "--exact-elbo", "--queries", "100"]
+    assert evaluate.main([str(read_only), "--output", str(output), *options]) == 0
+    said = f"evaluate: the codes are not kept: cannot write {read_only / CODES}: Read-only file system\n"
+    assert capsys.readouterr().err == said
+    assert sorted(read_only.iterdir()) == before
+    assert evaluate.main([str(run), *options]) == 0
+    here, there = (json.loads(each.read_text())["metrics"]["mig"] for each in (output, run / EVALUATION))
+    assert here["score"] == there["score"]
+    assert json.loads((tmp_path / "exact_elbo.json").read_text()) == written(run)
+
+
+def test_a_run_that_cannot_be_written_is_not_scored_into_itself(
+    read_only: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for output in ([], ["--output", str(read_only / "mine.json")]):
+        assert evaluate.main([str(read_only), "--metrics", "mig", *output]) == 74
+        said = f"evaluate: cannot write {read_only / CODES}: Read-only file system\n"
+        assert capsys.readouterr().err == said
+
+
+@pytest.fixture
 def arrays(tmp_path: Path) -> tuple[Path, Path]:
     """Codes that name three factors, beside two of noise."""
     rng = np.random.default_rng(0)
@@ -338,7 +380,7 @@ def test_a_metric_that_fails_does_not_lose_the_others(
     def no_score(codes: object, factors: object) -> None:
         raise ValueError("no_score: factors must be [cyclic]")
 
-    for module in ("evaluate", "metrics.suite"):
+    for module in ("scoring.command_line", "metrics.suite"):
         monkeypatch.setattr(f"disentangle_ext.{module}.SUITE", {"no_score": Entry(no_score), **SUITE})
     given = ["--codes", str(arrays[0]), "--factors", str(arrays[1]), "--output", str(tmp_path / "scores.json")]
     assert evaluate.main([*given, "--metrics", "no_score", "mig"]) == 1

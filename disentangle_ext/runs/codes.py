@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from disentangle_ext import ops
+from disentangle_ext._files import WriteError
 from disentangle_ext._seeds import mix
 from disentangle_ext.data import GroundTruthData
 from disentangle_ext.models import VAE
@@ -32,7 +33,7 @@ class Codes(NamedTuple):
     """[n, K], classes of the factors; K = 0 for a data set without."""
 
     def choose(self, rows: Tensor) -> Codes | None:
-        """Those of ``rows`` in their order, or None where one of them is not here."""
+        """The codes of ``rows`` in their order, or None where one of them is not here."""
         place = torch.full((int(max(self.rows.max(), rows.max())) + 1,), -1, dtype=torch.int64)
         place[self.rows] = torch.arange(len(self.rows))
         at = place[rows]
@@ -46,17 +47,22 @@ def codes_of(
     rows: Tensor,
     *,
     progress: Callable[[int, int], object] | None = None,
+    not_kept: Callable[[WriteError], object] | None = None,
 ) -> Codes:
-    """The posteriors of the images ``rows``: from the run folder where they are kept, or else encoded and kept.
+    """Read the posteriors of the images ``rows`` from the run folder, or encode them and keep them there.
 
     A file of another model, or of other images, is replaced.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         model: its model, in eval mode.
         data: its data set.
         rows: [n], which images.
         progress: called with the number of images done and their total, where there is something to encode.
+        not_kept: called with the error where the run folder cannot be written; the next call encodes again.
+
+    Raises:
+        WriteError: if the run folder cannot be written, unless ``not_kept`` is given.
     """
     owner = hashlib.sha256((folder.path / MODEL).read_bytes()).hexdigest()
     kept = _read(folder, owner, len(data))
@@ -66,7 +72,12 @@ def codes_of(
     mu, logvar = encode_rows(model, data, rows, progress=progress)
     factors = data.factors(rows) if data.factor_names else torch.empty(len(rows), 0, dtype=torch.int64)
     codes = Codes(rows, mu.cpu(), logvar.cpu(), factors.cpu())
-    save_tensors(folder.path / CODES, codes._asdict(), {"model": owner, "images": len(data)})
+    try:
+        save_tensors(folder.path / CODES, codes._asdict(), {"model": owner, "images": len(data)})
+    except WriteError as error:
+        if not_kept is None:
+            raise
+        not_kept(error)
     return codes
 
 

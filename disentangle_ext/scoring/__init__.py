@@ -1,0 +1,1 @@
+"""From a call of ``python -m disentangle_ext.evaluate`` to scores: flags, inputs, the file of scores, tables."""
