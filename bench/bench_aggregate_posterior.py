@@ -77,13 +77,13 @@ def by_keops(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensors:
     """The joint density of vectors; the marginals with the dimension as a batch, which is faster than a loop."""
     # The variables of queries, [.., B, 1, D], and of components, [.., 1, B, D].
     log_count = math.log(len(mu))
-    log_qz = keops_log_mixture(z[:, None], mu[None], logvar[None])[:, 0] - log_count
+    log_qz = keops_log_density(z[:, None], mu[None], logvar[None])[:, 0] - log_count
     z, mu, logvar = (t.T[..., None] for t in (z, mu, logvar))
-    marginals = keops_log_mixture(z[:, :, None], mu[:, None], logvar[:, None])[..., 0] - log_count
+    marginals = keops_log_density(z[:, :, None], mu[:, None], logvar[:, None])[..., 0] - log_count
     return log_qz, marginals.T
 
 
-def keops_log_mixture(z: Tensor, mu: Tensor, logvar: Tensor) -> Any:
+def keops_log_density(z: Tensor, mu: Tensor, logvar: Tensor) -> Any:
     from pykeops.torch import LazyTensor
 
     constant = -0.5 * (LOG_2PI + logvar).sum(-1, keepdim=True)

@@ -31,7 +31,7 @@ def fewer(rows: Tensor) -> Tensor:
     return rows[..., : -(-2 * rows.shape[-2] // 3), :]
 
 
-def mixture(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+def aggregate_posterior(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     z, log_weight = fewer(z), mu[..., 0].detach()
     sums = [ops.aggregate_posterior(z, mu, logvar, log_weight=log_weight)]
     sums += [ops.aggregate_posterior(z, mu, logvar, estimator="mss", dataset_size=1000)]
@@ -58,7 +58,7 @@ def shuffle(z: Tensor, _: Tensor, __: Tensor) -> Tensor:
 
 OPS: dict[str, Callable[..., Tensor]] = {
     "rsample_kl": sample,
-    "aggregate_posterior": mixture,
+    "aggregate_posterior": aggregate_posterior,
     "elbo_decomposition": decomposition,
     "mmd rbf": discrepancy("rbf"),
     "mmd energy": discrepancy("energy"),

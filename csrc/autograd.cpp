@@ -17,7 +17,7 @@
 #include <mutex>
 #include <string>
 
-#include "common/dispatch.h"
+#include "common/dispatch_host.h"
 
 namespace disentangle_ext {
 namespace {

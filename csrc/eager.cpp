@@ -18,11 +18,11 @@
 #include <mutex>
 #include <string_view>
 
-#include "common/dispatch.h"
+#include "common/dispatch_host.h"
 #include "eager.h"
 #include "math/elbo_fields.h"
 #include "math/log_weights.h"
-#include "math/mmd_kernels.h"
+#include "math/mmd_functions.h"
 
 namespace disentangle_ext {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <tuple>
 
-#include "common/problems.h"
+#include "common/problems_host.h"
 
 namespace disentangle_ext {
 namespace {

@@ -4,7 +4,7 @@
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
-#include "common/aggregate_posterior.h"
+#include "common/aggregate_posterior_host.h"
 #include "cpu/aggregate_posterior_kernels.h"
 #include "cpu/parallel.h"
 
@@ -14,7 +14,7 @@ namespace {
 constexpr double kForwardNanoseconds = 0.25, kBackwardNanoseconds = 0.4;  // per exponential, with AVX-512
 
 template <typename T>
-Mixture<T> problem_of(const MixtureStack<T>& s, int64_t p) {
+AggregateProblem<T> problem_of(const AggregatePosterior<T>& s, int64_t p) {
   const T* column = s.log_weight ? s.log_weight + p * s.components : nullptr;
   return {s.z + p * s.queries * s.D,
           s.mu + p * s.components * s.D,
@@ -26,9 +26,9 @@ Mixture<T> problem_of(const MixtureStack<T>& s, int64_t p) {
 }
 
 // Gradients of the queries that float32 cannot resolve, added to those of all others. Runs of consecutive queries are
-// mixtures of their own in float64, the log-sum-exps included.
+// problems of their own in float64, the log-sum-exps included.
 template <typename T>
-void add_far_queries(const Mixture<T>& m, const MixtureGradient<T>& grad, const Queries<T>& side, T* dz) {
+void add_far_queries(const AggregateProblem<T>& m, const AggregateProblemGradient<T>& grad, const Queries<T>& side, T* dz) {
   const auto wide = [](const T* p, int64_t n) { return std::vector<double>(p, p + n); };
   const int64_t N = m.components, D = m.D;
   const std::vector<double> mu = wide(m.mu, N * D), logvar = wide(m.logvar, N * D);
@@ -44,13 +44,13 @@ void add_far_queries(const Mixture<T>& m, const MixtureGradient<T>& grad, const 
     for (int64_t e = 0; e < count * D; ++e) h[e] = grad.marginals[first * D + e] == -kInfinity<T> ? 0 : h[e];
     const LogWeights<double> weights{w.estimator,         w.components,  w.offset + first, w.column ? column.data() : nullptr,
                                      double(w.ordinary), double(w.own), double(w.next)};
-    const Mixture<double> mixture{z.data(), mu.data(), logvar.data(), count, N, D, weights};
-    const Reference<double> reference = reference_of(mixture);
+    const AggregateProblem<double> wide_problem{z.data(), mu.data(), logvar.data(), count, N, D, weights};
+    const Reference<double> reference = reference_of(wide_problem);
     std::vector<double> log_qz(count), marginals(count * D), share(count * D);
-    log_densities(mixture, reference, 0, count, log_qz.data(), marginals.data());
-    const MixtureGradient<double> gradient{log_qz.data(), marginals.data(), g.data(),      h.data(),
+    log_densities(wide_problem, reference, 0, count, log_qz.data(), marginals.data());
+    const AggregateProblemGradient<double> gradient{log_qz.data(), marginals.data(), g.data(),      h.data(),
                                            dmu.data(),    dlogvar.data(),   grad.log_weight ? dweight.data() : nullptr};
-    log_densities_backward(mixture, reference, gradient, queries_of(mixture, reference, gradient), 0, N, share.data());
+    log_densities_backward(wide_problem, reference, gradient, queries_of(wide_problem, reference, gradient), 0, N, share.data());
     for (int64_t e = 0; e < count * D; ++e) dz[first * D + e] += T(share[e]);
     for (int64_t e = 0; e < N * D; ++e) grad.mu[e] += T(dmu[e]), grad.logvar[e] += T(dlogvar[e]);
     for (int64_t j = 0; j < N && grad.log_weight; ++j) grad.log_weight[j] += T(dweight[j]);
@@ -67,61 +67,61 @@ int64_t slice_size(int64_t components) {
 }  // namespace
 
 template <typename T>
-void mixture_forward(const MixtureStack<T>& s, T* log_qz, T* marginals) {
+void aggregate_posterior_forward(const AggregatePosterior<T>& s, T* log_qz, T* marginals) {
   if (s.components == 0) {  // a density of zero everywhere
     std::fill_n(log_qz, s.problems * s.queries, -kInfinity<T>);
     std::fill_n(marginals, s.problems * s.queries * s.D, -kInfinity<T>);
     return;
   }
-  std::vector<Mixture<T>> mixtures;
+  std::vector<AggregateProblem<T>> problems;
   std::vector<Reference<T>> references;
-  for (int64_t p = 0; p < s.problems; ++p) mixtures.push_back(problem_of(s, p)), references.push_back(reference_of(mixtures.back()));
+  for (int64_t p = 0; p < s.problems; ++p) problems.push_back(problem_of(s, p)), references.push_back(reference_of(problems.back()));
   const int64_t chunks = (s.queries + kChunk - 1) / kChunk;
   const double cost = kForwardNanoseconds * double(std::min(kChunk, s.queries)) * double(s.components) * double(s.D + 1);
   run_tasks(s.problems * chunks, cost, [&](int64_t task) {
     const int64_t p = task / chunks, first = task % chunks * kChunk;
-    log_densities(mixtures[p], references[p], first, std::min(first + kChunk, s.queries), log_qz + p * s.queries,
+    log_densities(problems[p], references[p], first, std::min(first + kChunk, s.queries), log_qz + p * s.queries,
                   marginals + p * s.queries * s.D);
   });
 }
 
 template <typename T>
-void mixture_backward(const MixtureStack<T>& s, const T* log_qz, const T* marginals, const T* g, const T* h, T* grad_z, T* grad_mu,
+void aggregate_posterior_backward(const AggregatePosterior<T>& s, const T* log_qz, const T* marginals, const T* g, const T* h, T* grad_z, T* grad_mu,
                       T* grad_logvar, T* grad_log_weight) {
   const int64_t queries = s.queries * s.D, size = slice_size(s.components), slices = (s.components + size - 1) / size;
   std::fill_n(grad_z, s.problems * queries, T(0));
   if (s.components == 0) return;
   std::vector<T> shares(slices > 1 ? s.problems * slices * queries : 0, T(0));
-  std::vector<Mixture<T>> mixtures;
+  std::vector<AggregateProblem<T>> problems;
   std::vector<Reference<T>> references;
-  std::vector<MixtureGradient<T>> gradients;
+  std::vector<AggregateProblemGradient<T>> gradients;
   std::vector<Queries<T>> sides;
   for (int64_t p = 0; p < s.problems; ++p) {
-    mixtures.push_back(problem_of(s, p));
-    references.push_back(reference_of(mixtures[p]));
+    problems.push_back(problem_of(s, p));
+    references.push_back(reference_of(problems[p]));
     const int64_t at = p * s.components;
     gradients.push_back({log_qz + p * s.queries, marginals + p * queries, g + p * s.queries, h + p * queries, grad_mu + at * s.D,
                          grad_logvar + at * s.D, grad_log_weight ? grad_log_weight + at : nullptr});
-    sides.push_back(queries_of(mixtures[p], references[p], gradients[p]));
+    sides.push_back(queries_of(problems[p], references[p], gradients[p]));
   }
   const double cost = kBackwardNanoseconds * double(s.queries) * double(std::min(size, s.components)) * double(s.D + 1);
   run_tasks(s.problems * slices, cost, [&](int64_t task) {
     const int64_t p = task / slices, first = task % slices * size;
     T* dz = slices > 1 ? shares.data() + task * queries : grad_z + p * queries;
-    log_densities_backward(mixtures[p], references[p], gradients[p], sides[p], first, std::min(first + size, s.components), dz);
+    log_densities_backward(problems[p], references[p], gradients[p], sides[p], first, std::min(first + size, s.components), dz);
   });
   for (int64_t task = 0; task < s.problems * slices && slices > 1; ++task) {
     T* dz = grad_z + task / slices * queries;
     for (int64_t e = 0; e < queries; ++e) dz[e] += shares[task * queries + e];
   }
   for (int64_t p = 0; p < s.problems; ++p)
-    if (!sides[p].far.empty()) add_far_queries(mixtures[p], gradients[p], sides[p], grad_z + p * queries);
+    if (!sides[p].far.empty()) add_far_queries(problems[p], gradients[p], sides[p], grad_z + p * queries);
 }
 
-template void mixture_forward<float>(const MixtureStack<float>&, float*, float*);
-template void mixture_forward<double>(const MixtureStack<double>&, double*, double*);
-template void mixture_backward<float>(const MixtureStack<float>&, const float*, const float*, const float*, const float*, float*, float*, float*, float*);
-template void mixture_backward<double>(const MixtureStack<double>&, const double*, const double*, const double*, const double*, double*, double*,
+template void aggregate_posterior_forward<float>(const AggregatePosterior<float>&, float*, float*);
+template void aggregate_posterior_forward<double>(const AggregatePosterior<double>&, double*, double*);
+template void aggregate_posterior_backward<float>(const AggregatePosterior<float>&, const float*, const float*, const float*, const float*, float*, float*, float*, float*);
+template void aggregate_posterior_backward<double>(const AggregatePosterior<double>&, const double*, const double*, const double*, const double*, double*, double*,
                                        double*, double*);
 
 namespace {
@@ -129,7 +129,7 @@ namespace {
 using at::Tensor;
 
 template <typename T>
-MixtureStack<T> stack_of(const AggregateArguments& a) {
+AggregatePosterior<T> stack_of(const AggregateArguments& a) {
   return {pointer<T>(a.z),   pointer<T>(a.mu), pointer<T>(a.logvar),   pointer<T>(a.log_weight), a.queries.problems, a.queries.rows,
           a.components.rows, a.queries.D,      Estimator(a.estimator), a.dataset_size,           a.offset};
 }
@@ -141,7 +141,7 @@ std::tuple<Tensor, Tensor> aggregate_posterior_cpu(const Tensor& z, const Tensor
   const AggregateArguments a(z, mu, logvar, log_weight, estimator, dataset_size, offset);
   const Tensor log_qz = at::empty(z.sizes().slice(0, z.dim() - 1), a.z.options()), marginals = at::empty(z.sizes(), a.z.options());
   AT_DISPATCH_FLOATING_TYPES(a.z.scalar_type(), "aggregate_posterior", [&] {
-    mixture_forward(stack_of<scalar_t>(a), log_qz.mutable_data_ptr<scalar_t>(), marginals.mutable_data_ptr<scalar_t>());
+    aggregate_posterior_forward(stack_of<scalar_t>(a), log_qz.mutable_data_ptr<scalar_t>(), marginals.mutable_data_ptr<scalar_t>());
   });
   return {log_qz, marginals};
 }
@@ -155,7 +155,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> aggregate_posterior_backward_cpu(
   const Tensor dz = at::empty(z.sizes(), a.z.options()), dmu = at::empty(mu.sizes(), a.z.options()), dlogvar = at::empty(mu.sizes(), a.z.options());
   const Tensor dweight = a.log_weight.defined() ? at::empty(a.log_weight.sizes(), a.z.options()) : at::empty({0}, a.z.options());
   AT_DISPATCH_FLOATING_TYPES(a.z.scalar_type(), "aggregate_posterior_backward", [&] {
-    mixture_backward(stack_of<scalar_t>(a), pointer<scalar_t>(in.log_qz), pointer<scalar_t>(in.marginals), pointer<scalar_t>(g), pointer<scalar_t>(h),
+    aggregate_posterior_backward(stack_of<scalar_t>(a), pointer<scalar_t>(in.log_qz), pointer<scalar_t>(in.marginals), pointer<scalar_t>(g), pointer<scalar_t>(h),
                      dz.mutable_data_ptr<scalar_t>(), dmu.mutable_data_ptr<scalar_t>(), dlogvar.mutable_data_ptr<scalar_t>(),
                      a.log_weight.defined() ? dweight.mutable_data_ptr<scalar_t>() : nullptr);
   });

@@ -8,7 +8,7 @@
 namespace disentangle_ext::cpu {
 
 template <typename T>
-struct MixtureStack {
+struct AggregatePosterior {
   const T *z, *mu, *logvar;  // [problems, queries, D], [problems, components, D]
   const T* log_weight;       // [problems, components], or nullptr
   int64_t problems, queries, components, D;
@@ -18,12 +18,12 @@ struct MixtureStack {
 
 // log_qz [problems, queries], marginals [problems, queries, D].
 template <typename T>
-void mixture_forward(const MixtureStack<T>& stack, T* log_qz, T* marginals);
+void aggregate_posterior_forward(const AggregatePosterior<T>& stack, T* log_qz, T* marginals);
 
 // Gradients for g [problems, queries] of log_qz and h [problems, queries, D] of the marginals. All outputs are written;
 // grad_log_weight may be nullptr.
 template <typename T>
-void mixture_backward(const MixtureStack<T>& stack, const T* log_qz, const T* marginals, const T* g, const T* h, T* grad_z, T* grad_mu,
+void aggregate_posterior_backward(const AggregatePosterior<T>& stack, const T* log_qz, const T* marginals, const T* g, const T* h, T* grad_z, T* grad_mu,
                       T* grad_logvar, T* grad_log_weight);
 
 }  // namespace disentangle_ext::cpu

@@ -23,7 +23,7 @@
 namespace disentangle_ext::cpu {
 
 template <typename T>
-struct Mixture {
+struct AggregateProblem {
   const T *z, *mu, *logvar;  // [queries, D], [components, D]
   int64_t queries, components, D;
   LogWeights<T> weights;
@@ -88,7 +88,7 @@ struct Block {
 };
 
 template <typename T>
-Reference<T> reference_of(const Mixture<T>& m) {
+Reference<T> reference_of(const AggregateProblem<T>& m) {
   Reference<T> r{std::vector<T>(m.D, kInfinity<T>), m.weights.ordinary};
   for (int64_t j = 0; j < m.components; ++j)
     for (int64_t d = 0; d < m.D; ++d) r.min_logvar[d] = std::min(r.min_logvar[d], m.logvar[j * m.D + d]);
@@ -100,7 +100,7 @@ Reference<T> reference_of(const Mixture<T>& m) {
 // Loads and transposes components first .. first + count. Padding repeats the last one with a density of zero: a scale
 // of zero would make NaN of an infinite query.
 template <typename T>
-DX_CLONES void load_block(Block<T>& b, const Mixture<T>& m, const Reference<T>& r, int64_t first, int64_t count) {
+DX_CLONES void load_block(Block<T>& b, const AggregateProblem<T>& m, const Reference<T>& r, int64_t first, int64_t count) {
   b.first = first, b.count = count, b.padded = (count + kLanes - 1) / kLanes * kLanes;
   const T half_log2e = T(0.5 * kLog2e), root = T(0.84932180028801904272);  // sqrt(log2(e) / 2)
   const int64_t D = b.D;
@@ -125,7 +125,7 @@ DX_CLONES void load_block(Block<T>& b, const Mixture<T>& m, const Reference<T>& 
 
 // Weights of `count` queries from `query` on against the block, relative to the largest; false if all are ordinary.
 template <typename T>
-bool load_weights(Block<T>& b, const Mixture<T>& m, const Reference<T>& r, int64_t query, int count) {
+bool load_weights(Block<T>& b, const AggregateProblem<T>& m, const Reference<T>& r, int64_t query, int count) {
   const LogWeights<T>& w = m.weights;
   int64_t at[2];
   T log_weight[2];
@@ -229,7 +229,7 @@ DX_CLONES bool logs_of_sums(int64_t rows, int64_t D, const double* sums, const d
 
 // log q(z_id) around its true maximum, for a query far from every component.
 template <typename T>
-double marginal_online(const Mixture<T>& m, int64_t i, int64_t d) {
+double marginal_online(const AggregateProblem<T>& m, int64_t i, int64_t d) {
   constexpr int64_t kRow = 256;
   T row[kRow];
   OnlineSum<T> total;
@@ -249,7 +249,7 @@ double marginal_online(const Mixture<T>& m, int64_t i, int64_t d) {
 
 // log q(z_i) and log q(z_id) of queries first .. last.
 template <typename T>
-void log_densities(const Mixture<T>& m, const Reference<T>& r, int64_t first, int64_t last, T* log_qz, T* marginals) {
+void log_densities(const AggregateProblem<T>& m, const Reference<T>& r, int64_t first, int64_t last, T* log_qz, T* marginals) {
   const int64_t D = m.D;
   Block<T> block(block_size<T>(m.components, D, 3), D);
   std::vector<double> sums((kChunk + 1) * D);  // one row more, where the empty places of a group add
@@ -289,7 +289,7 @@ void log_densities(const Mixture<T>& m, const Reference<T>& r, int64_t first, in
 // What backward reads and writes. g and h are the gradients of log q(z_i) and log q(z_id); the densities come back from
 // the saved log-sum-exps as responsibilities, p_ij = exp(w_ij + sum_d l_ijd - log q(z_i)) and r_ijd likewise, both <= 1.
 template <typename T>
-struct MixtureGradient {
+struct AggregateProblemGradient {
   const T *log_qz, *marginals;  // [queries], [queries, D]
   const T *g, *h;               // [queries], [queries, D]
   T *mu, *logvar;               // [components, D], written
@@ -321,7 +321,7 @@ bool is_far(const Queries<T>& q, int64_t i, int64_t D) {
 // A density of zero (log q = -inf) has zero gradients. Its query may be infinite, or have an infinite square, which
 // times zero is not zero: the query is moved onto a component first.
 template <typename T>
-Queries<T> queries_of(const Mixture<T>& m, const Reference<T>& r, const MixtureGradient<T>& grad) {
+Queries<T> queries_of(const AggregateProblem<T>& m, const Reference<T>& r, const AggregateProblemGradient<T>& grad) {
   const int64_t M = m.queries, D = m.D;
   Queries<T> q{std::vector<T>(m.z, m.z + M * D), std::vector<T>(M), std::vector<T>(M), std::vector<T>(M * D), std::vector<T>(M * D), {}};
   const auto set = [](double bound, T log_density, T gradient, T& shift, T& out) {
@@ -444,7 +444,7 @@ DX_CLONES void gradient_block(Block<T>& b, BlockGradient<T>& out, const T* const
 }
 
 template <typename T>
-void store_gradient(const Block<T>& b, const BlockGradient<T>& sums, const MixtureGradient<T>& grad) {
+void store_gradient(const Block<T>& b, const BlockGradient<T>& sums, const AggregateProblemGradient<T>& grad) {
   const double *mu = sums.total.data(), *logvar = mu + b.D * b.stride, *log_weight = logvar + b.D * b.stride;
   for (int64_t j = 0; j < b.count; ++j) {
     for (int64_t d = 0, at = (b.first + j) * b.D; d < b.D; ++d, ++at) {
@@ -459,7 +459,7 @@ void store_gradient(const Block<T>& b, const BlockGradient<T>& sums, const Mixtu
 
 // Gradients from components first .. last: complete for these components, their share for the queries (added to dz).
 template <typename T>
-void log_densities_backward(const Mixture<T>& m, const Reference<T>& r, const MixtureGradient<T>& grad, const Queries<T>& queries,
+void log_densities_backward(const AggregateProblem<T>& m, const Reference<T>& r, const AggregateProblemGradient<T>& grad, const Queries<T>& queries,
                             int64_t first, int64_t last, T* dz) {
   const int64_t D = m.D;
   Block<T> block(block_size<T>(last - first, D, 5), D);

@@ -2,7 +2,7 @@
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
-#include "common/aggregate_posterior.h"
+#include "common/aggregate_posterior_host.h"
 #include "cpu/aggregate_posterior.h"
 #include "cpu/simd.h"
 #include "math/exponential.h"
@@ -13,7 +13,7 @@ namespace {
 using at::Tensor;
 
 template <typename T>
-MixtureStack<T> stack_of(const ElboArguments& a) {
+AggregatePosterior<T> stack_of(const ElboArguments& a) {
   return {pointer<T>(a.z), pointer<T>(a.component_mu), pointer<T>(a.component_logvar), nullptr,        a.shape.problems, a.shape.rows,
           a.component_mu.size(-2), a.shape.D,          Estimator(a.estimator),         a.dataset_size, a.offset};
 }
@@ -76,7 +76,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tenso
   for (Tensor& field : fields) field = at::empty(a.field_sizes(), options);
   AT_DISPATCH_FLOATING_TYPES(a.z.scalar_type(), "elbo_decomposition", [&] {
     scalar_t *lq = log_qz.mutable_data_ptr<scalar_t>(), *lm = marginals.mutable_data_ptr<scalar_t>();
-    mixture_forward(stack_of<scalar_t>(a), lq, lm);
+    aggregate_posterior_forward(stack_of<scalar_t>(a), lq, lm);
     std::array<scalar_t*, kFields> out;
     for (int f = 0; f < kFields; ++f) out[f] = fields[f].mutable_data_ptr<scalar_t>();
     for (int64_t p = 0; p < a.shape.problems; ++p) fields_of_problem(a, p, lq, lm, out);
@@ -121,7 +121,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> elbo_decomposition_backward_c
       row_gradients.at_row(row, own[row], g.mutable_data_ptr<scalar_t>()[row], product, prior[row]);
       std::fill_n(h.mutable_data_ptr<scalar_t>() + row * D, D, product);
     }
-    mixture_backward<scalar_t>(stack_of<scalar_t>(a), pointer<scalar_t>(lq), pointer<scalar_t>(lm), pointer<scalar_t>(g), pointer<scalar_t>(h),
+    aggregate_posterior_backward<scalar_t>(stack_of<scalar_t>(a), pointer<scalar_t>(lq), pointer<scalar_t>(lm), pointer<scalar_t>(g), pointer<scalar_t>(h),
                                dz.mutable_data_ptr<scalar_t>(), dcmu.mutable_data_ptr<scalar_t>(), dclogvar.mutable_data_ptr<scalar_t>(), nullptr);
     for (int64_t row = 0; row < rows; ++row) {
       if (own[row] == 0 && prior[row] == 0) continue;  // as where only the total correlation is trained

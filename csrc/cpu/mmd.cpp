@@ -5,7 +5,7 @@
 
 #include <array>
 
-#include "common/mmd.h"
+#include "common/mmd_host.h"
 #include "cpu/mmd_kernels.h"
 #include "cpu/parallel.h"
 
@@ -15,21 +15,21 @@ namespace {
 using at::Tensor;
 
 template <typename F>
-void dispatch_kernel(MmdKernel kernel, const F& f) {
-  switch (kernel) {
-    case MmdKernel::rbf: return f(std::integral_constant<MmdKernel, MmdKernel::rbf>{});
-    case MmdKernel::rq: return f(std::integral_constant<MmdKernel, MmdKernel::rq>{});
-    case MmdKernel::imq: return f(std::integral_constant<MmdKernel, MmdKernel::imq>{});
-    case MmdKernel::laplacian: return f(std::integral_constant<MmdKernel, MmdKernel::laplacian>{});
-    case MmdKernel::energy: return f(std::integral_constant<MmdKernel, MmdKernel::energy>{});
+void dispatch_function(MmdFunction function, const F& f) {
+  switch (function) {
+    case MmdFunction::rbf: return f(std::integral_constant<MmdFunction, MmdFunction::rbf>{});
+    case MmdFunction::rq: return f(std::integral_constant<MmdFunction, MmdFunction::rq>{});
+    case MmdFunction::imq: return f(std::integral_constant<MmdFunction, MmdFunction::imq>{});
+    case MmdFunction::laplacian: return f(std::integral_constant<MmdFunction, MmdFunction::laplacian>{});
+    case MmdFunction::energy: return f(std::integral_constant<MmdFunction, MmdFunction::energy>{});
   }
 }
 
 // One problem. Column blocks are dealt round-robin to a fixed number of tasks, each with gradient buffers of its own.
-template <typename T, MmdKernel kernel>
-double mmd_problem(const Rows<T>& x, const Rows<T>& y, int64_t D, const std::vector<KernelScale<T>>& scales, bool biased, T* grad_x, T* grad_y) {
+template <typename T, MmdFunction function>
+double mmd_problem(const Rows<T>& x, const Rows<T>& y, int64_t D, const std::vector<MmdScale<T>>& scales, bool biased, T* grad_x, T* grad_y) {
   constexpr int64_t kMostTasks = 8;
-  const double at_zero = kernel == MmdKernel::energy ? 0.0 : double(scales.size());
+  const double at_zero = function == MmdFunction::energy ? 0.0 : double(scales.size());
   const MmdWeights c = MmdWeights::make(double(x.count), double(y.count), biased, at_zero);
   const int64_t x_blocks = (x.count + kMmdBlock - 1) / kMmdBlock, y_blocks = (y.count + kMmdBlock - 1) / kMmdBlock;
   const int64_t tasks = std::clamp<int64_t>(std::max(x_blocks, y_blocks), 1, kMostTasks);
@@ -42,13 +42,13 @@ double mmd_problem(const Rows<T>& x, const Rows<T>& y, int64_t D, const std::vec
     T *dx = grad_x ? shares.data() + task * (nx + ny) : nullptr, *dy = grad_x ? dx + nx : nullptr;
     for (int64_t b = task; b < x_blocks; b += tasks) {
       block.load(x, b * kMmdBlock);
-      sums[task] += c.xx * sum_pairs<T, kernel>(block, x, true, scales, c.xx, dx, dx);
+      sums[task] += c.xx * sum_pairs<T, function>(block, x, true, scales, c.xx, dx, dx);
     }
     for (int64_t b = task; b < y_blocks; b += tasks) {
       block.load(y, b * kMmdBlock);
-      sums[task] += c.yy * sum_pairs<T, kernel>(block, y, true, scales, c.yy, dy, dy);
+      sums[task] += c.yy * sum_pairs<T, function>(block, y, true, scales, c.yy, dy, dy);
       block.load(y, b * kMmdBlock);
-      sums[task] += c.xy * sum_pairs<T, kernel>(block, x, false, scales, c.xy, dx, dy);
+      sums[task] += c.xy * sum_pairs<T, function>(block, x, false, scales, c.xy, dx, dy);
     }
   });
   double total = c.diagonal;
@@ -70,13 +70,13 @@ std::tuple<Tensor, Tensor, Tensor> mmd_cpu(const Tensor& x_, const Tensor& y_, c
   const Tensor grad_y = with_grad ? at::zeros(y_.sizes(), in.x.options()) : at::empty({0}, in.x.options());
   AT_DISPATCH_FLOATING_TYPES(in.type, "mmd", [&] {
     for (int64_t p = 0; p < xs.problems; ++p) {
-      std::vector<KernelScale<scalar_t>> scales;
+      std::vector<MmdScale<scalar_t>> scales;
       for (int64_t k = 0; k < in.K; ++k)
-        scales.push_back(KernelScale<scalar_t>::make(MmdKernel(kernel), pointer<double>(in.bandwidth)[p / in.problems_each * in.K + k], exponent));
+        scales.push_back(MmdScale<scalar_t>::make(MmdFunction(kernel), pointer<double>(in.bandwidth)[p / in.problems_each * in.K + k], exponent));
       const Rows<scalar_t> rx{pointer<scalar_t>(in.x) + p * xs.rows * xs.D, xs.rows}, ry{pointer<scalar_t>(in.y) + p * ys.rows * ys.D, ys.rows};
       scalar_t* dx = with_grad ? grad_x.mutable_data_ptr<scalar_t>() + p * xs.rows * xs.D : nullptr;
       scalar_t* dy = with_grad ? grad_y.mutable_data_ptr<scalar_t>() + p * ys.rows * ys.D : nullptr;
-      dispatch_kernel(MmdKernel(kernel), [&](auto k) {
+      dispatch_function(MmdFunction(kernel), [&](auto k) {
         value.mutable_data_ptr<scalar_t>()[p] = scalar_t(mmd_problem<scalar_t, decltype(k)::value>(rx, ry, xs.D, scales, biased, dx, dy));
       });
     }

@@ -1,4 +1,4 @@
-// Sums of a kernel over pairs of rows, and the gradient of a weighted sum of them, in one sweep. No pair matrix: columns
+// Sums of k(x, y) over pairs of rows, and the gradient of a weighted sum of them, in one sweep. No pair matrix: columns
 // come in transposed blocks, and a row's pairs with a block are a vector.
 #pragma once
 
@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cpu/simd.h"
-#include "math/mmd_kernels.h"
+#include "math/mmd_functions.h"
 
 namespace disentangle_ext::cpu {
 
@@ -81,10 +81,10 @@ DX_INLINE void add_pulls(ColumnBlock<T>& b, const T* const* x, T scale, T* const
   }
 }
 
-// Sum of the kernel between a group of rows and the block, row q with columns [from[q], count). With `grad_x`, the
+// Sum of k between a group of rows and the block, row q with columns [from[q], count). With `grad_x`, the
 // gradient of `scale` times that sum is added to it and to the block.
-template <typename T, MmdKernel kernel>
-DX_CLONES double sum_group(ColumnBlock<T>& b, const T* const* x, const int64_t* from, const std::vector<KernelScale<T>>& scales, T scale,
+template <typename T, MmdFunction function>
+DX_CLONES double sum_group(ColumnBlock<T>& b, const T* const* x, const int64_t* from, const std::vector<MmdScale<T>>& scales, T scale,
                            T* const* grad_x) {
   squared_distances(b, x);
   double total = 0;
@@ -92,11 +92,11 @@ DX_CLONES double sum_group(ColumnBlock<T>& b, const T* const* x, const int64_t* 
     const int64_t n = b.count;
     std::fill_n(b.slope[q], n, T(0));
     T sum = 0;
-    for (const KernelScale<T>& c : scales) {
+    for (const MmdScale<T>& c : scales) {
       DX_SIMD_SUM(sum)
       for (int64_t j = from[q]; j < n; ++j) {
         T k, slope;
-        evaluate<T, kernel>(c, b.d2[q][j], k, slope);
+        evaluate<T, function>(c, b.d2[q][j], k, slope);
         sum += k;
         b.slope[q][j] += slope;
       }
@@ -111,8 +111,8 @@ DX_CLONES double sum_group(ColumnBlock<T>& b, const T* const* x, const int64_t* 
 
 // Sum over the pairs of a row of x with a column of the block. `half` is for columns that are x itself: only rows before
 // the column count, so that each pair of distinct points counts once.
-template <typename T, MmdKernel kernel>
-double sum_pairs(ColumnBlock<T>& b, const Rows<T>& x, bool half, const std::vector<KernelScale<T>>& scales, double scale, T* grad_x, T* grad_y) {
+template <typename T, MmdFunction function>
+double sum_pairs(ColumnBlock<T>& b, const Rows<T>& x, bool half, const std::vector<MmdScale<T>>& scales, double scale, T* grad_x, T* grad_y) {
   double sum = 0;
   std::vector<T> unused(b.D);
   const int64_t rows = half ? b.first + b.count : x.count;
@@ -127,7 +127,7 @@ double sum_pairs(ColumnBlock<T>& b, const Rows<T>& x, bool half, const std::vect
       gradients[q] = used && grad_x ? grad_x + row * b.D : unused.data();
       from[q] = !used ? b.count : half ? std::clamp<int64_t>(row + 1 - b.first, 0, b.count) : 0;
     }
-    sum += sum_group<T, kernel>(b, group, from, scales, T(scale), grad_x ? gradients : nullptr);
+    sum += sum_group<T, function>(b, group, from, scales, T(scale), grad_x ? gradients : nullptr);
   }
   if (grad_y) b.add_gradient(grad_y);
   return sum;

@@ -3,7 +3,7 @@
 
 #include <complex>
 
-#include "common/problems.h"
+#include "common/problems_host.h"
 #include "cpu/parallel.h"
 #include "cpu/permute_dims_kernels.h"
 

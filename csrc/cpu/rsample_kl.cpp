@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "common/problems.h"
-#include "cpu/pages.h"
+#include "common/problems_host.h"
+#include "cpu/pages_host.h"
 #include "cpu/parallel.h"
 #include "cpu/rsample_kl_kernels.h"
 

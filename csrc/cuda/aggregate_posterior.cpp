@@ -3,8 +3,8 @@
 #include <ATen/ops/full.h>
 #include <torch/library.h>
 
-#include "common/aggregate_posterior.h"
-#include "cuda/mixture_tensors.h"
+#include "common/aggregate_posterior_host.h"
+#include "cuda/aggregate_posterior_host.h"
 #include "math/portable.h"
 
 namespace disentangle_ext::cuda {
@@ -13,7 +13,7 @@ namespace {
 using at::Tensor;
 
 template <typename T>
-MixtureStack<T> stack_of(const AggregateArguments& a) {
+AggregatePosterior<T> stack_of(const AggregateArguments& a) {
   LogWeights<T> weights = LogWeights<T>::make(Estimator(a.estimator), a.components.rows, a.dataset_size, a.offset, pointer<T>(a.log_weight));
   weights.column = nullptr;  // it differs between problems
   return {pointer<T>(a.z),   pointer<T>(a.mu),   pointer<T>(a.logvar), pointer<T>(a.log_weight),

@@ -18,7 +18,7 @@ void dispatch_dims(int D, const F& f) {
 }
 
 template <typename T>
-void mixture_forward(const MixtureStack<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, const DensityOutput<T>& out, cudaStream_t stream) {
+void aggregate_posterior_forward(const AggregatePosterior<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, const DensityOutput<T>& out, cudaStream_t stream) {
   const bool single = in_registers<T>(s.D) && plan.splits == 1;
   const DensityOutput<T> finished = single ? out : DensityOutput<T>{};
   if (!in_registers<T>(s.D)) {
@@ -48,7 +48,7 @@ GradientLayout<T> gradient_layout(int64_t problems, int64_t queries, int64_t com
 
 // The kernels beyond registers: the marginals, then the joint density, each with slices of its own.
 template <typename T, bool kLearned>
-void launch_gradients(const MixtureStack<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
+void launch_gradients(const AggregatePosterior<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
                       cudaStream_t stream) {
   const int dim_runs = int(ceil_div(s.D, kDimRun));
   launch_gradient<T, kDimRun, false, kLearned>(s, layout, in, slices, stream);
@@ -61,7 +61,7 @@ void launch_gradients(const MixtureStack<T>& s, const GradientLayout<T>& layout,
 }
 
 template <typename T>
-void mixture_backward(const MixtureStack<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
+void aggregate_posterior_backward(const AggregatePosterior<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
                       const OutgoingGradients<T>& out, cudaStream_t stream) {
   if (layout.learned) {
     launch_gradients<T, true>(s, layout, in, slices, stream);

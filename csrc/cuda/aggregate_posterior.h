@@ -12,7 +12,7 @@
 namespace disentangle_ext::cuda {
 
 template <typename T>
-struct MixtureStack {
+struct AggregatePosterior {
   const T *z, *mu, *logvar;  // [problems, queries, D], [problems, components, D]
   const T* log_weight;       // [problems, components], or nullptr
   int64_t problems, queries, components;
@@ -85,7 +85,7 @@ struct DensityOutput {
 inline int64_t partial_sums(int64_t queries) { return ceil_div(queries, 8); }
 
 template <typename T>
-void mixture_forward(const MixtureStack<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, const DensityOutput<T>& out, cudaStream_t stream);
+void aggregate_posterior_forward(const AggregatePosterior<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, const DensityOutput<T>& out, cudaStream_t stream);
 
 // Backward: a block has kGradientWarps warps, of which component_warps() hold different components (`per_warp` each) and see
 // the same queries. Each block covers a range of components and a range of queries and writes its share of the gradients
@@ -177,7 +177,7 @@ struct OutgoingGradients {
 };
 
 template <typename T>
-void mixture_backward(const MixtureStack<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
+void aggregate_posterior_backward(const AggregatePosterior<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
                       const OutgoingGradients<T>& out, cudaStream_t stream);
 
 }  // namespace disentangle_ext::cuda

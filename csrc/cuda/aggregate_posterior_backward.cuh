@@ -9,7 +9,7 @@
 // writes slices of its own, and `gather` adds them in order.
 #pragma once
 
-#include "cuda/mixture.cuh"
+#include "cuda/aggregate_posterior_common.cuh"
 
 namespace disentangle_ext::cuda {
 namespace {
@@ -153,7 +153,7 @@ struct QueryTile {
 // One dimension of a query; returns whether it is left to float64. Where it is, or where its density is zero, it may be
 // infinite: it is moved to zero, so that zero times its distance is zero. The loads do not wait for each other.
 template <typename T, int D>
-__device__ __forceinline__ bool load_dim(T* row, const MixtureStack<T>& s, const IncomingGradients<T>& in, int64_t problem, int64_t at_row, int d, int k,
+__device__ __forceinline__ bool load_dim(T* row, const AggregatePosterior<T>& s, const IncomingGradients<T>& in, int64_t problem, int64_t at_row, int d, int k,
                                          const FarRule<T>& rule) {
   const bool used = d < s.D;
   const int64_t at = at_row * s.D + (used ? d : 0);
@@ -171,7 +171,7 @@ __device__ __forceinline__ bool load_dim(T* row, const MixtureStack<T>& s, const
 }
 
 template <typename T, int D>
-__device__ __forceinline__ bool load_joint(T* row, const MixtureStack<T>& s, const IncomingGradients<T>& in, int64_t problem, int64_t at_row,
+__device__ __forceinline__ bool load_joint(T* row, const AggregatePosterior<T>& s, const IncomingGradients<T>& in, int64_t problem, int64_t at_row,
                                            const FarRule<T>& rule) {
   const T log_density = in.log_qz[at_row], g = joint_gradient(in, problem, at_row);
   T shift = shift_of(s.weights.ordinary, log_density);
@@ -184,7 +184,7 @@ __device__ __forceinline__ bool load_joint(T* row, const MixtureStack<T>& s, con
 
 // Queries first .. first + count of a problem. Returns whether something of them is left to float64.
 template <typename T, int D, bool kJoint>
-__device__ __forceinline__ bool load_queries(const QueryTile<T, D>& tile, const MixtureStack<T>& s, const IncomingGradients<T>& in, int64_t problem,
+__device__ __forceinline__ bool load_queries(const QueryTile<T, D>& tile, const AggregatePosterior<T>& s, const IncomingGradients<T>& in, int64_t problem,
                                              int64_t first, int count, int first_dim, const FarRule<T>& rule, int thread, int threads) {
   bool far = false;
   const int64_t first_row = problem * s.queries + first;
@@ -218,7 +218,7 @@ struct Components {
 
   // Component c of lane l is 32 c + l of the warp's. They come through shared memory, [32 C, 2 D] for mu and logvar, where
   // neighbouring threads read neighbouring words. Finds the highest peak, and whether a number is too large for float32.
-  static __device__ __forceinline__ void stage(T* staged, const MixtureStack<T>& s, int64_t problem, int64_t first, int lane, int first_dim, T& top,
+  static __device__ __forceinline__ void stage(T* staged, const AggregatePosterior<T>& s, int64_t problem, int64_t first, int lane, int first_dim, T& top,
                                                bool& large) {
     const int count = used(s, first), dims = min(D, s.D - first_dim);
     const int64_t base = problem * s.components + first;
@@ -233,13 +233,13 @@ struct Components {
     }
   }
 
-  static __device__ __forceinline__ int used(const MixtureStack<T>& s, int64_t first) {
+  static __device__ __forceinline__ int used(const AggregatePosterior<T>& s, int64_t first) {
     return int(max(int64_t(0), min(int64_t(C * kWarp), s.components - first)));
   }
 
   // From shared memory to registers. Places past the last, and dimensions, hold densities of zero; so does everything where
   // the rule leaves it to float64.
-  __device__ __forceinline__ void fill(const T* staged, const MixtureStack<T>& s, int64_t problem, int64_t first, int lane, int first_dim,
+  __device__ __forceinline__ void fill(const T* staged, const AggregatePosterior<T>& s, int64_t problem, int64_t first, int lane, int first_dim,
                                        const FarRule<T>& rule) {
     const int count = rule.all() ? 0 : used(s, first), dims = min(D, s.D - first_dim);
     DX_UNROLL
@@ -312,7 +312,7 @@ struct GradientBlock {
 };
 
 template <typename T>
-__device__ __forceinline__ void find_work(GradientBlock& block, const MixtureStack<T>& s, const GradientPlan& plan, int dim_runs) {
+__device__ __forceinline__ void find_work(GradientBlock& block, const AggregatePosterior<T>& s, const GradientPlan& plan, int dim_runs) {
   if (threadIdx.x == 0) {
     const unsigned query_ranges = unsigned(plan.query_ranges), component_ranges = unsigned(plan.component_ranges);
     unsigned b = blockIdx.x;
@@ -345,7 +345,7 @@ __device__ __forceinline__ T block_max(T v, T* shared) {
 // Adds what the groups of a block have for its components, in order, and stores it. No gradient here has its last factors
 // yet, which are those of `gather`.
 template <typename T, int D, bool kLearned, int kPerWarp>
-__device__ __forceinline__ void store_components(const T* sums, T* slice, int width, const MixtureStack<T>& s, int64_t problem, int64_t first, int groups,
+__device__ __forceinline__ void store_components(const T* sums, T* slice, int width, const AggregatePosterior<T>& s, int64_t problem, int64_t first, int groups,
                                                  int members, int first_dim) {
   constexpr int kSums = (kLearned ? 3 : 2) * D, kRow = kSums + 1;
   const int count = int(min(int64_t(members) * kPerWarp, s.components - first)), dims = min(D, s.D - first_dim);
@@ -364,7 +364,7 @@ __device__ __forceinline__ void store_components(const T* sums, T* slice, int wi
 
 // Adds the shares of a group's warps to the query slice; the first components of a block's range start it.
 template <typename T, int D>
-__device__ __forceinline__ void flush_queries(T* slice, const T* shares, const MixtureStack<T>& s, int64_t first_row, int count, int first_dim, int warps,
+__device__ __forceinline__ void flush_queries(T* slice, const T* shares, const AggregatePosterior<T>& s, int64_t first_row, int count, int first_dim, int warps,
                                               bool start, int thread) {
   DX_UNROLL_NOT
   for (int e = thread; e < count * D; e += warps * kWarp) {
@@ -407,7 +407,7 @@ __device__ __forceinline__ void tile_step(Components<T, D, kJoint, kLearned>& mi
 
 // Whether a query of the block is too large for float32; called by its groups, each for its own.
 template <typename T>
-__device__ __forceinline__ bool any_too_large(const MixtureStack<T>& s, const GradientBlock& block) {
+__device__ __forceinline__ bool any_too_large(const AggregatePosterior<T>& s, const GradientBlock& block) {
   bool large = false;
   const int64_t first = (block.problem * s.queries + block.first_query) * s.D, last = (block.problem * s.queries + block.last_query) * s.D;
   for (int64_t e = first + threadIdx.x; e < last; e += kGradientThreads) large |= too_large(s.z[e]);
@@ -416,7 +416,7 @@ __device__ __forceinline__ bool any_too_large(const MixtureStack<T>& s, const Gr
 
 template <typename T, int D, bool kJoint, bool kLearned>
 __global__ void __launch_bounds__(kGradientThreads, kGradientBlocks<T, D>)
-    gradient_sweep(MixtureStack<T> s, GradientPlan plan, int dim_runs, int width, IncomingGradients<T> in, GradientSlices<T> out) {
+    gradient_sweep(AggregatePosterior<T> s, GradientPlan plan, int dim_runs, int width, IncomingGradients<T> in, GradientSlices<T> out) {
   DX_DYNAMIC_SHARED(T, shared);
   __shared__ GradientBlock block;
   find_work(block, s, plan, dim_runs);
@@ -481,7 +481,7 @@ template <typename T>
 struct OwnGradient {
   T z = 0, mu = 0, logvar = 0;
 
-  DX_INLINE OwnGradient(const MixtureStack<T>& s, const IncomingGradients<T>& in, const OutgoingGradients<T>& out, int64_t at) {
+  DX_INLINE OwnGradient(const AggregatePosterior<T>& s, const IncomingGradients<T>& in, const OutgoingGradients<T>& out, int64_t at) {
     const int64_t row = at / s.D, problem = row / s.queries;
     const T own = field_gradient(in, 0, problem, row) + field_gradient(in, 3, problem, row);
     const T prior = field_gradient(in, 6, problem, row) - field_gradient(in, 2, problem, row);
@@ -492,7 +492,7 @@ struct OwnGradient {
 };
 
 template <typename T>
-__device__ __forceinline__ void gather_query(const MixtureStack<T>& s, int64_t slices, const IncomingGradients<T>& in, const T* query,
+__device__ __forceinline__ void gather_query(const AggregatePosterior<T>& s, int64_t slices, const IncomingGradients<T>& in, const T* query,
                                              const OutgoingGradients<T>& out, int64_t at) {
   T dz = T(-2 * kLn2) * strided_sum(query + at, slices, s.rows() * s.D);
   if (out.posterior_mu) {
@@ -504,7 +504,7 @@ __device__ __forceinline__ void gather_query(const MixtureStack<T>& s, int64_t s
 }
 
 template <typename T>
-__device__ __forceinline__ void gather_component(const MixtureStack<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in,
+__device__ __forceinline__ void gather_component(const AggregatePosterior<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in,
                                                  const T* component, const OutgoingGradients<T>& out, int64_t at) {
   const int width = layout.width(s.D), d = int(at % s.D);
   const int64_t j = at / s.D, stride = s.problems * s.components * width;
@@ -524,7 +524,7 @@ __device__ __forceinline__ void gather_component(const MixtureStack<T>& s, const
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    gather(MixtureStack<T> s, GradientLayout<T> layout, IncomingGradients<T> in, GradientSlices<T> slices, OutgoingGradients<T> out) {
+    gather(AggregatePosterior<T> s, GradientLayout<T> layout, IncomingGradients<T> in, GradientSlices<T> slices, OutgoingGradients<T> out) {
   const int64_t queries = s.rows() * s.D, all = queries + s.problems * s.components * s.D;
   for (int64_t e = blockIdx.x * int64_t(kThreads) + threadIdx.x; e < all; e += gridDim.x * int64_t(kThreads)) {
     if (e < queries) {
@@ -538,7 +538,7 @@ __global__ void __launch_bounds__(kThreads)
 // Launching -----------------------------------------------------------------------------------------------------------
 
 template <typename T, int D, bool kJoint, bool kLearned>
-void launch_gradient(const MixtureStack<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
+void launch_gradient(const AggregatePosterior<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
                      cudaStream_t stream) {
   const GradientPlan& plan = layout.marginal;
   const int dim_runs = kJoint ? 1 : int(ceil_div(s.D, D));
@@ -551,7 +551,7 @@ void launch_gradient(const MixtureStack<T>& s, const GradientLayout<T>& layout, 
 }
 
 template <typename T>
-void launch_gather(const MixtureStack<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
+void launch_gather(const AggregatePosterior<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
                    const OutgoingGradients<T>& out, cudaStream_t stream) {
   const int64_t elements = (s.rows() + s.problems * s.components) * s.D;
   const int64_t blocks = std::clamp<int64_t>(ceil_div(elements, kThreads), 1, 1 << 16);

@@ -9,18 +9,18 @@ namespace disentangle_ext::cuda {
 namespace {
 
 template <typename T>
-DX_INLINE double wide_distance(const MixtureStack<T>& s, int64_t component, int64_t row, int d) {
+DX_INLINE double wide_distance(const AggregatePosterior<T>& s, int64_t component, int64_t row, int d) {
   return double(s.z[row * s.D + d]) - double(s.mu[component * s.D + d]);
 }
 
 template <typename T>
-DX_INLINE double wide_precision(const MixtureStack<T>& s, int64_t component, int d) {
+DX_INLINE double wide_precision(const AggregatePosterior<T>& s, int64_t component, int d) {
   return precision_of(double(s.logvar[component * s.D + d]));
 }
 
 // One query's term in one density, joint (d < 0) or marginal: in bits, the ordinary weight left out.
 template <typename T>
-DX_INLINE double wide_bits(const MixtureStack<T>& s, const Weights<T>& weights, int64_t problem, int64_t i, int64_t j, int d) {
+DX_INLINE double wide_bits(const AggregatePosterior<T>& s, const Weights<T>& weights, int64_t problem, int64_t i, int64_t j, int d) {
   const int64_t component = problem * s.components + j, row = problem * s.queries + i;
   double x = s.log_weight ? kLog2e * double(s.log_weight[component]) : weights.any(j, 1) ? double(weights(i, j)) : 0.0;
   for (int k = d < 0 ? 0 : d; k < (d < 0 ? s.D : d + 1); ++k) {
@@ -32,7 +32,7 @@ DX_INLINE double wide_bits(const MixtureStack<T>& s, const Weights<T>& weights, 
 
 // log2 of that density, by the block.
 template <typename T>
-__device__ __forceinline__ double wide_density(const MixtureStack<T>& s, const Weights<T>& weights, int64_t problem, int64_t i, int d, double* shared) {
+__device__ __forceinline__ double wide_density(const AggregatePosterior<T>& s, const Weights<T>& weights, int64_t problem, int64_t i, int d, double* shared) {
   OnlineSum<double> total;
   for (int64_t j = threadIdx.x; j < s.components; j += blockDim.x) total.add(wide_bits(s, weights, problem, i, j, d));
   total = warp_sum(total);
@@ -51,7 +51,7 @@ __device__ __forceinline__ double wide_density(const MixtureStack<T>& s, const W
 // The work of a block: components first .. last, in dimensions first_dim .. last_dim and, with `joint`, the joint density.
 template <typename T>
 struct FarWork {
-  const MixtureStack<T>& s;
+  const AggregatePosterior<T>& s;
   const IncomingGradients<T>& in;
   const GradientBlock& block;
   int64_t first, last;
@@ -63,7 +63,7 @@ struct FarWork {
 // for what is summed over components.
 template <typename T>
 __device__ __forceinline__ void add_wide(const FarWork<T>& work, int64_t i, int d, double gradient, double* shared) {
-  const MixtureStack<T>& s = work.s;
+  const AggregatePosterior<T>& s = work.s;
   const Weights<T> weights(s.weights, s.log_weight != nullptr, i, i);
   const int64_t problem = work.block.problem, row = problem * s.queries + i;
   const int begin = d < 0 ? 0 : d, end = d < 0 ? s.D : d + 1, lane = threadIdx.x % kWarp;
@@ -110,7 +110,7 @@ __device__ __forceinline__ void add_far_queries(const FarWork<T>& work, const Fa
 // The grid is that of the sweep whose dimensions and plan these are.
 template <typename T>
 __global__ void __launch_bounds__(kGradientThreads, 1)
-    far_queries(MixtureStack<T> s, GradientPlan plan, int dim_runs, int run_size, bool joint, int64_t chunk, int width, IncomingGradients<T> in,
+    far_queries(AggregatePosterior<T> s, GradientPlan plan, int dim_runs, int run_size, bool joint, int64_t chunk, int width, IncomingGradients<T> in,
                 GradientSlices<T> out) {
   __shared__ double shared[2 * kGradientWarps];
   __shared__ GradientBlock block;
@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(kGradientThreads, 1)
 // After the sweep of the marginals (`joint` where it did the joint density too), or after that of the joint density alone,
 // which has no dimensions of its own: run_size = 0.
 template <typename T>
-void launch_far(const MixtureStack<T>& s, const GradientLayout<T>& layout, const GradientPlan& plan, int dim_runs, int run_size, bool joint, int64_t chunk,
+void launch_far(const AggregatePosterior<T>& s, const GradientLayout<T>& layout, const GradientPlan& plan, int dim_runs, int run_size, bool joint, int64_t chunk,
                 const IncomingGradients<T>& in, const GradientSlices<T>& slices, cudaStream_t stream) {
   if constexpr (kFolded<T>) {
     const int64_t blocks = s.problems * plan.component_ranges * plan.query_ranges * dim_runs;

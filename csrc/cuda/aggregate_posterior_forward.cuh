@@ -2,7 +2,7 @@
 // the splits in order, takes the logarithms and, for elbo_decomposition, forms its fields.
 #pragma once
 
-#include "cuda/mixture.cuh"
+#include "cuda/aggregate_posterior_common.cuh"
 
 namespace disentangle_ext::cuda {
 namespace {
@@ -24,7 +24,7 @@ DX_INLINE constexpr int place_of(Parameter parameter, int d) { return d / 2 * 6 
 // Components `first` .. of a problem. Places past `count` and dimensions past the last hold densities of zero: of scale
 // one where the query may be infinite.
 template <typename T, int D>
-__device__ __forceinline__ void load_components(T* tile, const MixtureStack<T>& s, int64_t problem, int64_t first, int count, int first_dim) {
+__device__ __forceinline__ void load_components(T* tile, const AggregatePosterior<T>& s, int64_t problem, int64_t first, int count, int first_dim) {
   const int64_t base = problem * s.components + first;
   const int dims = min(D, s.D - first_dim);
   DX_UNROLL_NOT
@@ -43,7 +43,7 @@ __device__ __forceinline__ void load_components(T* tile, const MixtureStack<T>& 
 }
 
 template <typename T, int D>
-__device__ __forceinline__ void load_joint_peaks(T* tile, const MixtureStack<T>& s, int64_t problem, int64_t first, int count) {
+__device__ __forceinline__ void load_joint_peaks(T* tile, const AggregatePosterior<T>& s, int64_t problem, int64_t first, int count) {
   const int64_t base = problem * s.components + first;
   for (int j = threadIdx.x; j < kTile; j += blockDim.x) {
     T peak = j < count ? T(0) : -kInfinity<T>;
@@ -127,7 +127,7 @@ struct SweepBlock {
 };
 
 template <typename T>
-__device__ __forceinline__ void find_work(SweepBlock& block, const MixtureStack<T>& s, const SweepPlan& plan, int dim_runs, int run_size) {
+__device__ __forceinline__ void find_work(SweepBlock& block, const AggregatePosterior<T>& s, const SweepPlan& plan, int dim_runs, int run_size) {
   if (threadIdx.x == 0) {
     const unsigned query_blocks = unsigned(ceil_div(s.queries, plan.queries_per_block())), splits = unsigned(plan.splits);
     unsigned b = blockIdx.x;
@@ -143,7 +143,7 @@ __device__ __forceinline__ void find_work(SweepBlock& block, const MixtureStack<
 
 // The quads of a tile that are the group's.
 template <bool kUneven, typename T, int D, bool kJoint>
-__device__ __forceinline__ void add_tile(Queries<T, D, kJoint>& mine, const T* tile, const MixtureStack<T>& s, const SweepPlan& plan, const SweepBlock& block,
+__device__ __forceinline__ void add_tile(Queries<T, D, kJoint>& mine, const T* tile, const AggregatePosterior<T>& s, const SweepPlan& plan, const SweepBlock& block,
                                          int64_t first, int count) {
   const int lane = threadIdx.x & (plan.lanes() - 1), group = threadIdx.x >> plan.lane_bits;
   TileExceptions<T> exceptions[kSweepQueries];
@@ -191,7 +191,7 @@ struct GroupSums {
 
 // Leaves the sums of a block to `finish`.
 template <typename T, int D, bool kJoint>
-__device__ __forceinline__ void store_sums(const GroupSums<T, D>& sums, const MixtureStack<T>& s, const SweepBlock& block, const SweepSums<T>& out) {
+__device__ __forceinline__ void store_sums(const GroupSums<T, D>& sums, const AggregatePosterior<T>& s, const SweepBlock& block, const SweepSums<T>& out) {
   const int dims = min(D, s.D - block.first_dim), count = int(block.last_query - block.first_query);
   const int64_t row = block.split * s.rows() + block.problem * s.queries + block.first_query;
   for (int e = threadIdx.x; e < count * dims; e += blockDim.x) {
@@ -211,7 +211,7 @@ __device__ __forceinline__ void store_sums(const GroupSums<T, D>& sums, const Mi
 // log2 of a marginal density around its maximum, for a query far from every component: `members` threads together, each
 // with every members-th component.
 template <typename T>
-__device__ __forceinline__ OnlineSum<T> marginal_online(const MixtureStack<T>& s, int64_t problem, int64_t i, int d, int member, int members) {
+__device__ __forceinline__ OnlineSum<T> marginal_online(const AggregatePosterior<T>& s, int64_t problem, int64_t i, int d, int member, int members) {
   const Weights<T> weights(s.weights, s.log_weight != nullptr, i, i);
   const T z = s.z[(problem * s.queries + i) * s.D + d];
   OnlineSum<T> total;
@@ -228,27 +228,27 @@ __device__ __forceinline__ OnlineSum<T> marginal_online(const MixtureStack<T>& s
 
 // Whether a sum of densities is too near an end of the range to be trusted.
 template <typename T>
-DX_INLINE bool out_of_range(const MixtureStack<T>& s, T sum) {
+DX_INLINE bool out_of_range(const AggregatePosterior<T>& s, T sum) {
   constexpr bool kSingle = sizeof(T) == sizeof(float);
   const T least = T(s.components) * (kSingle ? T(0x1p-100) : T(0x1p-960)), most = kSingle ? T(0x1p+120) : T(0x1p+1000);
   return !(sum >= least && sum <= most);
 }
 
 template <typename T>
-DX_INLINE double joint_density(const MixtureStack<T>& s, const OnlineSum<T>& total) {
+DX_INLINE double joint_density(const AggregatePosterior<T>& s, const OnlineSum<T>& total) {
   return double(s.weights.ordinary) + kLn2 * double(total.log2());
 }
 
 // Adds the terms of log q(z|x) and log p(z) of one dimension, each times -2 and without log 2 pi.
 template <typename T>
-DX_INLINE void add_own(const MixtureStack<T>& s, const ElboOutput<T>& elbo, int64_t at, double& own, double& prior) {
+DX_INLINE void add_own(const AggregatePosterior<T>& s, const ElboOutput<T>& elbo, int64_t at, double& own, double& prior) {
   const T z = s.z[at], t = (z - elbo.mu[at]) * exp(T(-0.5) * elbo.logvar[at]);  // the precision itself would overflow first
   own += double(elbo.logvar[at] + t * t), prior += double(z * z);
 }
 
 // Field f of a row, from its log densities; `own` and `prior` are the sums of add_own.
 template <typename T>
-DX_INLINE double field_of(const MixtureStack<T>& s, int f, double joint, double product, double own, double prior) {
+DX_INLINE double field_of(const AggregatePosterior<T>& s, int f, double joint, double product, double own, double prior) {
   const double qzx = -0.5 * (kLog2Pi * double(s.D) + own), pz = -0.5 * (kLog2Pi * double(s.D) + prior);
   switch (f) {
     case 0: return qzx - joint;
@@ -277,7 +277,7 @@ __device__ __forceinline__ void store_reduced(const ElboOutput<T>& elbo, int f, 
 
 // What a block that saw all components makes of its sums: densities and, for elbo_decomposition, the fields of its rows.
 template <typename T, int D>
-__device__ __forceinline__ void finish_block(const GroupSums<T, D>& sums, const MixtureStack<T>& s, const SweepBlock& block, const DensityOutput<T>& out) {
+__device__ __forceinline__ void finish_block(const GroupSums<T, D>& sums, const AggregatePosterior<T>& s, const SweepBlock& block, const DensityOutput<T>& out) {
   const int count = int(block.last_query - block.first_query);
   const int64_t row = block.problem * s.queries + block.first_query;
   for (int e = threadIdx.x; e < count * s.D; e += blockDim.x) {
@@ -310,7 +310,7 @@ __device__ __forceinline__ void finish_block(const GroupSums<T, D>& sums, const 
 
 // Sums of D marginal densities and, with kJoint, where these are all dimensions, of the joint density.
 template <typename T, int D, bool kJoint>
-__global__ void __launch_bounds__(kThreads, D > 10 ? 1 : 2) sweep(MixtureStack<T> s, SweepPlan plan, int dim_runs, SweepSums<T> out,
+__global__ void __launch_bounds__(kThreads, D > 10 ? 1 : 2) sweep(AggregatePosterior<T> s, SweepPlan plan, int dim_runs, SweepSums<T> out,
                                                                                     DensityOutput<T> finished) {
   DX_DYNAMIC_SHARED(T, shared);
   __shared__ SweepBlock block;
@@ -349,7 +349,7 @@ __global__ void __launch_bounds__(kThreads, D > 10 ? 1 : 2) sweep(MixtureStack<T
 
 // The D marginals of a row from the sums of the splits, by a warp; returns their sum.
 template <typename T>
-__device__ __forceinline__ double finish_marginals(const MixtureStack<T>& s, int64_t splits, const T* sums, int64_t problem, int64_t i, T* out) {
+__device__ __forceinline__ double finish_marginals(const AggregatePosterior<T>& s, int64_t splits, const T* sums, int64_t problem, int64_t i, T* out) {
   const int64_t row = problem * s.queries + i, stride = s.rows() * s.D;
   const int lane = threadIdx.x % kWarp;
   double product = 0;
@@ -370,7 +370,7 @@ __device__ __forceinline__ double finish_marginals(const MixtureStack<T>& s, int
 }
 
 template <typename T>
-__device__ __forceinline__ OnlineSum<T> finish_joint(const MixtureStack<T>& s, int64_t splits, const T* sums, int64_t row) {
+__device__ __forceinline__ OnlineSum<T> finish_joint(const AggregatePosterior<T>& s, int64_t splits, const T* sums, int64_t row) {
   OnlineSum<T> total;
   for (int64_t k = threadIdx.x % kWarp; k < splits; k += kWarp) {
     OnlineSum<T> part;
@@ -382,7 +382,7 @@ __device__ __forceinline__ OnlineSum<T> finish_joint(const MixtureStack<T>& s, i
 
 // Where several blocks share a query: a warp finishes a row, a block kFinishRows of them.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) finish(MixtureStack<T> s, int64_t splits, SweepSums<T> sums, DensityOutput<T> out) {
+__global__ void __launch_bounds__(kThreads) finish(AggregatePosterior<T> s, int64_t splits, SweepSums<T> sums, DensityOutput<T> out) {
   __shared__ double fields[kFinishRows * kFields];
   const int64_t blocks = ceil_div(s.queries, kFinishRows), problem = blockIdx.x / blocks, first = blockIdx.x % blocks * kFinishRows;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
@@ -425,7 +425,7 @@ __global__ void reduce_fields(ElboOutput<T> elbo, int64_t blocks, int64_t querie
 
 // With `finished`, the only split is the last word and no sums are left behind.
 template <typename T, int D, bool kJoint>
-void launch_sweep(const MixtureStack<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, const DensityOutput<T>& finished, cudaStream_t stream) {
+void launch_sweep(const AggregatePosterior<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, const DensityOutput<T>& finished, cudaStream_t stream) {
   const int dim_runs = kJoint ? 1 : int(ceil_div(s.D, D));
   if (dim_runs == 0) return;  // no dimensions, no marginals
   const int64_t blocks = s.problems * plan.splits * ceil_div(s.queries, plan.queries_per_block()) * dim_runs;
@@ -436,13 +436,13 @@ void launch_sweep(const MixtureStack<T>& s, const SweepPlan& plan, const SweepSu
 }
 
 template <typename T>
-void launch_finish(const MixtureStack<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, const DensityOutput<T>& out, cudaStream_t stream) {
+void launch_finish(const AggregatePosterior<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, const DensityOutput<T>& out, cudaStream_t stream) {
   const int64_t blocks = s.problems * ceil_div(s.queries, kFinishRows);
   DX_LAUNCH((finish<T>), unsigned(blocks), kThreads, 0, stream, s, plan.splits, sums, out);
 }
 
 template <typename T>
-void launch_reduce(const MixtureStack<T>& s, const DensityOutput<T>& out, int64_t blocks, cudaStream_t stream) {
+void launch_reduce(const AggregatePosterior<T>& s, const DensityOutput<T>& out, int64_t blocks, cudaStream_t stream) {
   DX_LAUNCH((reduce_fields<T>), unsigned(s.problems), kWarp * kFields, 0, stream, out.elbo, blocks, s.queries);
 }
 

@@ -21,7 +21,7 @@ struct PairTile {
 
   // Dimensions first_dim .. of `queries` and `components` of a problem, transposed; places past the last hold zeros,
   // and a scale of one, for queries at infinity.
-  __device__ __forceinline__ void load(const MixtureStack<T>& s, const IncomingGradients<T>* in, int64_t first_row, int queries, int64_t first_component,
+  __device__ __forceinline__ void load(const AggregatePosterior<T>& s, const IncomingGradients<T>* in, int64_t first_row, int queries, int64_t first_component,
                                        int components, int first_dim) const {
     __syncthreads();
     for (int e = threadIdx.x; e < kPairDims * kPairQueries; e += kThreads) {
@@ -51,7 +51,7 @@ struct Pairs {
   static __device__ __forceinline__ int component(int c) { return int(threadIdx.x) % 16 + 16 * c; }
 
   // log2 of the weighted joint densities, the ordinary weight left out.
-  __device__ __forceinline__ void measure(const PairTile<T>& tile, const MixtureStack<T>& s, const IncomingGradients<T>* in, int64_t problem,
+  __device__ __forceinline__ void measure(const PairTile<T>& tile, const AggregatePosterior<T>& s, const IncomingGradients<T>* in, int64_t problem,
                                           int64_t first_query, int queries, int64_t first_component, int components) {
     const Weights<T> weights(s.weights, s.log_weight != nullptr, first_query, first_query + queries - 1);
     const bool uneven = weights.any(first_component, components);
@@ -85,7 +85,7 @@ struct Pairs {
 
 // Forward: blocks of kPairQueries queries and a split of the components.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) joint_sweep(MixtureStack<T> s, int64_t splits, int64_t split_size, T* out) {
+__global__ void __launch_bounds__(kThreads) joint_sweep(AggregatePosterior<T> s, int64_t splits, int64_t split_size, T* out) {
   DX_DYNAMIC_SHARED(T, shared);
   const PairTile<T> tile(shared);
   const int64_t query_blocks = ceil_div(s.queries, kPairQueries), split = blockIdx.x / query_blocks % splits;
@@ -119,7 +119,7 @@ constexpr int kPairRow = kPairComponents + 1;
 
 // Sums over the components of a tile: two dimensions of one query a thread.
 template <typename T>
-__device__ __forceinline__ void add_query_sums(const PairTile<T>& tile, const T* gp, const MixtureStack<T>& s, int64_t first_row, int queries,
+__device__ __forceinline__ void add_query_sums(const PairTile<T>& tile, const T* gp, const AggregatePosterior<T>& s, int64_t first_row, int queries,
                                                int first_dim, bool start, T* slice) {
   const int q = threadIdx.x % kPairQueries;
   for (int k = threadIdx.x / kPairQueries; k < kPairDims; k += kThreads / kPairQueries) {
@@ -136,7 +136,7 @@ __device__ __forceinline__ void add_query_sums(const PairTile<T>& tile, const T*
 
 // Sums over the queries of a tile: four dimensions of one component a thread.
 template <typename T>
-__device__ __forceinline__ void add_component_sums(const PairTile<T>& tile, const T* gp, const MixtureStack<T>& s, int64_t first_component, int components,
+__device__ __forceinline__ void add_component_sums(const PairTile<T>& tile, const T* gp, const AggregatePosterior<T>& s, int64_t first_component, int components,
                                                    int first_dim, int width, bool start, T* slice) {
   constexpr T kLargest = sizeof(T) == sizeof(float) ? T(1e37) : T(1e300);  // a zero times an infinite distance is zero
   const int j = threadIdx.x % kPairComponents;
@@ -156,7 +156,7 @@ __device__ __forceinline__ void add_component_sums(const PairTile<T>& tile, cons
 }
 
 template <typename T>
-__device__ __forceinline__ void add_joint_sums(const T* gp, const MixtureStack<T>& s, int64_t first_component, int components, int width, bool start, T* slice) {
+__device__ __forceinline__ void add_joint_sums(const T* gp, const AggregatePosterior<T>& s, int64_t first_component, int components, int width, bool start, T* slice) {
   const int j = threadIdx.x;
   if (j >= components || width == 2 * s.D) return;
   T sum = 0;
@@ -167,7 +167,7 @@ __device__ __forceinline__ void add_joint_sums(const T* gp, const MixtureStack<T
 
 // g_i p_ij of a tile into shared memory; true if one of its queries is left to float64.
 template <typename T>
-__device__ __forceinline__ bool load_responsibilities(const PairTile<T>& tile, T* gp, const MixtureStack<T>& s, const IncomingGradients<T>& in,
+__device__ __forceinline__ bool load_responsibilities(const PairTile<T>& tile, T* gp, const AggregatePosterior<T>& s, const IncomingGradients<T>& in,
                                                       int64_t problem, int64_t first_query, int queries, int64_t first_component, int components) {
   Pairs<T> pairs;
   pairs.measure(tile, s, &in, problem, first_query, queries, first_component, components);
@@ -186,7 +186,7 @@ __device__ __forceinline__ bool load_responsibilities(const PairTile<T>& tile, T
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 1) joint_gradient_sweep(MixtureStack<T> s, GradientPlan plan, int width, IncomingGradients<T> in,
+__global__ void __launch_bounds__(kThreads, 1) joint_gradient_sweep(AggregatePosterior<T> s, GradientPlan plan, int width, IncomingGradients<T> in,
                                                                    GradientSlices<T> out) {
   DX_DYNAMIC_SHARED(T, shared);
   const PairTile<T> tile(shared);
@@ -216,13 +216,13 @@ __global__ void __launch_bounds__(kThreads, 1) joint_gradient_sweep(MixtureStack
 }
 
 template <typename T>
-void launch_joint_sweep(const MixtureStack<T>& s, const SweepPlan& plan, T* out, cudaStream_t stream) {
+void launch_joint_sweep(const AggregatePosterior<T>& s, const SweepPlan& plan, T* out, cudaStream_t stream) {
   const int64_t blocks = s.problems * plan.splits * ceil_div(s.queries, kPairQueries);
   DX_LAUNCH((joint_sweep<T>), unsigned(blocks), kThreads, PairTile<T>::kSize * sizeof(T), stream, s, plan.splits, plan.split_size, out);
 }
 
 template <typename T>
-void launch_joint_gradient(const MixtureStack<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
+void launch_joint_gradient(const AggregatePosterior<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
                            cudaStream_t stream) {
   const size_t shared = PairTile<T>::kSize + kPairQueries * kPairRow;
   const int64_t blocks = s.problems * layout.joint.component_ranges * layout.joint.query_ranges;

@@ -2,8 +2,8 @@
 #include <ATen/ops/full.h>
 #include <torch/library.h>
 
-#include "common/aggregate_posterior.h"
-#include "cuda/mixture_tensors.h"
+#include "common/aggregate_posterior_host.h"
+#include "cuda/aggregate_posterior_host.h"
 
 namespace disentangle_ext::cuda {
 namespace {
@@ -11,7 +11,7 @@ namespace {
 using at::Tensor;
 
 template <typename T>
-MixtureStack<T> stack_of(const ElboArguments& a) {
+AggregatePosterior<T> stack_of(const ElboArguments& a) {
   const int64_t components = a.component_mu.size(-2);
   return {pointer<T>(a.z), pointer<T>(a.component_mu), pointer<T>(a.component_logvar), nullptr, a.shape.problems, a.shape.rows, components,
           dimensions(a.shape.D), LogWeights<T>::make(Estimator(a.estimator), components, a.dataset_size, a.offset, nullptr)};

@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <limits>
 
-#include "common/mmd.h"
-#include "cuda/launch.h"
+#include "common/mmd_host.h"
+#include "cuda/launch_host.h"
 
 namespace disentangle_ext::cuda {
 namespace {
@@ -42,7 +42,7 @@ std::tuple<Tensor, Tensor, Tensor> mmd_cuda(const Tensor& x, const Tensor& y, co
   AT_DISPATCH_FLOATING_TYPES(in.type, "mmd", [&] {
     MmdArguments<scalar_t> a{};
     a.problems = in.xs.problems, a.M = in.xs.rows, a.N = in.ys.rows, a.D = in.xs.D;
-    a.K = in.K, a.problems_each = in.problems_each, a.kernel = MmdKernel(kernel), a.exponent = exponent, a.biased = biased;
+    a.K = in.K, a.problems_each = in.problems_each, a.function = MmdFunction(kernel), a.exponent = exponent, a.biased = biased;
     run(in, a, value, grad_x, grad_y, with_grad);
   });
   return {value, grad_x, grad_y};

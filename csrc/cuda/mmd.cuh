@@ -16,13 +16,13 @@ constexpr int kMmdWarps = 4, kMmdThreads = 32 * kMmdWarps;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
 // Rows in a lane's registers, which the logarithm of rq needs too. Two are evaluated together, for their latencies to overlap.
-template <typename T, MmdKernel kernel, int D>
-constexpr int kMmdLaneRows = sizeof(T) == 4 ? (D <= 10 && kernel != MmdKernel::rq ? 4 : 2) : (D <= 10 ? 2 : 1);
+template <typename T, MmdFunction function, int D>
+constexpr int kMmdLaneRows = sizeof(T) == 4 ? (D <= 10 && function != MmdFunction::rq ? 4 : 2) : (D <= 10 ? 2 : 1);
 
 // Blocks that the registers of a multiprocessor have to hold: 12 or 20 warps in float32, whose instructions hide each other.
 // The logarithm and the exponential of rq need more registers than a third leaves at 16 dimensions.
-template <typename T, MmdKernel kernel, int D, bool grad>
-constexpr int kMmdBlocks = sizeof(T) == 4 ? (!grad ? 5 : kernel == MmdKernel::rq && D > 10 ? 2 : 3) : (grad ? 2 : 4);
+template <typename T, MmdFunction function, int D, bool grad>
+constexpr int kMmdBlocks = sizeof(T) == 4 ? (!grad ? 5 : function == MmdFunction::rq && D > 10 ? 2 : 3) : (grad ? 2 : 4);
 
 // Columns in shared memory: 16-byte loads of lanes in a row meet no bank twice where the stride is an odd multiple of them.
 template <int D>
@@ -58,23 +58,23 @@ struct MmdItem {
 };
 
 template <typename T>
-__device__ void make_mmd_scales(const MmdArguments<T>& a, int64_t problem, KernelScale<T>* scales) {
+__device__ void make_mmd_scales(const MmdArguments<T>& a, int64_t problem, MmdScale<T>* scales) {
   for (int64_t k = threadIdx.x; k < a.K; k += blockDim.x)
-    scales[k] = KernelScale<T>::make(a.kernel, a.bandwidth[problem / a.problems_each * a.K + k], a.exponent);
+    scales[k] = MmdScale<T>::make(a.function, a.bandwidth[problem / a.problems_each * a.K + k], a.exponent);
   __syncthreads();
 }
 
-// Adds to kernel and slope of a few pairs what the bandwidths after the first give. Bandwidths are data of the device: two
-// whose kernels are powers of each other would share an exponential, but finding them costs more than it saves.
-template <typename T, MmdKernel kernel, int N>
-__device__ __forceinline__ void add_scales(const KernelScale<T>* scales, int K, const T (&d2)[N], T (&k)[N], T (&slope)[N]) {
+// Adds to the value and slope of a few pairs what the bandwidths after the first give. Bandwidths are data of the device: two
+// whose values are powers of each other would share an exponential, but finding them costs more than it saves.
+template <typename T, MmdFunction function, int N>
+__device__ __forceinline__ void add_scales(const MmdScale<T>* scales, int K, const T (&d2)[N], T (&k)[N], T (&slope)[N]) {
   DX_UNROLL_NOT
   for (int s = 1; s < K; ++s) {
-    const KernelScale<T> scale = scales[s];
+    const MmdScale<T> scale = scales[s];
     DX_UNROLL
     for (int n = 0; n < N; ++n) {
       T more, steeper;
-      evaluate<T, kernel>(scale, d2[n], more, steeper);
+      evaluate<T, function>(scale, d2[n], more, steeper);
       k[n] += more, slope[n] += steeper;
     }
   }
@@ -103,12 +103,12 @@ struct MmdMask {
   __device__ bool covers(int row, int column) const { return row < rows && column < columns && row + shift != column; }
 };
 
-template <typename T, MmdKernel kernel, int D, bool grad>
+template <typename T, MmdFunction function, int D, bool grad>
 struct MmdWarp {
-  static constexpr int kRows = kMmdLaneRows<T, kernel, D>, kTogether = kRows < 2 ? kRows : 2, kStride = kMmdStride<D>;
+  static constexpr int kRows = kMmdLaneRows<T, function, D>, kTogether = kRows < 2 ? kRows : 2, kStride = kMmdStride<D>;
 
   T row[kRows][D], row_pull[kRows][D], column_pull[D];
-  const KernelScale<T>* scales;
+  const MmdScale<T>* scales;
   T* columns;  // [32, kStride]: this warp's shared memory
   int lane, K;
 
@@ -135,7 +135,7 @@ struct MmdWarp {
 
   // kTogether rows with column j.
   template <bool plain>
-  __device__ __forceinline__ T meet(int q0, int j, const T (&y)[D], const KernelScale<T>& first, const MmdMask& mask) {
+  __device__ __forceinline__ T meet(int q0, int j, const T (&y)[D], const MmdScale<T>& first, const MmdMask& mask) {
     T apart[kTogether][D], d2[kTogether], k[kTogether], slope[kTogether], sum = 0;
     DX_UNROLL
     for (int t = 0; t < kTogether; ++t) {
@@ -147,8 +147,8 @@ struct MmdWarp {
       }
     }
     DX_UNROLL
-    for (int t = 0; t < kTogether; ++t) evaluate<T, kernel>(first, d2[t], k[t], slope[t]);
-    if (!plain) add_scales<T, kernel>(scales, K, d2, k, slope);
+    for (int t = 0; t < kTogether; ++t) evaluate<T, function>(first, d2[t], k[t], slope[t]);
+    if (!plain) add_scales<T, function>(scales, K, d2, k, slope);
     DX_UNROLL
     for (int t = 0; t < kTogether; ++t) {
       if (!plain && !mask.covers(lane + 32 * (q0 + t), j)) k[t] = slope[t] = T(0);
@@ -166,7 +166,7 @@ struct MmdWarp {
   // Without a gradient nothing has to wander, and all lanes read the same column.
   template <bool plain>
   __device__ __forceinline__ T ring(const MmdMask& mask) {
-    const KernelScale<T> first = scales[0];
+    const MmdScale<T> first = scales[0];
     T sum = 0;
     DX_UNROLL_NOT
     for (int step = 0; step < 32; ++step) {
@@ -212,13 +212,13 @@ struct MmdWarp {
   }
 };
 
-template <typename T, MmdKernel kernel, int D, bool grad>
-__global__ void __launch_bounds__(kMmdThreads, (kMmdBlocks<T, kernel, D, grad>)) mmd_pairs(const MmdArguments<T> a, const MmdPlan plan) {
-  using Warp = MmdWarp<T, kernel, D, grad>;
+template <typename T, MmdFunction function, int D, bool grad>
+__global__ void __launch_bounds__(kMmdThreads, (kMmdBlocks<T, function, D, grad>)) mmd_pairs(const MmdArguments<T> a, const MmdPlan plan) {
+  using Warp = MmdWarp<T, function, D, grad>;
   __shared__ __align__(16) T columns[kMmdWarps * 32 * Warp::kStride];
   __shared__ MmdTile<T> tiles[2];  // these two are not in registers, which are for rows
   __shared__ double sums[kMmdThreads];
-  DX_DYNAMIC_SHARED(KernelScale<T>, scales);
+  DX_DYNAMIC_SHARED(MmdScale<T>, scales);
 
   const MmdItem item(plan, blockIdx.x);
   if (threadIdx.x < 2)
@@ -295,16 +295,16 @@ __device__ void wide_distances(MmdWide<T>& s, const MmdTile<T>& rows, int row, c
   }
 }
 
-// Kernels and slopes of this thread's row; column `same` is the row itself.
-template <typename T, MmdKernel kernel>
-__device__ T wide_slopes(MmdWide<T>& s, const KernelScale<T>* scales, int K, int same, int count) {
-  const KernelScale<T> first = scales[0];
+// Values and slopes of this thread's row; column `same` is the row itself.
+template <typename T, MmdFunction function>
+__device__ T wide_slopes(MmdWide<T>& s, const MmdScale<T>* scales, int K, int same, int count) {
+  const MmdScale<T> first = scales[0];
   T sum = 0;
   for (int j = 0; j < count; ++j) {
     const T d2[1] = {s.pair[j][threadIdx.x]};
     T k[1], slope[1];
-    evaluate<T, kernel>(first, d2[0], k[0], slope[0]);
-    add_scales<T, kernel>(scales, K, d2, k, slope);
+    evaluate<T, function>(first, d2[0], k[0], slope[0]);
+    add_scales<T, function>(scales, K, d2, k, slope);
     sum += j == same ? T(0) : k[0];
     s.pair[j][threadIdx.x] = j == same ? T(0) : slope[0];
   }
@@ -333,8 +333,8 @@ __device__ void wide_pulls(MmdWide<T>& s, const MmdTile<T>& rows, int row, const
 }
 
 // The sum over this thread's pairs.
-template <typename T, MmdKernel kernel>
-__device__ double sweep_wide(MmdWide<T>& s, const KernelScale<T>* scales, const MmdTile<T>& rows, const MmdTile<T>& other, bool same, int dims,
+template <typename T, MmdFunction function>
+__device__ double sweep_wide(MmdWide<T>& s, const MmdScale<T>* scales, const MmdTile<T>& rows, const MmdTile<T>& other, bool same, int dims,
                              int K) {
   double total = 0;
   for (int r = 0; r < rows.count; r += kMmdThreads) {
@@ -342,7 +342,7 @@ __device__ double sweep_wide(MmdWide<T>& s, const KernelScale<T>* scales, const 
     for (int c = 0; c < other.count; c += MmdWide<T>::kColumns) {
       const int count = other.count - c < MmdWide<T>::kColumns ? other.count - c : MmdWide<T>::kColumns;
       wide_distances(s, rows, row, other, c, count, dims);
-      const T sum = wide_slopes<T, kernel>(s, scales, K, same ? row - c : -1, count);
+      const T sum = wide_slopes<T, function>(s, scales, K, same ? row - c : -1, count);
       if (row < rows.count) total += double(sum);
       if (rows.pulls) wide_pulls(s, rows, row, other, c, count, dims);
     }
@@ -350,11 +350,11 @@ __device__ double sweep_wide(MmdWide<T>& s, const KernelScale<T>* scales, const 
   return total;
 }
 
-template <typename T, MmdKernel kernel>
+template <typename T, MmdFunction function>
 __global__ void __launch_bounds__(kMmdThreads, 4) mmd_pairs_wide(const MmdArguments<T> a, const MmdPlan plan) {
   __shared__ __align__(16) MmdWide<T> shared;
   __shared__ double sums[kMmdThreads];
-  DX_DYNAMIC_SHARED(KernelScale<T>, scales);
+  DX_DYNAMIC_SHARED(MmdScale<T>, scales);
 
   const MmdItem item(plan, blockIdx.x);
   make_mmd_scales(a, item.problem, scales);
@@ -362,7 +362,7 @@ __global__ void __launch_bounds__(kMmdThreads, 4) mmd_pairs_wide(const MmdArgume
   for (int turn = 0; turn < (a.pulls && !item.diagonal() ? 2 : 1); ++turn) {
     const int64_t from = turn ? item.column_tile : item.row_tile, to = turn ? item.row_tile : item.column_tile;
     const MmdTile<T> rows = MmdTile<T>::of(a, plan, item.problem, from, to), other = MmdTile<T>::of(a, plan, item.problem, to, from);
-    const double swept = sweep_wide<T, kernel>(shared, scales, rows, other, item.diagonal(), int(a.D), int(a.K));
+    const double swept = sweep_wide<T, function>(shared, scales, rows, other, item.diagonal(), int(a.D), int(a.K));
     if (turn == 0) sums[threadIdx.x] = swept;
   }
   const double sum = mmd_block_sum(sums);
@@ -383,7 +383,7 @@ template <typename T>
 __global__ void __launch_bounds__(kMmdMergeThreads, 2) mmd_merge(const MmdArguments<T> a, const MmdPlan plan, int64_t blocks_each) {
   __shared__ double sums[kMmdMergeThreads];
   const int64_t problem = blockIdx.x / blocks_each, block = blockIdx.x % blocks_each;
-  const MmdWeights w = MmdWeights::make(double(a.M), double(a.N), a.biased, a.kernel == MmdKernel::energy ? 0.0 : double(a.K));
+  const MmdWeights w = MmdWeights::make(double(a.M), double(a.N), a.biased, a.function == MmdFunction::energy ? 0.0 : double(a.K));
   if (block == 0) {
     sums[threadIdx.x] = 0;
     for (unsigned i = threadIdx.x; i < plan.items(); i += kMmdMergeThreads)
@@ -407,20 +407,20 @@ __global__ void __launch_bounds__(kMmdMergeThreads, 2) mmd_merge(const MmdArgume
 
 // ---- launches ------------------------------------------------------------------------------------------------------------
 
-template <typename T, MmdKernel kernel, int D>
+template <typename T, MmdFunction function, int D>
 void launch_mmd_pairs(const MmdArguments<T>& a, const MmdPlan& plan, cudaStream_t stream) {
   const dim3 grid(unsigned(a.problems * plan.items()));
-  const size_t bytes = size_t(a.K) * sizeof(KernelScale<T>);
+  const size_t bytes = size_t(a.K) * sizeof(MmdScale<T>);
   if (a.grad_x)
-    DX_LAUNCH((mmd_pairs<T, kernel, D, true>), grid, kMmdThreads, bytes, stream, a, plan);
+    DX_LAUNCH((mmd_pairs<T, function, D, true>), grid, kMmdThreads, bytes, stream, a, plan);
   else
-    DX_LAUNCH((mmd_pairs<T, kernel, D, false>), grid, kMmdThreads, bytes, stream, a, plan);
+    DX_LAUNCH((mmd_pairs<T, function, D, false>), grid, kMmdThreads, bytes, stream, a, plan);
 }
 
-template <typename T, MmdKernel kernel>
+template <typename T, MmdFunction function>
 void launch_mmd_wide(const MmdArguments<T>& a, const MmdPlan& plan, cudaStream_t stream) {
   const dim3 grid(unsigned(a.problems * plan.items()));
-  DX_LAUNCH((mmd_pairs_wide<T, kernel>), grid, kMmdThreads, size_t(a.K) * sizeof(KernelScale<T>), stream, a, plan);
+  DX_LAUNCH((mmd_pairs_wide<T, function>), grid, kMmdThreads, size_t(a.K) * sizeof(MmdScale<T>), stream, a, plan);
 }
 
 template <typename T>
@@ -430,29 +430,29 @@ void launch_mmd_merge(const MmdArguments<T>& a, const MmdPlan& plan, cudaStream_
 }
 
 // float64 is for checks, not for speed: fewer widths.
-template <typename T, MmdKernel kernel>
+template <typename T, MmdFunction function>
 void launch_mmd_width(const MmdArguments<T>& a, const MmdPlan& plan, cudaStream_t stream) {
   if (plan.items() == 0) return;
   if constexpr (sizeof(T) == 4) {
-    if (a.D <= 2) return launch_mmd_pairs<T, kernel, 2>(a, plan, stream);
-    if (a.D > 4 && a.D <= 8) return launch_mmd_pairs<T, kernel, 8>(a, plan, stream);
+    if (a.D <= 2) return launch_mmd_pairs<T, function, 2>(a, plan, stream);
+    if (a.D > 4 && a.D <= 8) return launch_mmd_pairs<T, function, 8>(a, plan, stream);
   }
-  if (a.D <= 4) return launch_mmd_pairs<T, kernel, 4>(a, plan, stream);
-  if (a.D <= 10) return launch_mmd_pairs<T, kernel, 10>(a, plan, stream);
-  if (a.D <= 16) return launch_mmd_pairs<T, kernel, 16>(a, plan, stream);
-  launch_mmd_wide<T, kernel>(a, plan, stream);
+  if (a.D <= 4) return launch_mmd_pairs<T, function, 4>(a, plan, stream);
+  if (a.D <= 10) return launch_mmd_pairs<T, function, 10>(a, plan, stream);
+  if (a.D <= 16) return launch_mmd_pairs<T, function, 16>(a, plan, stream);
+  launch_mmd_wide<T, function>(a, plan, stream);
 }
 
 }  // namespace
 
 template <typename T>
 void launch_mmd(const MmdArguments<T>& a, const MmdPlan& plan, cudaStream_t stream) {
-  switch (a.kernel) {
-    case MmdKernel::rbf: launch_mmd_width<T, MmdKernel::rbf>(a, plan, stream); break;
-    case MmdKernel::rq: launch_mmd_width<T, MmdKernel::rq>(a, plan, stream); break;
-    case MmdKernel::imq: launch_mmd_width<T, MmdKernel::imq>(a, plan, stream); break;
-    case MmdKernel::laplacian: launch_mmd_width<T, MmdKernel::laplacian>(a, plan, stream); break;
-    case MmdKernel::energy: launch_mmd_width<T, MmdKernel::energy>(a, plan, stream); break;
+  switch (a.function) {
+    case MmdFunction::rbf: launch_mmd_width<T, MmdFunction::rbf>(a, plan, stream); break;
+    case MmdFunction::rq: launch_mmd_width<T, MmdFunction::rq>(a, plan, stream); break;
+    case MmdFunction::imq: launch_mmd_width<T, MmdFunction::imq>(a, plan, stream); break;
+    case MmdFunction::laplacian: launch_mmd_width<T, MmdFunction::laplacian>(a, plan, stream); break;
+    case MmdFunction::energy: launch_mmd_width<T, MmdFunction::energy>(a, plan, stream); break;
   }
   launch_mmd_merge(a, plan, stream);
 }

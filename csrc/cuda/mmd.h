@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "cuda/stream.h"
-#include "math/mmd_kernels.h"
+#include "math/mmd_functions.h"
 
 namespace disentangle_ext::cuda {
 
@@ -37,7 +37,7 @@ struct MmdArguments {
   int64_t problems, M, N, D;
   const double* bandwidth;  // [problems / problems_each, K]
   int64_t K, problems_each;
-  MmdKernel kernel;
+  MmdFunction function;
   double exponent;
   bool biased;
   T *value, *grad_x, *grad_y;  // [problems] and like x and y; gradients may be null

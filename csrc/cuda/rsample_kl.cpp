@@ -3,8 +3,8 @@
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
-#include "common/problems.h"
-#include "cuda/launch.h"
+#include "common/problems_host.h"
+#include "cuda/launch_host.h"
 
 namespace disentangle_ext::cuda {
 namespace {

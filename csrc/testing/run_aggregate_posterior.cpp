@@ -14,7 +14,7 @@ struct Problem {
   int64_t problems, queries, components, D, estimator, dataset_size, offset;
 
   template <typename T>
-  MixtureStack<T> stack() const {
+  AggregatePosterior<T> stack() const {
     const T* weight = static_cast<const T*>(log_weight);
     LogWeights<T> weights = LogWeights<T>::make(Estimator(estimator), components, dataset_size, offset, weight);
     weights.column = nullptr;
@@ -31,12 +31,12 @@ SweepPlan forced(SweepPlan plan, int64_t components, int64_t lanes, int64_t grou
 
 template <typename T>
 void forward(const Problem& p, int64_t lanes, int64_t groups, int64_t split_size, T* log_qz, T* marginals, ElboOutput<T> elbo) {
-  const MixtureStack<T> s = p.stack<T>();
+  const AggregatePosterior<T> s = p.stack<T>();
   const SweepPlan plan = forced(sweep_plan(p.problems, p.queries, p.components), p.components, lanes, groups, split_size);
   const Workspace<T> marginal(plan.splits * s.rows() * p.D), joint(plan.splits * s.rows() * 2);
   const Workspace<double> partial(p.problems * partial_sums(p.queries) * kFields);
   elbo.partial = partial.get();
-  mixture_forward(s, plan, SweepSums<T>{marginal.get(), joint.get()}, DensityOutput<T>{log_qz, marginals, elbo}, nullptr);
+  aggregate_posterior_forward(s, plan, SweepSums<T>{marginal.get(), joint.get()}, DensityOutput<T>{log_qz, marginals, elbo}, nullptr);
 }
 
 // A range of components is a multiple of what the block holds: of 64 with one warp to a group of queries (128 where D <= 4).
@@ -47,7 +47,7 @@ void force(GradientPlan& plan, int64_t queries, int64_t components, int64_t comp
 
 template <typename T>
 void backward(const Problem& p, int64_t component_range, int64_t query_range, const IncomingGradients<T>& in, const OutgoingGradients<T>& out) {
-  const MixtureStack<T> s = p.stack<T>();
+  const AggregatePosterior<T> s = p.stack<T>();
   GradientLayout<T> layout = gradient_layout<T>(p.problems, p.queries, p.components, int(p.D), out.log_weight != nullptr);
   if (component_range) layout.marginal.warp_bits = 0;
   force(layout.marginal, p.queries, p.components, component_range, query_range);
@@ -58,14 +58,14 @@ void backward(const Problem& p, int64_t component_range, int64_t query_range, co
   }
   const Workspace<T> query(layout.query_elements(s.rows(), s.D)), component(layout.component_elements(p.problems * p.components, s.D));
   const Workspace<T> left(layout.left_elements(p.problems, s.D));
-  mixture_backward(s, layout, in, GradientSlices<T>{query.get(), component.get(), left.get()}, out, nullptr);
+  aggregate_posterior_backward(s, layout, in, GradientSlices<T>{query.get(), component.get(), left.get()}, out, nullptr);
 }
 
 template <typename F>
 void dispatch(int64_t dtype, const F& f) {
   if (Type(dtype) == Type::float32) return f(float{});
   if (Type(dtype) == Type::float64) return f(double{});
-  throw std::runtime_error("the mixture kernels are for float32 and float64");
+  throw std::runtime_error("the kernels of aggregate_posterior are for float32 and float64");
 }
 
 }  // namespace

@@ -6,15 +6,15 @@ namespace {
 using namespace disentangle_ext;
 using testing::Type;
 
-// rbf in all widths, the other kernels in one of them and without: all of them would take a minute to build.
-template <typename T, MmdKernel kernel>
+// rbf in all widths, the other functions in one of them and without: all of them would take a minute to build.
+template <typename T, MmdFunction function>
 void launch(const cuda::MmdArguments<T>& a, const cuda::MmdPlan& plan) {
-  if constexpr (kernel == MmdKernel::rbf)
-    cuda::launch_mmd_width<T, kernel>(a, plan, nullptr);
+  if constexpr (function == MmdFunction::rbf)
+    cuda::launch_mmd_width<T, function>(a, plan, nullptr);
   else if (a.D <= 10)
-    cuda::launch_mmd_pairs<T, kernel, 10>(a, plan, nullptr);
+    cuda::launch_mmd_pairs<T, function, 10>(a, plan, nullptr);
   else
-    cuda::launch_mmd_wide<T, kernel>(a, plan, nullptr);
+    cuda::launch_mmd_wide<T, function>(a, plan, nullptr);
 }
 
 template <typename T>
@@ -23,12 +23,12 @@ void forward(cuda::MmdArguments<T> a, const cuda::MmdPlan& plan) {
   const testing::Workspace<T> pulls(a.grad_x ? a.problems * plan.tiles() * (a.M + a.N) * a.D : 0);
   a.sums = sums.get();
   a.pulls = a.grad_x ? pulls.get() : nullptr;
-  switch (a.kernel) {
-    case MmdKernel::rbf: launch<T, MmdKernel::rbf>(a, plan); break;
-    case MmdKernel::rq: launch<T, MmdKernel::rq>(a, plan); break;
-    case MmdKernel::imq: launch<T, MmdKernel::imq>(a, plan); break;
-    case MmdKernel::laplacian: launch<T, MmdKernel::laplacian>(a, plan); break;
-    case MmdKernel::energy: launch<T, MmdKernel::energy>(a, plan); break;
+  switch (a.function) {
+    case MmdFunction::rbf: launch<T, MmdFunction::rbf>(a, plan); break;
+    case MmdFunction::rq: launch<T, MmdFunction::rq>(a, plan); break;
+    case MmdFunction::imq: launch<T, MmdFunction::imq>(a, plan); break;
+    case MmdFunction::laplacian: launch<T, MmdFunction::laplacian>(a, plan); break;
+    case MmdFunction::energy: launch<T, MmdFunction::energy>(a, plan); break;
   }
   cuda::launch_mmd_merge(a, plan, nullptr);
 }
@@ -44,7 +44,7 @@ DX_ENTRY(mmd_forward, const void* x, const void* y, const double* bandwidth, voi
     a.x = static_cast<const T*>(x), a.y = static_cast<const T*>(y), a.bandwidth = bandwidth, a.value = static_cast<T*>(value);
     a.grad_x = static_cast<T*>(grad_x), a.grad_y = static_cast<T*>(grad_y);
     a.problems = problems, a.M = M, a.N = N, a.D = D, a.K = K, a.problems_each = problems_each;
-    a.kernel = MmdKernel(kernel), a.exponent = exponent, a.biased = biased != 0;
+    a.function = MmdFunction(kernel), a.exponent = exponent, a.biased = biased != 0;
     forward(a, plan);
   };
   Type(type) == Type::float32 ? run(0.0f) : run(0.0);

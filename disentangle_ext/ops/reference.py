@@ -17,7 +17,7 @@ LOG_2PI = math.log(2 * math.pi)
 Estimator = Literal["uniform", "mws", "mss", "mss_legacy"]
 ESTIMATORS: tuple[str, ...] = ("uniform", "mws", "mss", "mss_legacy")
 
-# Queries of a chunk times components: bounds the [chunk, N, D] intermediate of `log_mixture`.
+# Queries of a chunk times components: bounds the [chunk, N, D] intermediate of `log_aggregate_posterior`.
 _CHUNK_PAIRS = 1 << 20
 
 
@@ -117,7 +117,7 @@ def log_weights(
     return w
 
 
-def log_mixture(z: Tensor, mu: Tensor, logvar: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
+def log_aggregate_posterior(z: Tensor, mu: Tensor, logvar: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
     """log q(z_i) = LSE_j(w_ij + sum_d l_ijd) and log q(z_id) = LSE_j(w_ij + l_ijd), chunked over queries.
 
     z [.., M, D], mu and logvar [.., N, D], log_weight [.., M or 1, N]. Returns [.., M] and [.., M, D].
@@ -157,7 +157,7 @@ def aggregate_posterior(
         w = log_weights(estimator, z.shape[-2], mu.shape[-2], dataset_size, offset, z)
     else:
         w = log_weight.to(z.dtype)[..., None, :]
-    return log_mixture(z, mu, logvar, w)
+    return log_aggregate_posterior(z, mu, logvar, w)
 
 
 def elbo_decomposition(

@@ -47,9 +47,9 @@ def test_the_table_has_a_line_for_each_kernel():
 def test_names_lose_all_but_their_template_arguments():
     long = (
         "void disentangle_ext::cuda::(anonymous namespace)::mmd_pairs<disentangle_ext::cuda::Half, "
-        "(disentangle_ext::MmdKernel)3, 8, false>(disentangle_ext::cuda::MmdArguments<float>, void (*)(int))"
+        "(disentangle_ext::MmdFunction)3, 8, false>(disentangle_ext::cuda::MmdArguments<float>, void (*)(int))"
     )
-    assert resources.shorten(long) == "mmd_pairs<Half, (MmdKernel)3, 8, false>"
+    assert resources.shorten(long) == "mmd_pairs<Half, (MmdFunction)3, 8, false>"
     assert resources.shorten("void disentangle_ext::cuda::(anonymous namespace)::fill(float*, int)") == "fill"
 
 
@@ -63,7 +63,7 @@ def test_which_spills_fail():
     assert spilling("sweep<float, 10, true>")
     assert spilling("sweep<Half, 16>")
     assert spilling("merge<float>")
-    assert spilling("pairs<float, (MmdKernel)4, 16, false>")
-    assert not spilling("pairs<float, (MmdKernel)4, 32, false>")
+    assert spilling("pairs<float, (MmdFunction)4, 16, false>")
+    assert not spilling("pairs<float, (MmdFunction)4, 32, false>")
     assert not spilling("sweep<double, 4, true>")
     assert resources.verdict([Kernel("sweep<float, 10>", "sm_80", 255, 0, 0)]) == ([], [])

@@ -298,14 +298,14 @@ PLANTS = [
     Plant(
         "warp sum that stops early",
         "aggregate_posterior",
-        "cuda/mixture.cuh",
+        "cuda/aggregate_posterior_common.cuh",
         "for (int mask = 16; mask; mask >>= 1) v += __shfl_xor_sync",
         "for (int mask = 16; mask > 1; mask >>= 1) v += __shfl_xor_sync",
     ),
     Plant(
         "tail of the slices lost",
         "aggregate_posterior",
-        "cuda/mixture.cuh",
+        "cuda/aggregate_posterior_common.cuh",
         "for (; k < count; ++k) sum += at[k * stride];",
         "",
     ),

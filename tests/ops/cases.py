@@ -138,17 +138,17 @@ def _two(shape: Shape, device: Any) -> list[Tensor]:
     return posterior(shape, device)[1:]
 
 
-def _mixture(shape: Shape, device: Any) -> list[Tensor]:
+def _aggregate_posterior(shape: Shape, device: Any) -> list[Tensor]:
     return posterior(shape, device, components=shape.batch + 3)
 
 
 def _weighted(shape: Shape, device: Any) -> list[Tensor]:
-    z, mu, logvar = _mixture(shape, device)
+    z, mu, logvar = _aggregate_posterior(shape, device)
     return [z, mu, logvar, normal(*mu.shape[:-1], device=device)]
 
 
 def _with_components(shape: Shape, device: Any) -> list[Tensor]:
-    return [*posterior(shape, device), *_mixture(shape, device)[1:]]
+    return [*posterior(shape, device), *_aggregate_posterior(shape, device)[1:]]
 
 
 def _samples(shape: Shape, device: Any) -> list[Tensor]:
@@ -178,7 +178,7 @@ OPS: dict[str, Op] = {
     "aggregate_posterior": Op(
         ops.aggregate_posterior,
         reference.aggregate_posterior,
-        _mixture,
+        _aggregate_posterior,
         "aggregate_posterior",
     ),
     "aggregate_posterior_weighted": Op(

@@ -422,7 +422,7 @@ def test_no_queries(shape, device):
 
 
 def test_no_components(device):
-    """An empty mixture has density zero, as the reference says."""
+    """Without components the density is zero, as the reference says."""
     z, nothing = torch.zeros(4, 3, device=device), torch.zeros(0, 3, device=device)
     (joint, marginals), gradients = values_and_gradients([z, nothing, nothing])
     assert torch.isneginf(joint).all()

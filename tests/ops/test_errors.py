@@ -26,7 +26,7 @@ X, STACK = rows(), rows(8, 3, 2)
 META = torch.empty(8, 3, device="meta")
 
 
-def with_mixture(f: Callable[..., Any]) -> Callable[..., Any]:
+def with_dataset_size(f: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *tensors, **kwargs: f(*tensors, **{"dataset_size": 100, **kwargs})
 
 
@@ -35,7 +35,7 @@ def with_mixture(f: Callable[..., Any]) -> Callable[..., Any]:
 TENSORS: dict[str, tuple[Callable[..., Any], dict[str, str | None], int]] = {
     "rsample_kl": (ops.rsample_kl, {"mu": None, "logvar": "mu"}, 1),
     "aggregate_posterior": (ops.aggregate_posterior, {"z": None, "mu": None, "logvar": "mu"}, 2),
-    "elbo_decomposition": (with_mixture(ops.elbo_decomposition), {"z": None, "mu": "z", "logvar": "mu"}, 2),
+    "elbo_decomposition": (with_dataset_size(ops.elbo_decomposition), {"z": None, "mu": "z", "logvar": "mu"}, 2),
     "mmd": (ops.mmd, {"x": None, "y": None}, 2),
     "mmd_test": (ops.mmd_test, {"x": None, "y": None}, 2),
 }
@@ -187,20 +187,20 @@ def test_a_generator_in_a_compiled_graph(op, backend):
         compiled(X)
 
 
-# Mixtures --------------------------------------------------------------------------------------------------------
+# Estimators and components ----------------------------------------------------------------------------------------
 
-MIXTURES = {
+ESTIMATED = {
     "aggregate_posterior": lambda **kwargs: ops.aggregate_posterior(X, X, X, **kwargs),
     "elbo_decomposition": lambda **kwargs: ops.elbo_decomposition(X, X, X, **{"dataset_size": None, **kwargs}),
     "total_correlation": lambda **kwargs: ops.total_correlation(X, X, X, **{"dataset_size": None, **kwargs}),
 }
-mixtures = pytest.mark.parametrize("op", MIXTURES)
+estimated = pytest.mark.parametrize("op", ESTIMATED)
 
 
-@mixtures
+@estimated
 @pytest.mark.parametrize("estimator", ["mws", "mss", "mss_legacy"])
 def test_dataset_size(op, estimator):
-    f = MIXTURES[op]
+    f = ESTIMATED[op]
     refused(ValueError, f"{op}: dataset_size must be given for the estimator {estimator!r}", f, estimator=estimator)
     for size in (7, 0, -1):
         message = f"{op}: dataset_size must be at least the number of components (8), got {size}"
@@ -210,10 +210,10 @@ def test_dataset_size(op, estimator):
 
 @pytest.mark.parametrize("argument", ["dataset_size", "offset"])
 @pytest.mark.parametrize("value", [50.0, "50", torch.tensor(50)])
-@pytest.mark.parametrize("op", MIXTURES)
+@pytest.mark.parametrize("op", ESTIMATED)
 def test_counts_are_integers(op, value, argument):
     message = f"{op}: {argument} must be an int, got {type(value).__name__}"
-    refused(TypeError, message, MIXTURES[op], estimator="mss", **{"dataset_size": 100, argument: value})
+    refused(TypeError, message, ESTIMATED[op], estimator="mss", **{"dataset_size": 100, argument: value})
 
 
 def test_dataset_size_cannot_be_left_out():
@@ -222,10 +222,10 @@ def test_dataset_size_cannot_be_left_out():
             f(X, X, X)
 
 
-@mixtures
+@estimated
 def test_unknown_estimator(op):
     message = f"{op}: unknown estimator 'mmss': did you mean 'mss'? known: mss, mss_legacy, mws, uniform"
-    refused(ValueError, message, MIXTURES[op], estimator="mmss", dataset_size=100)
+    refused(ValueError, message, ESTIMATED[op], estimator="mmss", dataset_size=100)
 
 
 @pytest.mark.parametrize("estimator", ["mss", "mss_legacy"])
@@ -253,7 +253,7 @@ def test_more_queries_than_components():
 
 
 def test_log_weight():
-    f = MIXTURES["aggregate_posterior"]
+    f = ESTIMATED["aggregate_posterior"]
     op, w = "aggregate_posterior", rows(8, 1)[:, 0]
     instead = f"{op}: log_weight takes the place of estimator and dataset_size: give one or the other"
     refused(ValueError, instead, f, log_weight=w, estimator="mws", dataset_size=100)
@@ -411,7 +411,7 @@ n = torch.randn
 x, y, b = n(500, 3), n(600, 3), torch.ones(1, dtype=d)
 rows, few, empty = torch.zeros(500), torch.zeros(1), torch.zeros(0)
 fields = [torch.ones(())] * 7
-mixture = (x, x, x)
+posterior = (x, x, x)
 """
 
 # Direct calls that would read or write where they must not, or return nonsense.
@@ -453,11 +453,11 @@ BAD_CALLS = [
     "o.elbo_decomposition(x[0], x[0], x[0], None, None, 0, 100, 0, 1)",
     "o.elbo_decomposition(x, x, x, x, None, 0, 100, 0, 1)",
     "o.elbo_decomposition(x, x, x, None, x, 0, 100, 0, 1)",
-    "o.elbo_decomposition_backward([few] * 7, *mixture, None, None, rows, x, 0, 1000, 0, 0)",
-    "o.elbo_decomposition_backward(fields[:3], *mixture, None, None, rows, x, 0, 1000, 0, 1)",
-    "o.elbo_decomposition_backward(fields, *mixture, None, None, few, x, 0, 1000, 0, 1)",
-    "o.elbo_decomposition_backward(fields, *mixture, None, None, rows, few, 0, 1000, 0, 1)",
-    "o.elbo_decomposition_backward(fields, *mixture, y, x, rows, x, 0, 1000, 0, 1)",
+    "o.elbo_decomposition_backward([few] * 7, *posterior, None, None, rows, x, 0, 1000, 0, 0)",
+    "o.elbo_decomposition_backward(fields[:3], *posterior, None, None, rows, x, 0, 1000, 0, 1)",
+    "o.elbo_decomposition_backward(fields, *posterior, None, None, few, x, 0, 1000, 0, 1)",
+    "o.elbo_decomposition_backward(fields, *posterior, None, None, rows, few, 0, 1000, 0, 1)",
+    "o.elbo_decomposition_backward(fields, *posterior, y, x, rows, x, 0, 1000, 0, 1)",
     # mmd
     "o.mmd(x, n(5, 4), b, 0, 1.0, False, True)",
     "o.mmd(x, y.double(), b, 0, 1.0, False, True)",

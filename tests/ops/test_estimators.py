@@ -75,7 +75,7 @@ def measured() -> Measured:
     return result
 
 
-def test_the_exact_values_are_those_of_the_mixture(measured):
+def test_the_exact_values_are_those_of_the_aggregate_posterior(measured):
     """Against torch.distributions, on a few of the queries."""
     z, own_mu, own_logvar = (t[:64] for t in measured.queries)
     mu, logvar = measured.data

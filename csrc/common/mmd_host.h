@@ -1,8 +1,8 @@
 // Arguments of mmd, checked and made contiguous in the type of the computation.
 #pragma once
 
-#include "common/problems.h"
-#include "math/mmd_kernels.h"
+#include "common/problems_host.h"
+#include "math/mmd_functions.h"
 
 namespace disentangle_ext {
 
@@ -14,7 +14,7 @@ struct MmdInputs {
 
   MmdInputs(const at::Tensor& x_, const at::Tensor& y_, const at::Tensor& bandwidth_, int64_t kernel)
       : type(compute_type(x_)), xs((check_components(x_, y_, y_, "mmd"), x_)), ys(y_) {
-    TORCH_CHECK(kernel >= int64_t(MmdKernel::rbf) && kernel <= int64_t(MmdKernel::energy), "mmd: unknown kernel ", kernel);
+    TORCH_CHECK(kernel >= int64_t(MmdFunction::rbf) && kernel <= int64_t(MmdFunction::energy), "mmd: unknown kernel ", kernel);
     const int64_t own = bandwidth_.dim() - 1;
     TORCH_CHECK(own >= 0 && bandwidth_.size(-1) > 0 && own <= x_.dim() - 2 && bandwidth_.sizes().slice(0, own) == x_.sizes().slice(0, own),
                 "mmd: bandwidth must be [K], or [.., K] with leading dimensions of x, got ", bandwidth_.sizes());

@@ -1,4 +1,4 @@
-// Mixtures of diagonal Gaussians on a GPU, in base 2: with s = sqrt(log2(e) / 2) exp(-logvar / 2) and
+// The aggregate posterior on a GPU, in base 2: with s = sqrt(log2(e) / 2) exp(-logvar / 2) and
 // c = -log2(e) / 2 (log 2 pi + logvar),
 //     log2 q(z_d | x_j) = c_jd - t^2,   t = (z_d - mu_jd) s_jd.
 // The bits of a density are far from the ends of a float's range unless a posterior is extremely narrow or a query far

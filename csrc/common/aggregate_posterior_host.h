@@ -7,7 +7,7 @@
 
 #include <array>
 
-#include "common/problems.h"
+#include "common/problems_host.h"
 #include "math/elbo_fields.h"
 
 namespace disentangle_ext {
