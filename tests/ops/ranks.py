@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,12 +19,20 @@ Check = Callable[[ProcessGroup], None]
 
 WORLDS = (2, 4)
 
+# The first optimiser imports torch._dynamo, which takes seconds.
+_PRELOADED = ["pytest", "torch._dynamo", "torch.nn.parallel", "tyro", "disentangle_ext.train"]
+
+
+def context() -> Any:
+    """Processes forked from a server that has imported, once, what they need, and that has no threads to inherit."""
+    server = mp.get_context("forkserver")
+    server.set_forkserver_preload(_PRELOADED)
+    return server
+
 
 def run(checks: Mapping[str, Check], world: int, folder: Path) -> dict[str, str]:
     """Every check on every rank of a gloo group: its name, and what went wrong, on any of them."""
-    # The server imports once what the checks need; its children, without threads to inherit, start in no time.
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "torch._dynamo", "torch.nn.parallel", "disentangle_ext.objectives"])
+    context()
     arguments = (checks, world, str(folder))
     mp.start_processes(_rank, args=arguments, nprocs=world, start_method="forkserver")
     outcomes = [torch.load(folder / f"{rank}.pt") for rank in range(world)]

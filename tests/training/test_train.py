@@ -173,49 +173,6 @@ def test_the_same_call_gives_the_same_model(tmp_path: Path, run: Path) -> None:
         assert_same_model(run, other)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--model", "beta_vae"],
-        ["--model", "beta_vae", "--network", "mlp", "--width", "16"],
-        ["--model", "beta_tcvae", "--kl", "decomposed", "--alpha", ".5", "--estimator", "mss"],
-        ["--model", "beta_tcvae", "--precision", "bf16"],
-        ["--model", "beta_vae", "--likelihood", "gaussian", "--scale", ".3"],
-        ["--model", "beta_vae", "--likelihood", "laplace", "--kernels", "4x4"],
-        ["--model", "beta_vae", "--likelihood", "gaussian", "--scale", "learned", "--precision", "bf16"],
-        ["--model", "vae", "--optimizer", "adagrad", "--lr", ".01"],
-        ["--model", "vae", "--optimizer", "rmsprop"],
-        ["--model", "ae"],
-        ["--model", "vae"],
-        ["--model", "annealed_vae"],
-        ["--model", "factor_vae", "--second-batch", "--discriminator-width", "32"],
-        ["--model", "factor_vae", "--discriminator-betas", ".5", ".99", "--precision", "bf16"],
-        ["--model", "info_vae", "--alpha", "0", "--convention", "wae"],
-        ["--model", "wae_mmd", "--encoding", "gaussian"],
-        ["--model", "ada_gvae", "--changes", "random"],
-        ["--model", "ml_vae"],
-        ["--model", "dcign", "--extrinsic", "position_x", "position_y"],
-        ["--model", "dip_vae_i"],
-        ["--model", "dip_vae_ii"],
-    ],
-)
-def test_every_kind_of_run_finishes(tmp_path: Path, arguments: list[str]) -> None:
-    quick = [each for each in QUICK if each not in ("--base-channels", "4")] if "mlp" in arguments else QUICK
-    folder = tmp_path / "run"
-    call = [*quick, *arguments, "--max-steps", "25", "--log-every", "5", "--output-dir", str(folder)]
-    assert train_module.main(call) == 0
-    first, last = metrics(folder)[0], metrics(folder)[-1]
-    assert last["reconstruction"] < first["reconstruction"]
-    images = load_data("dsprites_like", variant="quick").batch([0, 1])
-    pixels = disentangle_ext.load(folder).traverse(images, 0)
-    assert 0 <= pixels.min() <= pixels.max() <= 1
-
-
-def test_every_model_is_among_these_runs() -> None:
-    (mark,) = test_every_kind_of_run_finishes.pytestmark
-    assert {arguments[1] for arguments in mark.args[1]} == set(OBJECTIVES)
-
-
 def test_settings_in_a_file_and_flags_above_it(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("model: beta_vae\nmax_steps: 500\nbeta: 3\nlog-every: 2\n")
