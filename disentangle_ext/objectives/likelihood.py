@@ -50,6 +50,8 @@ def _check_range(name: str, images: Tensor) -> None:
     if images.device.type != "cpu" or torch.compiler.is_compiling() or transformed() or images.numel() == 0:
         return
     low, high = (float(value) for value in images.detach().aminmax())
+    if not math.isfinite(high - low):  # the loss is not finite either, which a training loop has its own word for
+        return
     in_bytes = low >= 0 and high > _LARGEST
     if in_bytes or (name == "bernoulli" and (low < -_ROUNDING or high > 1 + _ROUNDING)):
         remedy = ": pass images / 255" if in_bytes else ""
