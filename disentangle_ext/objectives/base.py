@@ -66,7 +66,7 @@ class Objective(nn.Module):
 
     @property
     def scale(self) -> Any:
-        """That of the likelihood: the number, or what has been learned so far, a scalar tensor."""
+        """The scale of the likelihood: the number, or what has been learned so far, a scalar tensor."""
         return self._scale if self.log_scale is None else self.log_scale.exp()
 
     @scale.setter

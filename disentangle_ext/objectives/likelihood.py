@@ -142,7 +142,7 @@ LIKELIHOODS: dict[str, Callable[..., Tensor]] = {
 """The likelihoods by name."""
 
 Scale = float | Literal["learned"]
-"""That of an objective: a number, or one that is learned with the model and starts at 1."""
+"""The scale of an objective's likelihood: a number, or "learned" with the model, starting at 1."""
 
 
 def check_likelihood(owner: str, likelihood: str, scale: float | str) -> None:

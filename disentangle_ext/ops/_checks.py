@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from disentangle_ext._errors import describe
 from disentangle_ext._names import choose
 from disentangle_ext.ops.reference import ESTIMATORS
 
@@ -18,10 +22,23 @@ def shape(tensor: Tensor) -> tuple[int, ...]:
     return tuple(tensor.shape)
 
 
-def floating(op: str, name: str, tensor: Tensor, dims: int) -> None:
-    """A floating-point tensor of at least `dims` dimensions."""
+def dense(op: str, name: str, tensor: Tensor) -> None:
+    """A tensor of any dtype whose elements lie at strides."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{op}: {name} must be a Tensor, got {type(tensor).__name__}")
+    if unusual(tensor):
+        kind = "nested" if tensor.is_nested else "quantized" if tensor.is_quantized else str(tensor.layout)
+        raise TypeError(f"{op}: {name} must be a dense tensor (torch.strided), got a {kind} one")
+
+
+def unusual(value: Any) -> bool:
+    """Whether it is a tensor without strides, or whose elements are not its values."""
+    return isinstance(value, Tensor) and (value.is_nested or value.is_quantized or value.layout != torch.strided)
+
+
+def floating(op: str, name: str, tensor: Tensor, dims: int) -> None:
+    """A floating-point tensor of at least `dims` dimensions."""
+    dense(op, name, tensor)
     if tensor.dtype not in FLOATING:
         raise TypeError(f"{op}: {name} must be a floating-point tensor, got {tensor.dtype}")
     if tensor.dim() < dims:
@@ -31,8 +48,7 @@ def floating(op: str, name: str, tensor: Tensor, dims: int) -> None:
 
 def same_kind(op: str, name: str, tensor: Tensor, like_name: str, like: Tensor) -> None:
     """The dtype and the device of another argument."""
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{op}: {name} must be a Tensor, got {type(tensor).__name__}")
+    dense(op, name, tensor)
     if tensor.dtype != like.dtype:
         raise TypeError(f"{op}: {name} must have the dtype of {like_name} ({like.dtype}), got {tensor.dtype}")
     if tensor.device != like.device:
@@ -60,19 +76,39 @@ def reduction(op: str, name: str) -> None:
     choose(f"{op}: reduction", name, REDUCTIONS)
 
 
-def integers(op: str, **values: int | None) -> None:
-    """Integers that fit the kernels, or None."""
-    for argument, value in values.items():
-        if value is not None and not isinstance(value, (int, torch.SymInt)):
-            raise TypeError(f"{op}: {argument} must be an int, got {type(value).__name__} {value!r}")
-        if isinstance(value, int) and value >= 1 << 63:
-            raise ValueError(f"{op}: {argument} must be below 2^63, got {value}")
+def boolean(op: str, name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{op}: {name} must be a bool, got {describe(value)}")
+
+
+def integer(op: str, name: str, value: Any) -> None:
+    """An integer that fits the kernels."""
+    if not isinstance(value, (int, torch.SymInt)) or isinstance(value, bool):
+        raise TypeError(f"{op}: {name} must be an int, got {describe(value)}")
+    if isinstance(value, int) and value >= 1 << 63:
+        raise ValueError(f"{op}: {name} must be below 2^63, got {value}")
+
+
+def positive(op: str, name: str, value: Any) -> float:
+    """A positive, finite number, as a float."""
+    if not real_number(value):
+        raise TypeError(f"{op}: {name} must be a number, got {describe(value)}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{op}: {name} must be positive and finite, got {value}")
+    symbolic: bool = isinstance(value, torch.SymFloat)  # of a graph that is not specialised to one value
+    return value if symbolic else float(value)
+
+
+def real_number(value: Any) -> bool:
+    return isinstance(value, (int, float, torch.SymInt, torch.SymFloat, Real)) and not isinstance(value, bool)
 
 
 def estimator(op: str, name: str, *, queries: int, components: int, dataset_size: int | None, offset: int) -> int:
     """Checks what the estimator's weights need; returns its number in csrc/math/log_weights.h."""
     choose(f"{op}: estimator", name, ESTIMATORS)
-    integers(op, dataset_size=dataset_size, offset=offset)
+    if dataset_size is not None:
+        integer(op, "dataset_size", dataset_size)
+    integer(op, "offset", offset)
     if name != "uniform":
         if dataset_size is None:
             raise ValueError(f"{op}: dataset_size must be given for the estimator {name!r}")
@@ -96,6 +132,7 @@ def key(op: str, value: Tensor, like_name: str, like: Tensor, leading: Sequence[
     if not isinstance(value, Tensor) or value.dtype != torch.int64:
         got = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"{op}: key must be an int64 tensor, got {got}")
+    dense(op, "key", value)
     if value.dim() < 1 or value.shape[-1] != 2 or tuple(value.shape[:-1]) != tuple(leading[: value.dim() - 1]):
         raise ValueError(
             f"{op}: key must have the shape (2,) or the leading dimensions of {like_name} {shape(like)} and 2, "

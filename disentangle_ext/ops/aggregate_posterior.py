@@ -62,7 +62,7 @@ def aggregate_posterior(
     Chen et al. 2018, "Isolating sources of disentanglement in variational autoencoders", appendix C.
     """
     op = "aggregate_posterior"
-    if process_group is None and log_weight is None and offset == 0:
+    if process_group is None and log_weight is None and _library.is_zero(offset):
         densities = _library.eager(op, z, mu, logvar, estimator, dataset_size)
         if densities is not None:
             return densities
@@ -76,7 +76,7 @@ def aggregate_posterior(
     if log_weight is not None:
         _check_log_weight(op, log_weight, mu, estimator, dataset_size)
     if group is not None:
-        _checks.integers(op, offset=offset)
+        _checks.integer(op, "offset", offset)
         offset += _collectives.first_row(group, mu.shape[-2])
         mu, logvar, log_weight = _all_components(group, mu, logvar, log_weight)
     number = 0

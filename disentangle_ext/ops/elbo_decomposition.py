@@ -72,7 +72,7 @@ def elbo_decomposition(
     Chen et al. 2018, "Isolating sources of disentanglement in variational autoencoders"; Hoffman and Johnson 2016,
     "ELBO surgery".
     """
-    if process_group is None and components is None and offset == 0:
+    if process_group is None and components is None and _library.is_zero(offset):
         fields = _library.eager("elbo_decomposition", z, mu, logvar, dataset_size, estimator, reduction)
         if fields is not None:
             return ElboDecomposition._make(fields)
@@ -110,7 +110,7 @@ def _decompose(
         _checks.rows_like(op, "components[0]", component_mu, "z", z)
         _checks.same(op, "components[1]", component_logvar, "components[0]", component_mu)
     if group is not None:
-        _checks.integers(op, offset=offset)
+        _checks.integer(op, "offset", offset)
         own = (mu, logvar) if components is None else (component_mu, component_logvar)
         component_mu, component_logvar = _collectives.gather(group, *own)
         offset += _collectives.first_row(group, own[0].shape[-2])
@@ -153,7 +153,7 @@ def total_correlation(
     process_group: ProcessGroup | None = None,
 ) -> Tensor:
     """The total correlation KL(q(z) || prod_d q(z_d)) in nats: the field of :func:`elbo_decomposition` of that name."""
-    if process_group is None and components is None and offset == 0:
+    if process_group is None and components is None and _library.is_zero(offset):
         fields = _library.eager("elbo_decomposition", z, mu, logvar, dataset_size, estimator, reduction)
         if fields is not None:
             return ElboDecomposition._make(fields).total_correlation

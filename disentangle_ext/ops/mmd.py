@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from disentangle_ext._errors import describe
 from disentangle_ext._extension import available
 from disentangle_ext._names import choose
 from disentangle_ext.ops import _checks, _collectives, _library, reference
 from disentangle_ext.ops.permute_dims import permute_dims
+from disentangle_ext.ops.rng import check_generator
 
 MMD_ESTIMATORS = ("unbiased", "biased", "linear")
 CONVENTIONS = ("infovae", "wae", "wae_rbf")
@@ -80,19 +82,20 @@ def mmd(
     _checks.rows_like(op, "y", y, "x", x)
     if group is not None:
         x, y = _collectives.gather(group, x, y)
+    choose(f"{op}: kernel", kernel, reference.KERNELS)
+    choose(f"{op}: estimator", estimator, MMD_ESTIMATORS)
+    exponent = _checks.positive(op, "exponent", exponent)
     if convention is not None:
         if (kernel, exponent, estimator) != ("rbf", 1.0, "unbiased") or not _is_default(bandwidth):
             raise ValueError(f"{op}: convention={convention!r} sets kernel, bandwidth, exponent and estimator itself")
         kernel, bandwidth, estimator = _convention(op, convention, x.shape[-1])
-    number = reference.KERNELS.index(choose(f"{op}: kernel", kernel, reference.KERNELS))
-    choose(f"{op}: estimator", estimator, MMD_ESTIMATORS)
-    _check_exponent(op, exponent)
     _check_rows(op, estimator, x.shape[-2], y.shape[-2])
     h = _bandwidth(op, bandwidth, kernel, x, y)
     # The linear estimator costs O(M): there is nothing to fuse.
     if estimator == "linear" or not available(x.device.type):
         return reference.mmd(x, y, h, kernel, exponent, estimator)
     with_grad = _library.transformed() or (torch.is_grad_enabled() and (x.requires_grad or y.requires_grad))
+    number = reference.KERNELS.index(kernel)
     return _Mmd.call(x, y, h, number, exponent, estimator == "biased", with_grad)[0]
 
 
@@ -125,7 +128,8 @@ def mmd_test(
         kernel, bandwidth, exponent, estimator: as in :func:`mmd` ("linear" is not offered); "median" by default.
 
     Returns:
-        :class:`MMDTest` with ``statistic`` and ``p_value``. No gradient.
+        :class:`MMDTest` with ``statistic`` and ``p_value``, without gradients. Both are NaN where a value of x or y is
+        NaN or infinite.
 
     Raises:
         ValueError, TypeError: as :func:`mmd`; leading dimensions; ``permutations`` below 1.
@@ -138,13 +142,16 @@ def mmd_test(
     _checks.rows_like(op, "y", y, "x", x)
     if x.dim() != 2:
         raise ValueError(f"{op}: x must have the shape [M, D], got {_checks.shape(x)}")
-    if not isinstance(permutations, int):
-        raise TypeError(f"{op}: permutations must be an int, got {type(permutations).__name__} {permutations!r}")
+    if x.is_meta:
+        raise ValueError(f"{op}: x must have values for a p-value, got a tensor on the meta device")
+    _checks.integer(op, "permutations", permutations)
     if permutations < 1:
         raise ValueError(f"{op}: permutations must be at least 1, got {permutations}")
     choose(f"{op}: kernel", kernel, reference.KERNELS)
     choose(f"{op}: estimator", estimator, MMD_ESTIMATORS[:2])
-    _check_exponent(op, exponent)
+    if generator is not None:
+        check_generator(op, generator, "x", x)
+    exponent = _checks.positive(op, "exponent", exponent)
     _check_rows(op, estimator, x.shape[-2], y.shape[-2])
     with torch.no_grad():
         h = _bandwidth(op, bandwidth, kernel, x, y)
@@ -153,7 +160,8 @@ def mmd_test(
         statistic, permuted = values[0], values[1:]
         # Equal up to rounding counts as equal: the identity is among the permutations.
         at_least = permuted >= statistic - 1e-12 * (1 + statistic.abs())
-        return MMDTest(statistic.to(_library.compute_dtype(x)), (1 + int(at_least.sum())) / (1 + permutations))
+        p_value = torch.where(statistic.isnan(), statistic, (1 + at_least.sum()).double() / (1 + permutations))
+        return MMDTest(statistic.to(_library.compute_dtype(x)), float(p_value))
 
 
 def _permuted_mmd(
@@ -195,11 +203,6 @@ def _convention(op: str, name: str, D: int) -> tuple[str, Bandwidth, str]:
     return "rbf", math.sqrt(D), "unbiased"
 
 
-def _check_exponent(op: str, exponent: float) -> None:
-    if not 0 < exponent < math.inf:
-        raise ValueError(f"{op}: exponent must be positive, got {exponent}")
-
-
 def _check_rows(op: str, estimator: str, m: int, n: int) -> None:
     if estimator == "linear" and (m != n or m % 2 or m == 0):
         raise ValueError(f"{op}: the linear estimator needs x and y with the same even number of rows, got {m} and {n}")
@@ -215,27 +218,38 @@ def _is_default(bandwidth: Bandwidth) -> bool:
 def _bandwidth(op: str, value: Any, kernel: str, x: Tensor, y: Tensor) -> Tensor:
     """The bandwidth as float64 [K] or [.., K] on the device of x, without a sync."""
     if kernel == "energy":
-        if not _is_default(value) and not (op == "mmd_test" and value == "median"):
-            raise ValueError(f"{op}: the energy kernel has no bandwidth, got {value!r}")
+        if not _is_default(value) and not (op == "mmd_test" and isinstance(value, str) and value == "median"):
+            raise ValueError(f"{op}: the energy kernel has no bandwidth, got {describe(value)}")
         value = 1.0
     if isinstance(value, str):
         choose(f"{op}: bandwidth", value, ["median"])
         return _median_bandwidth(x, y)
     if isinstance(value, Tensor):
         return _checked_tensor(op, value, x)
-    if not isinstance(value, (int, float, Sequence)):
-        got = type(value).__name__
-        raise TypeError(f"{op}: bandwidth must be a number, a sequence, a Tensor or 'median', got {got}")
-    values = [value] if isinstance(value, (int, float)) else [float(v) for v in value]
-    if not values or not all(0 < v < math.inf for v in values):
-        raise ValueError(f"{op}: bandwidth must be positive, got {value!r}")
+    values = _numbers(op, value)
     if x.device.type == "cpu":
         return torch.tensor(values, dtype=torch.float64)
     # Made on the device: a CUDA graph cannot capture a copy from the host.
-    return torch.cat([torch.full((1,), float(v), dtype=torch.float64, device=x.device) for v in values])
+    return torch.cat([torch.full((1,), v, dtype=torch.float64, device=x.device) for v in values])
+
+
+def _numbers(op: str, bandwidth: Any) -> list[float]:
+    """A number or a sequence of them as a list."""
+    if _checks.real_number(bandwidth):
+        return [_checks.positive(op, "bandwidth", bandwidth)]
+    if not isinstance(bandwidth, Sequence) or isinstance(bandwidth, bytes):
+        raise TypeError(
+            f"{op}: bandwidth must be a number, a sequence, a Tensor or 'median', got {describe(bandwidth)}"
+        )
+    if not bandwidth:
+        raise ValueError(f"{op}: bandwidth must have at least one number, got {bandwidth!r}")
+    return [_checks.positive(op, f"bandwidth[{i}]", each) for i, each in enumerate(bandwidth)]
 
 
 def _checked_tensor(op: str, value: Tensor, x: Tensor) -> Tensor:
+    _checks.dense(op, "bandwidth", value)
+    if value.is_complex() or value.dtype == torch.bool:
+        raise TypeError(f"{op}: bandwidth must be a tensor of real numbers, got {value.dtype}")
     if value.requires_grad:
         raise ValueError(f"{op}: bandwidth is not differentiated: pass bandwidth.detach()")
     if value.device != x.device:
@@ -247,8 +261,9 @@ def _checked_tensor(op: str, value: Tensor, x: Tensor) -> Tensor:
             f"got {_checks.shape(value)}"
         )
     readable = value.device.type == "cpu" and not _library.transformed() and not torch.compiler.is_compiling()
-    if readable and not bool((value > 0).all()):
-        raise ValueError(f"{op}: bandwidth must be positive, got {value.tolist()}")
+    if readable and not bool((usable := (value > 0) & value.isfinite()).all()):
+        bad = value[~usable][0].item()
+        raise ValueError(f"{op}: bandwidth must be positive and finite, got a tensor with {bad} in it")
     return value
 
 

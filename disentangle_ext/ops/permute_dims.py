@@ -48,8 +48,7 @@ def permute_dims(
     if (group := _collectives.parallel(op, process_group)) is not None:
         _collectives.agree(op, group, z=z, key=key)
         _collectives.need_key(op, key)
-    if not isinstance(z, Tensor):
-        raise TypeError(f"{op}: z must be a Tensor, got {type(z).__name__}")
+    _checks.dense(op, "z", z)
     if z.dim() < 2:
         raise ValueError(f"{op}: z must have the shape [.., B, D], got {_checks.shape(z)}")
     key = make_key(op, "z", z, z.shape[:-2], generator, key)

@@ -61,6 +61,7 @@ def rsample_kl(
     _checks.floating(op, "mu", mu, 1 if group is None else 2)
     mu, logvar = _library.under_autocast(mu, logvar)
     _checks.same(op, "logvar", logvar, "mu", mu)
+    _checks.boolean(op, "per_dimension", per_dimension)
     key = make_key(op, "mu", mu, mu.shape[:-1], generator, key)
     if group is not None:
         return _in_place(group, mu, logvar, key, per_dimension)
