@@ -6,12 +6,15 @@ import copy
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from disentangle_ext._errors import MistakeError
 from disentangle_ext.engine.descent import Descent
@@ -23,7 +26,7 @@ from disentangle_ext.objectives import Loss, Objective
 T = TypeVar("T")
 
 _OF_AN_OPTIMIZER = ("lr", "betas")
-"""What an adversarial objective holds for the optimiser of its parameters: every run has an optimiser of its own."""
+"""Attributes of an adversarial objective for the optimiser of its parameters: every run has its own optimiser."""
 
 
 class Stack:
@@ -35,7 +38,7 @@ class Stack:
     numbers are mapped with it, so a run takes the steps that it would take alone, up to rounding.
 
     Args:
-        trainers: of one objective and one architecture, with batches of one size, after the same number of updates.
+        trainers: trainers of one objective and one architecture, with batches of one size, after as many updates.
             Whether a trainer compiles its step, or replays a graph, has no influence here.
 
     Raises:
@@ -64,7 +67,7 @@ class Stack:
         return self.trainers[0].step
 
     def update(self) -> list[VAEOutput]:
-        """One update of every trainer; what each model made of its batch."""
+        """Do one update of every trainer; return what each model made of its batch."""
         step, trainers = self.step, self.trainers
         drawn = _Drawn(*(_gather(each) for each in zip(*map(_draw, trainers))))
         output, loss = self._map(
@@ -92,7 +95,7 @@ class Stack:
         return [VAEOutput(*own) for own in zip(*(tensor.detach().unbind() for tensor in output))]
 
     def _map(self, function: Callable[..., T], **arguments: Tensor | None) -> T:
-        """``function`` for every run, with its tensors and numbers in the template; the results have K in front."""
+        """Map ``function`` over the runs, whose tensors and numbers the template takes; results have K in front."""
         given = {name: value for name, value in arguments.items() if value is not None}
         absent = dict.fromkeys(arguments.keys() - given.keys())
 
@@ -102,11 +105,12 @@ class Stack:
             result: T = functional_call(self._modules, tensors, (partial(function, **own, **absent),))
             return result
 
-        mapped: T = vmap(one)(self._tensors, self._numbers, given)
+        with _casting_layers(self._template.autocast):
+            mapped: T = vmap(one)(self._tensors, self._numbers, given)
         return mapped
 
     def _descend(self, losses: Tensor, descents: Sequence[Descent]) -> None:
-        """A step of each optimiser. No loss depends on another run's weights: their sum has the gradient of each."""
+        """Take a step of each optimiser. No loss depends on another run's weights: their sum has every gradient."""
         for leaf in self._leaves:
             leaf.grad = None
         losses.sum().backward()
@@ -119,8 +123,51 @@ class Stack:
             descent.optimizer.step()
 
 
+class _CastLayers(TorchFunctionMode):
+    """Autocast of the layers, done before vmap sees them.
+
+    vmap takes a layer apart above autocast, which then knows its parts no more: a convolution of a stack stays in
+    float32, and a linear layer becomes a product in the lower precision plus a bias in float32.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._dtype = dtype
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func in _LAYERS:
+            args = [self._cast(each) for each in args]
+            kwargs = {name: self._cast(each) for name, each in (kwargs or {}).items()}
+        return func(*args, **(kwargs or {}))
+
+    def _cast(self, value: Any) -> Any:
+        return value.to(self._dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+_LAYERS = (
+    F.linear,
+    F.bilinear,
+    F.conv1d,
+    F.conv2d,
+    F.conv3d,
+    F.conv_transpose1d,
+    F.conv_transpose2d,
+    F.conv_transpose3d,
+)
+
+
+def _casting_layers(dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    return nullcontext() if dtype is None else _CastLayers(dtype)
+
+
 class _Drawn(NamedTuple):
-    """What a trainer draws for its next update; of a stack, each with K in front."""
+    """What a trainer draws for its next update. A stack has the same tensors with K in front."""
 
     images: Tensor | None
     key: Tensor | None
@@ -158,7 +205,7 @@ class _Modules(nn.Module):
 
 
 def _tie(rows: Sequence[Tensor]) -> Tensor:
-    """One tensor of all, of which they become the rows."""
+    """Make one tensor of all ``rows``, which become views of it."""
     whole = torch.stack([row.detach() for row in rows])
     for row, own in zip(rows, whole.unbind()):
         row.data = own
@@ -171,7 +218,7 @@ def _gather(tensors: Sequence[Tensor | None]) -> Tensor | None:
 
 
 def _losses(loss: Loss) -> list[Loss]:
-    """That of each run."""
+    """Split the loss of a stack into one for each run."""
     terms = zip(*(term.unbind() for term in loss.terms.values()))
     return [Loss(total, dict(zip(loss.terms, own))) for total, own in zip(loss.total.unbind(), terms)]
 
@@ -217,13 +264,13 @@ def _same(name: str, values: Sequence[Any]) -> None:
 
 
 def real_options(make: Callable[..., Any]) -> set[str]:
-    """The options of an objective that are real numbers, which may differ between the runs of a stack."""
+    """Name the options of an objective that are real numbers, which may differ between the runs of a stack."""
     hints = typing.get_type_hints(make.__init__ if inspect.isclass(make) else make)
     return {name for name, kind in hints.items() if kind is float or float in typing.get_args(kind)}
 
 
 def _different(objectives: Sequence[Objective]) -> Mapping[str, list[Any]]:
-    """The attributes that are not the same in all, but for what PyTorch keeps there."""
+    """Find the attributes that differ between objectives, leaving out what PyTorch keeps there."""
     own = [name for name in vars(objectives[0]) if name not in _OF_AN_OPTIMIZER and name not in vars(nn.Module())]
     values = {name: [getattr(each, name) for each in objectives] for name in own}
     return {name: each for name, each in values.items() if any(value != each[0] for value in each)}
@@ -234,6 +281,6 @@ def is_number(value: Any) -> bool:
 
 
 def _mapped_numbers(trainers: Sequence[Trainer]) -> dict[str, Tensor]:
-    """What differs between the objectives, [K] each."""
+    """Collect the numbers that differ between the objectives, [K] each."""
     like = next(trainers[0].model.parameters())
     return {name: like.new_tensor(values) for name, values in _different([t.objective for t in trainers]).items()}
