@@ -87,7 +87,7 @@ def serves(architecture: str, capability: tuple[int, int]) -> bool:
 
 
 def unserved_device() -> str:
-    """What is wrong where the CUDA kernels are compiled for other GPUs than those of this machine."""
+    """Say what is wrong if the CUDA kernels are compiled for other GPUs than those of this machine; "" if nothing."""
     architectures = build_info()["cuda_architectures"]
     for index in range(torch.cuda.device_count()) if "cuda" in tested_devices() else ():
         if not any(serves(name, torch.cuda.get_device_capability(index)) for name in architectures.split()):
@@ -99,12 +99,12 @@ def unserved_device() -> str:
 
 
 def kernel_problem() -> str:
-    """What is wrong with the kernels in use on this machine, by one small problem; a pure-Python install has none."""
+    """Say what is wrong with the kernels in use, by one small problem; "" if nothing, as without kernels."""
     return unserved_device() or next(filter(None, map(problem_on, tested_devices())), "")
 
 
 def tested_devices() -> list[str]:
-    """Where there are compiled kernels to try."""
+    """The devices that have compiled kernels to try."""
     usable = {"cpu": True, "cuda": torch.cuda.is_available()}
     return [device for device, there in usable.items() if there and _extension.available(device)]
 

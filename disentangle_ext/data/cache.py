@@ -23,7 +23,7 @@ VARIABLE = "DISENTANGLE_EXT_CACHE"
 
 
 def cache_folder() -> Path:
-    """Where downloads and cached pixels lie; everything in it can be deleted at any time.
+    """The folder of downloads and cached pixels; everything in it can be deleted at any time.
 
     ``DISENTANGLE_EXT_CACHE``, or else ``disentangle_ext`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
     """
@@ -33,7 +33,7 @@ def cache_folder() -> Path:
 
 
 def cached_rows(file: str, rows: int, row_bytes: int, make: Callable[[], Iterable[np.ndarray]], *, what: str) -> Tensor:
-    """The uint8 [rows, row_bytes] of a file in the cache, which is written first if it is not there.
+    """Map a file of the cache as uint8 [rows, row_bytes]; it is written first if it is not there.
 
     The file is mapped into memory, so that only what is used is read, and processes share it.
 
@@ -80,7 +80,7 @@ def cached_rows(file: str, rows: int, row_bytes: int, make: Callable[[], Iterabl
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """How far a slow piece of work is, on stderr: a line that is rewritten on a terminal, a line each 10 s elsewhere.
+    """Show how far slow work is, on stderr: a line that is rewritten on a terminal, a line each 10 s elsewhere.
 
     Nothing is printed about work that takes less than a second.
 

@@ -68,7 +68,7 @@ def download(owner: str, source: Source, folder: Path, *, verify: bool) -> Path:
 
 @contextmanager
 def _silent(pooch: Any) -> Iterator[None]:
-    """Without pooch's own lines: they advise on the call of pooch, not on ours."""
+    """Silence pooch's own lines for a block: they advise on the call of pooch, not on ours."""
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -17,14 +17,14 @@ from disentangle_ext.data.untrusted import PIECE, check_array, listed, reading
 
 
 def read_arrays(owner: str, path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The arrays of these names that an .npz file holds, or, under the first of them, the array of an .npy file.
+    """Read the arrays of these names from an .npz file, or, under the first of them, the array of an .npy file.
 
     What else there is in an .npz is not unpacked.
 
     Args:
         owner: begins an error.
         path: the file.
-        names: of the arrays. The first must be there.
+        names: the names of the arrays. The first must be there.
 
     Raises:
         ValueError: for a file that is damaged, lacks the first array, or holds less than its header says.
@@ -47,7 +47,7 @@ def read_arrays(owner: str, path: Path, names: Sequence[str]) -> dict[str, np.nd
 def npz_pieces(
     owner: str, path: Path, key: str, shape: tuple[int, ...], dtype: type[np.generic]
 ) -> Iterator[np.ndarray]:
-    """The array ``key`` of an .npz file, a few megabytes of rows at a time, without unpickling anything.
+    """Read the array ``key`` of an .npz file, a few megabytes of rows at a time, without unpickling anything.
 
     Raises:
         ValueError: for an array that is missing or not as expected, and for a damaged file.
@@ -82,7 +82,7 @@ def _members(owner: str, path: Path, archive: zipfile.ZipFile, needed: str) -> d
 
 
 def _read_array(owner: str, where: str, stream: IO[bytes], size: int) -> np.ndarray:
-    """The array in a stream of ``size`` bytes; memory is taken only for what can be there."""
+    """Read the array in a stream of ``size`` bytes; memory is taken only for what can be there."""
     shape, fortran, dtype = _read_header(owner, where, stream)
     need, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if need != held:

@@ -23,7 +23,7 @@ def locate(
 
     Args:
         owner: begins an error.
-        name: of the data set: without ``path`` its files lie in a folder of this name in the cache.
+        name: the name of the data set: without ``path`` its files lie in a folder of this name in the cache.
         sources: the files. One that ends in .gz may also lie there without that ending.
         path: the folder that holds them; or the file, where there is one.
         fetch: download those that are missing.

@@ -77,4 +77,4 @@ FILES: dict[str, tuple[Source, ...]] = {
         ),
     ),
 }
-"""By data set."""
+"""The published files of each data set, by its name."""

@@ -217,7 +217,7 @@ def _camera(azimuth: float, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _meet_room(eye: Tensor, rays: Tensor) -> tuple[Hit, Tensor]:
-    """From inside: the nearest of floor and walls, and which it is, 0 floor or 1 wall, [n]."""
+    """Where rays from inside meet the nearest of floor and walls [n], and which it is, 0 floor or 1 wall [n]."""
     distances = ((ROOM * rays.sign()) - eye) / rays
     distances[:, 1] = torch.where(rays[:, 1] < 0, -eye[1] / rays[:, 1], math.inf)
     distance, axis = distances.min(1)

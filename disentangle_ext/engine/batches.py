@@ -23,11 +23,11 @@ class Order(Protocol):
         """The rows of the batch of ``step``, int64 [batch_size]."""
 
     def group(self, step: int) -> int | None:
-        """Which group of factors varies in it, where that is decided."""
+        """The number of the group of factors that varies in the batch of ``step``; None where none is chosen."""
 
 
 def batch_order(objective: Objective, data: GroundTruthData, batch_size: int, seed: int) -> Order:
-    """The batches that an objective is made for.
+    """Make the order of the batches that an objective is made for.
 
     Raises:
         MistakeError: if the data set has no such batches, or none of this size.
@@ -58,7 +58,7 @@ class PairOrder:
     Args:
         data: a full grid of factors.
         batch_size: images in a batch, twice the number of pairs.
-        seed: of everything that is drawn.
+        seed: seed of everything that is drawn.
         changes: "one" or "random".
 
     Raises:
@@ -94,9 +94,9 @@ class GroupOrder:
     """Batches in which one group of factors varies.
 
     Args:
-        sampler: draws them.
+        sampler: draws the batches.
         batch_size: images in a batch.
-        seed: of the draws.
+        seed: seed of the draws.
     """
 
     def __init__(self, sampler: GroupedSampler, batch_size: int, seed: int) -> None:
@@ -125,7 +125,7 @@ class BatchOrder:
     Args:
         size: number of images N.
         batch_size: images in a batch.
-        seed: of the permutations.
+        seed: seed of the permutations.
         second: draw permutations that are independent of those of the order with this seed and ``second=False``.
 
     Raises:

@@ -49,7 +49,7 @@ class Descent(NamedTuple):
 
     @property
     def has_collapsed(self) -> bool:
-        """Whether gradients overflow at any scale. Waits for the device."""
+        """Whether gradients overflow at every scale that was tried. Waits for the device."""
         return self.scaler is not None and self.scaler.get_scale() < SMALLEST
 
     def set_rate(self, step: int) -> None:
@@ -78,12 +78,12 @@ class Descent(NamedTuple):
 
 
 def make_scaler(autocast: torch.dtype | None, device: torch.device) -> torch.amp.GradScaler | None:
-    """The scaler of a loss whose networks run in float16; None for other networks."""
+    """Make the scaler of a loss whose networks run in float16; None for other networks."""
     return torch.amp.GradScaler(device.type) if autocast == torch.float16 else None
 
 
 def descent_of(parameters: list[nn.Parameter], config: TrainConfig) -> Descent:
-    """How a run trains its model."""
+    """Make the optimiser of a model, with the learning rate, as a configuration has them."""
     if config.optimizer == "adam":
         return adam(parameters, config, lr=config.lr, betas=config.betas)
     kind = torch.optim.Adagrad if config.optimizer == "adagrad" else torch.optim.RMSprop
@@ -91,7 +91,7 @@ def descent_of(parameters: list[nn.Parameter], config: TrainConfig) -> Descent:
 
 
 def adam(parameters: list[nn.Parameter], config: TrainConfig, *, lr: float, betas: tuple[float, float]) -> Descent:
-    """Adam with the schedule of a run."""
+    """Make Adam with the schedule of a run."""
     return Descent(_adam(parameters, lr, betas), _schedule(config, lr))
 
 

@@ -117,7 +117,7 @@ def fastest_precision(device: torch.device) -> str:
 
 
 def blame_device(error: RuntimeError) -> str | None:
-    """In one line what the device is to blame for, its memory or its kind; None if it is not."""
+    """Say in one line what the device is to blame for, its memory or its kind; None for another error."""
     line = str(error).partition("\n")[0]
     signs = ("DefaultCPUAllocator", "Storage size calculation overflowed", "numel: integer multiplication overflow")
     if isinstance(error, torch.OutOfMemoryError) or any(sign in line for sign in signs):
@@ -127,7 +127,7 @@ def blame_device(error: RuntimeError) -> str | None:
 
 @contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """Part of the configuration, because sums in another order differ in their last bits."""
+    """Run a block with ``count`` CPU threads, or with as many as before for 0. Sums in another order differ in bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

@@ -55,7 +55,7 @@ class CudaGraph:
         self._stream = torch.cuda.Stream(device)
 
     def warm_up(self, work: Callable[[], VAEOutput]) -> VAEOutput:
-        """Do it op by op, on the stream that it will be recorded on."""
+        """Do ``work`` op by op, on the stream that it will be recorded on."""
         self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
         with torch.cuda.stream(self._stream):
             output = work()
@@ -63,7 +63,7 @@ class CudaGraph:
         return output
 
     def record(self, work: Callable[[], VAEOutput]) -> VAEOutput:
-        """Where each replay will put what the work yields; nothing is computed yet.
+        """Record ``work``, and return where each replay will put what it yields; nothing is computed yet.
 
         Raises:
             MistakeError: for work that cannot be recorded, because it waits for the device for example.
@@ -90,9 +90,9 @@ class GraphedUpdate:
 
     Args:
         compute: an update that reads nothing back from the device.
-        window: of the inputs.
+        window: the inputs of the next steps.
         optimizers: that the update steps, in the order of the window's learning rates.
-        device: of the model.
+        device: the device of the model.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class GraphedUpdate:
         self._output: VAEOutput | None = None
 
     def __call__(self, step: int) -> VAEOutput:
-        """The update numbered ``step``."""
+        """Compute the update numbered ``step``."""
         self._window.seek(step)
         if self._output is None:
             if self._warmed_up < WARM_UP:
@@ -134,7 +134,7 @@ class GraphedUpdate:
 def _rates_on_device(
     optimizers: Sequence[torch.optim.Optimizer], rates: Sequence[Tensor], captured: bool
 ) -> Iterator[None]:
-    """Give optimisers their learning rate as a tensor; the number that others read from them comes back.
+    """Give optimisers their learning rate as a tensor, and put back the number that others read from them.
 
     They refuse to be captured unless they are told so, and warn if they are told so and computed op by op.
     """
@@ -150,18 +150,18 @@ def _rates_on_device(
 
 
 class Inputs(NamedTuple):
-    """Of one step."""
+    """Inputs of one training step."""
 
     step: int | Tensor
     """Updates done: a number, or an int64 scalar where it may be known to the device alone."""
     rows: Tensor
-    """Of the batch, int64 [B]."""
+    """Rows of the batch, int64 [B]."""
     second_rows: Tensor | None
-    """Of an adversary's own batch, int64 [B]."""
+    """Rows of an adversary's own batch, int64 [B]; None where it has none."""
     group: Tensor | None
-    """Which group of factors varies in the batch, an int64 scalar."""
+    """Number of the group of factors that varies in the batch, an int64 scalar; None where none is chosen."""
     keys: tuple[Tensor, ...]
-    """Of the noise, int64 [2] each, by :class:`randomness.Stream`."""
+    """Keys of the noise, int64 [2] each, in the order of :class:`randomness.Stream`."""
 
 
 LENGTH = 128
@@ -176,7 +176,7 @@ class Window:
 
     Args:
         draw: the inputs of a step, on the host; rows may lie with the data.
-        learning_rates: of each optimiser, by step.
+        learning_rates: the learning rate of each optimiser, by step.
         device: where the window lies.
     """
 
@@ -222,7 +222,7 @@ class Window:
         self._end = step + LENGTH
 
     def _upload(self, tensor: Tensor) -> Tensor:
-        """On the device. From pinned memory: the host goes on while the steps before are still computed."""
+        """Copy to the device, from pinned memory: the host goes on while the steps before are still computed."""
         pinned = self._device.type == "cuda" and tensor.device.type == "cpu"
         return (tensor.pin_memory() if pinned else tensor).to(self._device, non_blocking=True)
 
@@ -234,7 +234,7 @@ class Window:
 
 
 def _tensors(inputs: Inputs) -> list[Tensor]:
-    """Those of a step, in the order of the fields."""
+    """The tensors of a step's inputs, in the order of the fields."""
     step = torch.as_tensor(inputs.step)
     there = (step, inputs.rows, inputs.second_rows, inputs.group, *inputs.keys)
     return [each for each in there if each is not None]

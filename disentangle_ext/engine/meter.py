@@ -51,7 +51,7 @@ class Meter:
         values = [loss.total.detach().float(), *(term.detach().float() for term in loss.terms.values())]
         terms = torch.stack([*values, self._one])
         self._sum += terms
-        # Of what is not finite, the difference from itself is NaN: fewer ops than isfinite has.
+        # What is not finite differs from itself by NaN: fewer ops than isfinite has.
         first = (self._bad_step < 0) & (terms - terms != 0).any()
         self._bad_step.copy_(torch.where(first, step, self._bad_step))
         torch.where(first, terms, self._bad_terms, out=self._bad_terms)
@@ -59,7 +59,7 @@ class Meter:
     def _reset(self, names: list[str], device: torch.device) -> None:
         self.names = names
         self._one = torch.ones((), device=device)
-        # Of the terms, and last of ones: the number of steps, on the device because a replay runs no Python.
+        # Sums of the terms, and last of ones: the number of steps, on the device because a replay runs no Python.
         self._sum = torch.zeros(len(names) + 1, device=device)
         self._bad_terms = torch.zeros(len(names) + 1, device=device)
         self._bad_step = torch.tensor(-1, device=device)
@@ -82,7 +82,7 @@ class Meter:
         raise NonFiniteLossError(step, bad[0], values[bad[0]])
 
     def read(self) -> dict[str, float]:
-        """The averages, and start anew."""
+        """Return the averages, and start anew."""
         total = self._ranks.mean(self._sum)
         averages = (total[:-1] / total[-1].clamp(min=1)).tolist()
         self._sum.zero_()

@@ -39,7 +39,7 @@ class Ranks:
     All processes make the same calls in the same order. Rank 0, the first, is the one that writes and speaks.
 
     Args:
-        group: of them, with a backend for the CPU, as "cpu:gloo,cuda:nccl"; or None for a process alone.
+        group: the processes, with a backend for the CPU, as "cpu:gloo,cuda:nccl"; or None for a process alone.
     """
 
     def __init__(self, group: ProcessGroup | None = None) -> None:
@@ -54,7 +54,7 @@ class Ranks:
 
     @property
     def place(self) -> int | None:
-        """Which of the processes on this machine it is, as torchrun counts them; None for a process alone."""
+        """The number of this process on its machine, as torchrun counts them; None for a process alone."""
         return int(os.environ.get("LOCAL_RANK", self.rank)) if self.group else None
 
     def shard(self, rows: Tensor, parts: int = 1) -> Tensor:
@@ -113,7 +113,7 @@ class Ranks:
         raise ElsewhereError(failed[0], self.world, max(0, int(codes[failed[0]]))) from problem
 
     def first(self, work: Callable[[], object]) -> None:
-        """Do it on the first process; the others wait for it, and stop if it fails.
+        """Do ``work`` on the first process; the others wait for it, and stop if it fails.
 
         Raises:
             ElsewhereError: where it raised on the first process, which this is not.

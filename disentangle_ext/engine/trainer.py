@@ -42,7 +42,7 @@ class Trainer:
         memory_format: memory format of the images.
         compile: run networks and loss through torch.compile.
         graph: replay the update as one CUDA graph, after a few that are computed op by op.
-        process_group: of the processes that train one model, see :class:`engine.ranks.Ranks`. Each makes the same
+        process_group: the processes that train one model, see :class:`engine.ranks.Ranks`. Each makes the same
             calls, and computes an equal share of every batch; the update is that of one process with the whole batch,
             within rounding. The objective takes the group over, and the first update broadcasts rank 0's parameters.
 
@@ -126,7 +126,7 @@ class Trainer:
         return torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
 
     def _draw(self, step: int, device: torch.device | str = "cpu") -> Inputs:
-        """The inputs of a step, its keys on ``device``."""
+        """Draw the inputs of a step, its keys on ``device``."""
         group = self.order.group(step)
         return Inputs(
             step,
@@ -143,7 +143,7 @@ class Trainer:
         return self.data.batch(rows).contiguous(memory_format=self.memory_format)
 
     def _compute(self, inputs: Inputs) -> VAEOutput:
-        """One update: work for the device, the same at every step but for what ``inputs`` hold."""
+        """Compute one update: work for the device, the same at every step but for what ``inputs`` hold."""
         keys = inputs.keys
         output, loss = self._forward(
             self._images(inputs.rows), keys[Stream.POSTERIOR], keys[Stream.OBJECTIVE], inputs.step, inputs.group
@@ -158,7 +158,7 @@ class Trainer:
         return output
 
     def update(self) -> VAEOutput:
-        """One step of the optimiser, and of the adversary's; what the model made of the batch is for measurements.
+        """Take one step of the optimiser, and of the adversary's; return what the model made of the batch.
 
         Where the update is a graph, the next one overwrites it.
         """
@@ -171,7 +171,7 @@ class Trainer:
 
     @torch.no_grad()
     def read(self, output: VAEOutput) -> dict[str, float]:
-        """The terms, averaged since the last call, and what the objective measures on the last batch.
+        """Read the terms, averaged since the last call, and what the objective measures on the last batch.
 
         Raises:
             NonFiniteLossError: if a term was not finite since the last call, or no gradient in float16 is.
@@ -182,7 +182,7 @@ class Trainer:
         return {**self.meter.read(), **averages}
 
     def checkpoint(self) -> Checkpoint:
-        """The state after :attr:`step` updates.
+        """Return the state after :attr:`step` updates.
 
         Raises:
             NonFiniteLossError: instead of a checkpoint that nothing can go on from.

@@ -60,7 +60,7 @@ PANELS = (
 """Where each term is drawn. A term that is not here gets axes of its own."""
 
 MEASURED = ("mutual_information", "total_correlation", "dimwise_kl")
-"""What is measured on the last batch before a line; all other terms are means since the line before."""
+"""Terms that are measured on the last batch before a line; all others are means since the line before."""
 
 NO_TERMS = ("step", "seconds", "images_per_second", "lr")
 

@@ -44,7 +44,7 @@ PICTURES: dict[str, Picture] = {
 
 
 def fitting(subject: Subject) -> list[str]:
-    """The names of the pictures that there is anything to draw for."""
+    """Name the pictures for which the subject has something to draw."""
     return [name for name, picture in PICTURES.items() if picture.fits(subject)]
 
 

@@ -30,7 +30,7 @@ def save_reconstructions(
     Args:
         path: the picture to write, a .png.
         images: [n, C, H, W], C = 1 or 3: floats in [0, 1], clipped for display, or uint8; tensor or array.
-        reconstructions: the same shape; the decoder's pixel means.
+        reconstructions: the decoder's pixel means, in the shape of the images.
         title: the first line of the picture.
         caption: the lines under it; states how many images are shown by default.
         columns: images side by side, at least 1.

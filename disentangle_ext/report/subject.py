@@ -54,7 +54,7 @@ class Subject:
 
     @property
     def labels(self) -> list[str]:
-        """One for each latent in :attr:`order`."""
+        """A label for each latent in :attr:`order`."""
         what, unit = ("variance", "") if self.deterministic else ("KL", " nats")
         return [f"z{dim}  {what} {abs(round(float(self.use[dim]), 2)):.2f}{unit}" for dim in self.order]
 

@@ -95,7 +95,7 @@ def checkpoints_in(folder: Path) -> list[Path]:
 
 
 def checkpoints_by_step(folder: Path) -> dict[int, Path]:
-    """List the same by their steps."""
+    """Map the steps of the checkpoints in ``folder`` to their files, in ascending order."""
     found = {path: _NAME.fullmatch(path.name) for path in folder.glob("step-*.safetensors") if path.is_file()}
     return dict(sorted((int(match[1]), path) for path, match in found.items() if match))
 

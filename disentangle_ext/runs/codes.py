@@ -90,7 +90,7 @@ def _read(folder: RunFolder, owner: str, images: int) -> Codes | None:
 
 
 SCORED = 10_000
-"""Images that a score is computed from, or all of a smaller data set."""
+"""How many images a score is computed from, at most."""
 
 
 # Images encoded at once. The activations of more are so large that malloc takes them from the system and gives them
@@ -113,7 +113,7 @@ class Posterior(NamedTuple):
 def encode_rows(
     model: VAE, data: GroundTruthData, rows: Tensor, *, progress: Callable[[int, int], object] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Posterior means and log-variances [n, D] of the images ``rows``, a chunk at a time, in host memory.
+    """Compute posterior means and log-variances [n, D] of the images ``rows``, a chunk at a time, in host memory.
 
     Args:
         model: the encoder.
@@ -133,7 +133,7 @@ def encode_rows(
 
 
 def scored_rows(size: int, seed: int, count: int = SCORED) -> Tensor:
-    """All rows of a data set, or ``count`` distinct ones of a large one."""
+    """Choose the rows of a data set to score: all of them, or ``count`` distinct ones of a large one."""
     if size <= count:
         return torch.arange(size)
     generator = torch.Generator().manual_seed(mix(seed, size))
@@ -141,7 +141,7 @@ def scored_rows(size: int, seed: int, count: int = SCORED) -> Tensor:
 
 
 def encode_scored(model: VAE, data: GroundTruthData, seed: int) -> Posterior:
-    """The images that a score is computed from, encoded."""
+    """Encode the images that a score is computed from."""
     rows = scored_rows(len(data), seed)
     mu, logvar = encode_rows(model, data, rows)
     _, per_latent = ops.rsample_kl(mu, logvar, per_dimension=True, key=torch.zeros(2, dtype=torch.int64))

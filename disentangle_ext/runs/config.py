@@ -98,7 +98,7 @@ class TrainConfig(Settings):
         return {**values, **self.objective_options, **self.network_options, **data}
 
     def plain(self) -> dict[str, Any]:
-        """The same with what YAML and JSON know: paths as strings, tuples as lists."""
+        """The flat mapping in terms that YAML and JSON know: paths as strings, tuples as lists."""
         return {
             key: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
             for key, value in self.flat().items()

@@ -25,7 +25,7 @@ _DECIDING = (
 
 
 def environment(device: torch.device | None = None, world_size: int = 1) -> dict[str, Any]:
-    """What goes into env.json. No host, user or path: a folder of runs can be published.
+    """Collect what env.json holds. No host, user or path: a folder of runs can be published.
 
     Args:
         device: what the run computes on; default: the CPU.
@@ -50,12 +50,12 @@ def environment(device: torch.device | None = None, world_size: int = 1) -> dict
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """What of ``now`` is not as ``before``, read from a file, of all that the bits of a run can depend on."""
+    """Find the entries of ``now`` that differ from ``before`` and can change the bits of a run."""
     return {name: now[name] for name in _DECIDING if before.get(name) != json.loads(json.dumps(now[name]))}
 
 
 def in_words(before: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """A phrase for each of ``new`` that says what it was before."""
+    """Say for each entry of ``new`` what it was before, in a phrase."""
     phrases = []
     for name, value in new.items():
         if isinstance(value, Mapping):
@@ -68,5 +68,5 @@ def in_words(before: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def describe_device(device: torch.device) -> str:
-    """The kind of device, by the name of its maker where it has one; which of several alike does not matter."""
+    """Name the kind of a device, as its maker does; which of several alike it is does not matter."""
     return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type

@@ -92,7 +92,7 @@ class RunFolder:
         return self.path / CHECKPOINTS
 
     def check(self, *, overwrite: bool = False) -> None:
-        """Whether a run may start here.
+        """Raise unless a run may start here.
 
         Args:
             overwrite: it may replace what a run has left.
@@ -114,7 +114,7 @@ class RunFolder:
 
     @property
     def _holds_something(self) -> bool:
-        """Whether there is anything but what a process leaves that was killed before it wrote :data:`CONFIG`."""
+        """Whether there is more here than a process leaves that was killed before it wrote :data:`CONFIG`."""
         return self.path.is_dir() and any(path.name != LOCK and not is_partial(path) for path in self.path.iterdir())
 
     @contextmanager
@@ -166,7 +166,7 @@ class RunFolder:
         self.write_json(ENVIRONMENT, environment(device, world_size))
 
     def resume(self, step: int, device: torch.device | None = None, world_size: int = 1) -> list[str]:
-        """What is not as it was when the run was last at work, in words; env.json keeps it under "resumed".
+        """Say in words what has changed since the run was last at work; env.json keeps it under "resumed".
 
         Args:
             step: where the run goes on.
@@ -215,7 +215,7 @@ class RunFolder:
         write_atomically(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
 
     def append_metrics(self, row: dict[str, Any]) -> None:
-        """One line of metrics.jsonl, on its way to the disk when this returns."""
+        """Append a line to metrics.jsonl; it is on its way to the disk when this returns."""
         append_line(self.path / METRICS, json.dumps(row))
 
     def read_metrics(self) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from disentangle_ext.runs.folder import CONFIG, MODEL
 
 
 def load(run: str | os.PathLike[str]) -> VAE:
-    """The trained model of a run, in eval mode and without gradients for its weights.
+    """Load the trained model of a run, in eval mode and without gradients for its weights.
 
     >>> model = disentangle_ext.load("runs/a")
     >>> mu, logvar = model.encode(images)

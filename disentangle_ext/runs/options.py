@@ -28,7 +28,7 @@ class Option:
 
 
 def options_of(make: Callable[..., Any], *, without: Collection[str] = ()) -> list[Option]:
-    """The keyword arguments of ``make``, with the help from its docstring's "Args:".
+    """List the keyword arguments of ``make``, with the help from its docstring's "Args:".
 
     Args:
         make: a class or function.
@@ -45,7 +45,7 @@ def options_of(make: Callable[..., Any], *, without: Collection[str] = ()) -> li
 
 
 def argument_help(doc: str) -> dict[str, str]:
-    """The entries of the "Args:" section of a Google-style docstring, each on one line and without its full stop."""
+    """Read the "Args:" section of a Google-style docstring, each entry on one line and without its full stop."""
     section = re.search(r"^Args:\n((?:[ ]+.*\n?|\n)*)", doc, flags=re.MULTILINE)
     if section is None:
         return {}
@@ -54,7 +54,7 @@ def argument_help(doc: str) -> dict[str, str]:
 
 
 def coerce(value: Any, kind: Any, where: str) -> Any:
-    """``value``, as a YAML file gives it, as an instance of ``kind``.
+    """Convert ``value``, as a YAML file gives it, to an instance of ``kind``.
 
     YAML reads 1e-4 as a string and 1 as an integer where a float is meant; both are taken as the float.
 
@@ -96,7 +96,7 @@ def _coerce_union(value: Any, kinds: tuple[Any, ...], where: str) -> Any:
 
 
 def _coerce_scalar(value: Any, kind: Any) -> Any:
-    """The converted value, or None where it is no ``kind``."""
+    """Convert a value to ``kind``; None where it is no ``kind``."""
     if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
             return float(value)

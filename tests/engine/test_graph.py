@@ -28,7 +28,7 @@ from disentangle_ext.runs.config import resolve
 from tests.engine.recording import LIFT, Graph, Recorder, waits
 
 STEPS = 13
-"""Of 40 images, 8 in a batch: past two epochs, and with windows of 4 steps past three of them."""
+"""With 40 images, 8 in a batch: past two epochs, and with windows of 4 steps past three of them."""
 
 SMALL_DISCRIMINATOR = {"discriminator_layers": 2, "discriminator_width": 16}
 CASES: dict[str, dict[str, Any]] = {
