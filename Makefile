@@ -5,7 +5,7 @@
 #   make docs        the pages of docs, into docs/_build/html
 #   make test        the tests, on every core; make test PYTEST="-k mig -x" for some of them
 #   make parity      every metric against public codes: the largest difference; PARITY_SLOW=1 for the slow cases too
-#   make lint        ruff, its formatter, and mypy
+#   make lint        ruff, its formatter, mypy, and clang-format
 #   make bench       the ops against other ways to compute the same, on the CPU, within a quarter of an hour
 #   make cuda        build with CUDA kernels in .venv-cuda and say what came out: needs nvcc, no GPU
 #   make resources   registers, shared memory and spills of the CUDA kernels: needs nvcc, neither a GPU nor torch
@@ -27,6 +27,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --quiet
 PIP_CUDA := $(VENV_CUDA)/bin/python -m pip --disable-pip-version-check
 SOURCES := $(shell find csrc build_support -type f -not -name '*.pyc') pyproject.toml setup.py
+FORMATTED := $(shell find csrc bench -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
 
 # Each step of the installation is a file in .venv that holds the seconds it took; bench/demo.py prints them.
 timed = start=$$(date +%s) && $(1) && echo $$(( $$(date +%s) - start )) > $@
@@ -55,6 +56,7 @@ lint: $(VENV)/step-dev
 	$(RUN) -m ruff format --check --quiet .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
+	$(VENV)/bin/clang-format --dry-run -Werror $(FORMATTED)
 
 bench: $(VENV)/step-bench
 	$(RUN) -m bench

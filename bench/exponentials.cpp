@@ -1,4 +1,5 @@
-// How many exponentials a core can add up at most: the exp2 of the kernels, on numbers that stay in the first-level cache.
+// How many exponentials a core can add up at most: the exp2 of the kernels, on numbers that stay
+// in the first-level cache.
 #include "cpu/simd.h"
 #include "math/exponential.h"
 

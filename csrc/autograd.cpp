@@ -1,8 +1,8 @@
-// Which backward op belongs to which op, for eager mode and torch.compile. The Python Functions of disentangle_ext/ops say
-// the same to torch.func, which nodes of C++ cannot serve.
+// Which backward op belongs to which op, for eager mode and torch.compile. The Python Functions of disentangle_ext/ops
+// say the same to torch.func, which nodes of C++ cannot serve.
 //
-// The nodes are plain ones, as PyTorch's own: at a batch of 64 a torch::autograd::Function costs as much as the kernels of
-// rsample_kl, and one in Python several times that.
+// The nodes are plain ones, as PyTorch's own: at a batch of 64 a torch::autograd::Function costs as much as the kernels
+// of rsample_kl, and one in Python several times that.
 #include <ATen/core/List.h>
 #include <ATen/ops/detach.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
@@ -68,14 +68,16 @@ auto make_node() {
 // A node for an op with these inputs; none where nobody asks for a gradient.
 template <typename NodeType, typename... Inputs>
 auto node_for(const char* name, const Inputs&... inputs) -> decltype(make_node<NodeType>()) {
-  TORCH_CHECK_NOT_IMPLEMENTED(!(torch::autograd::isFwGradDefined(inputs) || ...), name, ": forward-mode derivatives (jvp) are not implemented");
+  TORCH_CHECK_NOT_IMPLEMENTED(!(torch::autograd::isFwGradDefined(inputs) || ...), name,
+                              ": forward-mode derivatives (jvp) are not implemented");
   if (!torch::autograd::compute_requires_grad(inputs...)) return {};
   auto node = make_node<NodeType>();
   node->set_next_edges(torch::autograd::collect_next_edges(inputs...));
   return node;
 }
 
-// Where no second derivative is asked for, a backward op need not look at autograd again. Where one is, it must: it raises.
+// Where no second derivative is asked for, a backward op need not look at autograd again. Where
+// one is, it must: it raises.
 template <typename F>
 auto run_backward(const F& f) {
   if (at::GradMode::is_enabled()) return f();
@@ -96,18 +98,21 @@ struct RsampleKlBackward : SavingNode<3> {
 
   variable_list apply(variable_list&& grads) override {
     static const auto backward_op =
-        op<std::tuple<Tensor, Tensor>(const MaybeTensor&, const MaybeTensor&, const Tensor&, const Tensor&, const Tensor&, bool)>("rsample_kl_backward");
+        op<std::tuple<Tensor, Tensor>(const MaybeTensor&, const MaybeTensor&, const Tensor&, const Tensor&,
+                                      const Tensor&, bool)>("rsample_kl_backward");
     if (none_defined(grads)) return variable_list(2);
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto [mu, logvar, key] = unpack();
-    const auto [grad_mu, grad_logvar] =
-        run_backward([&, &mu = mu, &logvar = logvar, &key = key] { return backward_op.call(maybe(grads[0]), maybe(grads[1]), mu, logvar, key, per_dimension); });
+    const auto [grad_mu, grad_logvar] = run_backward([&, &mu = mu, &logvar = logvar, &key = key] {
+      return backward_op.call(maybe(grads[0]), maybe(grads[1]), mu, logvar, key, per_dimension);
+    });
     return {grad_mu, grad_logvar};
   }
 };
 
 std::tuple<Tensor, Tensor> rsample_kl(const Tensor& mu, const Tensor& logvar, const Tensor& key, bool per_dimension) {
-  static const auto forward_op = op<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&, bool)>("rsample_kl");
+  static const auto forward_op =
+      op<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&, bool)>("rsample_kl");
   const auto node = node_for<RsampleKlBackward>("rsample_kl", mu, logvar);
   const auto out = run_forward([&] { return forward_op.call(mu, logvar, key, per_dimension); });
   if (!node) return out;
@@ -126,26 +131,29 @@ struct AggregatePosteriorBackward : SavingNode<6> {
   std::string name() const override { return "AggregatePosteriorBackward"; }
 
   variable_list apply(variable_list&& grads) override {
-    static const auto backward_op =
-        op<std::tuple<Tensor, Tensor, Tensor, Tensor>(const MaybeTensor&, const MaybeTensor&, const Tensor&, const Tensor&, const Tensor&,
-                                                      const MaybeTensor&, const Tensor&, const Tensor&, int64_t, int64_t, int64_t)>(
-            "aggregate_posterior_backward");
+    static const auto backward_op = op<std::tuple<Tensor, Tensor, Tensor, Tensor>(
+        const MaybeTensor&, const MaybeTensor&, const Tensor&, const Tensor&, const Tensor&, const MaybeTensor&,
+        const Tensor&, const Tensor&, int64_t, int64_t, int64_t)>("aggregate_posterior_backward");
     if (none_defined(grads)) return variable_list(4);
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto s = unpack();
     const auto [z, mu, logvar, weight] = run_backward([&] {
-      return backward_op.call(maybe(grads[0]), maybe(grads[1]), s[0], s[1], s[2], maybe(s[3]), s[4], s[5], settings[0], settings[1], settings[2]);
+      return backward_op.call(maybe(grads[0]), maybe(grads[1]), s[0], s[1], s[2], maybe(s[3]), s[4], s[5], settings[0],
+                              settings[1], settings[2]);
     });
     return {z, mu, logvar, s[3].defined() ? weight : Tensor()};
   }
 };
 
-std::tuple<Tensor, Tensor> aggregate_posterior(const Tensor& z, const Tensor& mu, const Tensor& logvar, const MaybeTensor& log_weight,
-                                               int64_t estimator, int64_t dataset_size, int64_t offset) {
+std::tuple<Tensor, Tensor> aggregate_posterior(const Tensor& z, const Tensor& mu, const Tensor& logvar,
+                                               const MaybeTensor& log_weight, int64_t estimator, int64_t dataset_size,
+                                               int64_t offset) {
   static const auto forward_op =
-      op<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&, const MaybeTensor&, int64_t, int64_t, int64_t)>("aggregate_posterior");
+      op<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&, const MaybeTensor&, int64_t, int64_t,
+                                    int64_t)>("aggregate_posterior");
   const auto node = node_for<AggregatePosteriorBackward>("aggregate_posterior", z, mu, logvar, log_weight);
-  const auto out = run_forward([&] { return forward_op.call(z, mu, logvar, log_weight, estimator, dataset_size, offset); });
+  const auto out =
+      run_forward([&] { return forward_op.call(z, mu, logvar, log_weight, estimator, dataset_size, offset); });
   if (!node) return out;
   const auto& [log_qz, marginals] = out;
   // Detached: a node that owned its outputs would be part of a cycle. A change in place is noticed all the same.
@@ -164,17 +172,18 @@ struct ElboDecompositionBackward : SavingNode<7> {
   std::string name() const override { return "ElboDecompositionBackward"; }
 
   variable_list apply(variable_list&& grads) override {
-    static const auto backward_op =
-        op<std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>(const c10::List<MaybeTensor>&, const Tensor&, const Tensor&, const Tensor&,
-                                                              const MaybeTensor&, const MaybeTensor&, const Tensor&, const Tensor&, int64_t, int64_t,
-                                                              int64_t, int64_t)>("elbo_decomposition_backward");
+    static const auto backward_op = op<std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>(
+        const c10::List<MaybeTensor>&, const Tensor&, const Tensor&, const Tensor&, const MaybeTensor&,
+        const MaybeTensor&, const Tensor&, const Tensor&, int64_t, int64_t, int64_t, int64_t)>(
+        "elbo_decomposition_backward");
     if (none_defined(grads)) return variable_list(5);
     c10::List<MaybeTensor> fields;
     for (const Tensor& g : grads) fields.push_back(maybe(g));
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto s = unpack();
     const auto [z, mu, logvar, component_mu, component_logvar] = run_backward([&] {
-      return backward_op.call(fields, s[0], s[1], s[2], maybe(s[3]), maybe(s[4]), s[5], s[6], settings[0], settings[1], settings[2], reduction);
+      return backward_op.call(fields, s[0], s[1], s[2], maybe(s[3]), maybe(s[4]), s[5], s[6], settings[0], settings[1],
+                              settings[2], reduction);
     });
     if (!s[3].defined()) return {z, mu, logvar, Tensor(), Tensor()};
     return {z, mu, logvar, component_mu, component_logvar};
@@ -182,16 +191,20 @@ struct ElboDecompositionBackward : SavingNode<7> {
 };
 
 NineTensors elbo_decomposition(const Tensor& z, const Tensor& mu, const Tensor& logvar, const MaybeTensor& component_mu,
-                               const MaybeTensor& component_logvar, int64_t estimator, int64_t dataset_size, int64_t offset, int64_t reduction) {
+                               const MaybeTensor& component_logvar, int64_t estimator, int64_t dataset_size,
+                               int64_t offset, int64_t reduction) {
   static const auto forward_op =
-      op<NineTensors(const Tensor&, const Tensor&, const Tensor&, const MaybeTensor&, const MaybeTensor&, int64_t, int64_t, int64_t, int64_t)>(
-          "elbo_decomposition");
-  const auto node = node_for<ElboDecompositionBackward>("elbo_decomposition", z, mu, logvar, component_mu, component_logvar);
-  const NineTensors out =
-      run_forward([&] { return forward_op.call(z, mu, logvar, component_mu, component_logvar, estimator, dataset_size, offset, reduction); });
+      op<NineTensors(const Tensor&, const Tensor&, const Tensor&, const MaybeTensor&, const MaybeTensor&, int64_t,
+                     int64_t, int64_t, int64_t)>("elbo_decomposition");
+  const auto node =
+      node_for<ElboDecompositionBackward>("elbo_decomposition", z, mu, logvar, component_mu, component_logvar);
+  const NineTensors out = run_forward([&] {
+    return forward_op.call(z, mu, logvar, component_mu, component_logvar, estimator, dataset_size, offset, reduction);
+  });
   if (!node) return out;
   const auto& [mi, tc, dwkl, log_qz_x, log_qz, log_prod_qz, log_pz, rows_log_qz, rows_marginals] = out;
-  node->save(z, mu, logvar, component_mu.value_or(Tensor()), component_logvar.value_or(Tensor()), rows_log_qz, rows_marginals);
+  node->save(z, mu, logvar, component_mu.value_or(Tensor()), component_logvar.value_or(Tensor()), rows_log_qz,
+             rows_marginals);
   node->settings = {estimator, dataset_size, offset};
   node->reduction = reduction;
   set_history({mi, tc, dwkl, log_qz_x, log_qz, log_prod_qz, log_pz}, node);
@@ -203,7 +216,8 @@ struct MmdBackward : SavingNode<4> {
 
   variable_list apply(variable_list&& grads) override {
     static const auto backward_op =
-        op<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&)>("mmd_backward");
+        op<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&)>(
+            "mmd_backward");
     if (none_defined(grads)) return variable_list(2);
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto s = unpack();
@@ -212,10 +226,11 @@ struct MmdBackward : SavingNode<4> {
   }
 };
 
-std::tuple<Tensor, Tensor, Tensor> mmd(const Tensor& x, const Tensor& y, const Tensor& bandwidth, int64_t kernel, double exponent, bool biased,
-                                       bool with_grad) {
+std::tuple<Tensor, Tensor, Tensor> mmd(const Tensor& x, const Tensor& y, const Tensor& bandwidth, int64_t kernel,
+                                       double exponent, bool biased, bool with_grad) {
   static const auto forward_op =
-      op<std::tuple<Tensor, Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&, int64_t, double, bool, bool)>("mmd");
+      op<std::tuple<Tensor, Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&, int64_t, double, bool, bool)>(
+          "mmd");
   const auto node = node_for<MmdBackward>("mmd", x, y);
   const auto out = run_forward([&] { return forward_op.call(x, y, bandwidth, kernel, exponent, biased, with_grad); });
   if (!node) return out;

@@ -1,7 +1,9 @@
-// The short way from Python into the ops, for the calls that training loops make: plain tensors on a device with kernels,
-// no transform, no autocast, nothing unusual in the options. A call that is not plainly valid is declined with None, and
-// takes the long way through disentangle_ext/ops, which explains errors and serves the rest. Both ways end in the same raw
-// op, so they return the same numbers.
+// The short way from Python into the ops, for the calls that training loops make: plain tensors on a device with
+// kernels, no transform, no autocast, nothing unusual in the options. A call that is not plainly valid is declined with
+// None, and takes the long way through disentangle_ext/ops, which explains errors and serves the rest. Both ways end in
+// the same raw op, so they return the same numbers.
+#include "eager.h"
+
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/PythonTorchFunctionTLS.h>
 #include <ATen/autocast_mode.h>
@@ -19,7 +21,6 @@
 #include <string_view>
 
 #include "common/dispatch_host.h"
-#include "eager.h"
 #include "math/elbo_fields.h"
 #include "math/log_weights.h"
 #include "math/mmd_functions.h"
@@ -47,13 +48,16 @@ const Tensor* plain(py::handle argument) {
 // Whether a transform or a mode wants to see what is called, or autocast to change what it gets.
 bool observed(const Tensor& t) {
   using c10::DispatchKey, c10::impl::tls_is_dispatch_key_included;
-  return tls_is_dispatch_key_included(DispatchKey::FuncTorchDynamicLayerFrontMode) || tls_is_dispatch_key_included(DispatchKey::Python) ||
-         at::impl::torch_function_mode_enabled() || at::autocast::is_autocast_enabled(t.device().type());
+  return tls_is_dispatch_key_included(DispatchKey::FuncTorchDynamicLayerFrontMode) ||
+         tls_is_dispatch_key_included(DispatchKey::Python) || at::impl::torch_function_mode_enabled() ||
+         at::autocast::is_autocast_enabled(t.device().type());
 }
 
 bool is_float(const Tensor& t) { return at::isFloatingType(t.scalar_type()) && t.element_size() >= 2; }
 
-bool same(const Tensor& a, const Tensor& b) { return a.scalar_type() == b.scalar_type() && a.device() == b.device() && a.sizes() == b.sizes(); }
+bool same(const Tensor& a, const Tensor& b) {
+  return a.scalar_type() == b.scalar_type() && a.device() == b.device() && a.sizes() == b.sizes();
+}
 
 std::string_view text(py::handle argument) {
   Py_ssize_t size = 0;
@@ -82,8 +86,8 @@ py::object wrap(const Tensor& tensor) { return py::reinterpret_steal<py::object>
 // Whether the key is to be drawn, from the default generator.
 bool drawn(py::handle generator, py::handle key) { return key.is_none() && generator.is_none(); }
 
-// What rng.py draws: randint over the widest range that it can express. On a CPU it is written out, since an operator costs
-// more than two integers.
+// What rng.py draws: randint over the widest range that it can express. On a CPU it is written out, since an operator
+// costs more than two integers.
 Tensor draw_key(const Tensor& like) {
   constexpr int64_t kLow = std::numeric_limits<int64_t>::min(), kHigh = std::numeric_limits<int64_t>::max();
   if (!like.is_cpu()) return at::randint(kLow, kHigh, {2}, at::TensorOptions(at::kLong).device(like.device()));
@@ -103,8 +107,10 @@ Tensor bandwidth_tensor(double bandwidth, const Tensor& like) {
   return h;
 }
 
-py::object rsample_kl(py::handle mu_, py::handle logvar_, py::handle per_dimension, py::handle generator, py::handle key) {
-  static const auto call = op<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&, bool)>("rsample_kl");
+py::object rsample_kl(py::handle mu_, py::handle logvar_, py::handle per_dimension, py::handle generator,
+                      py::handle key) {
+  static const auto call =
+      op<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&, bool)>("rsample_kl");
   const Tensor *mu = plain(mu_), *logvar = plain(logvar_);
   if (!mu || !logvar || !is_float(*mu) || mu->dim() < 1 || !same(*mu, *logvar) || observed(*mu)) return py::none();
   if (!PyBool_Check(per_dimension.ptr()) || !drawn(generator, key)) return py::none();
@@ -145,14 +151,18 @@ int64_t whole_number(py::handle argument) {
   return overflow ? -1 : value;
 }
 
-py::object aggregate_posterior(py::handle z_, py::handle mu_, py::handle logvar_, py::handle estimator_, py::handle dataset_size_) {
+py::object aggregate_posterior(py::handle z_, py::handle mu_, py::handle logvar_, py::handle estimator_,
+                               py::handle dataset_size_) {
   static const auto call =
-      op<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&, const std::optional<Tensor>&, int64_t, int64_t, int64_t)>(
-          "aggregate_posterior");
+      op<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&, const std::optional<Tensor>&, int64_t,
+                                    int64_t, int64_t)>("aggregate_posterior");
   const Tensor *z = plain(z_), *mu = plain(mu_), *logvar = plain(logvar_);
   if (!z || !mu || !logvar || !is_float(*z) || z->dim() != 2 || mu->dim() != 2 || observed(*z)) return py::none();
-  if (!same(*mu, *logvar) || z->scalar_type() != mu->scalar_type() || z->device() != mu->device() || z->size(1) != mu->size(1)) return py::none();
-  const int64_t estimator = index_of(estimator_, kEstimators), dataset_size = dataset_size_.is_none() ? 0 : whole_number(dataset_size_);
+  if (!same(*mu, *logvar) || z->scalar_type() != mu->scalar_type() || z->device() != mu->device() ||
+      z->size(1) != mu->size(1))
+    return py::none();
+  const int64_t estimator = index_of(estimator_, kEstimators),
+                dataset_size = dataset_size_.is_none() ? 0 : whole_number(dataset_size_);
   // A stratified estimator places the queries among the components: as in a batch, where they are the same ones.
   const bool exact = estimator == int64_t(Estimator::uniform) && dataset_size >= 0;
   if (!exact && (z->size(0) != mu->size(0) || !fits(estimator, mu->size(0), dataset_size))) return py::none();
@@ -164,28 +174,37 @@ py::object aggregate_posterior(py::handle z_, py::handle mu_, py::handle logvar_
   return wrap(out.data(), out.size());
 }
 
-py::object elbo_decomposition(py::handle z_, py::handle mu_, py::handle logvar_, py::handle dataset_size_, py::handle estimator_,
-                              py::handle reduction_) {
+py::object elbo_decomposition(py::handle z_, py::handle mu_, py::handle logvar_, py::handle dataset_size_,
+                              py::handle estimator_, py::handle reduction_) {
   using MaybeTensor = std::optional<Tensor>;
   using Nine = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-  static const auto call =
-      op<Nine(const Tensor&, const Tensor&, const Tensor&, const MaybeTensor&, const MaybeTensor&, int64_t, int64_t, int64_t, int64_t)>(
-          "elbo_decomposition");
+  static const auto call = op<Nine(const Tensor&, const Tensor&, const Tensor&, const MaybeTensor&, const MaybeTensor&,
+                                   int64_t, int64_t, int64_t, int64_t)>("elbo_decomposition");
   const Tensor *z = plain(z_), *mu = plain(mu_), *logvar = plain(logvar_);
-  if (!z || !mu || !logvar || !is_float(*z) || z->dim() < 2 || !same(*z, *mu) || !same(*z, *logvar) || observed(*z)) return py::none();
-  const int64_t estimator = index_of(estimator_, kEstimators), reduction = index_of(reduction_, kReductions), dataset_size = whole_number(dataset_size_);
+  if (!z || !mu || !logvar || !is_float(*z) || z->dim() < 2 || !same(*z, *mu) || !same(*z, *logvar) || observed(*z))
+    return py::none();
+  const int64_t estimator = index_of(estimator_, kEstimators), reduction = index_of(reduction_, kReductions),
+                dataset_size = whole_number(dataset_size_);
   if (reduction < 0 || !fits(estimator, z->size(-2), dataset_size)) return py::none();
   std::array<Tensor, kFields> out;
   {
     const py::gil_scoped_release released;
     const Nine all = call.call(*z, *mu, *logvar, std::nullopt, std::nullopt, estimator, dataset_size, 0, reduction);
-    std::apply([&](const auto&... t) { size_t i = 0; (void)((i < kFields && (out[i++] = t, true)) && ...); }, all);
+    std::apply(
+        [&](const auto&... t) {
+          size_t i = 0;
+          (void)((i < kFields && (out[i++] = t, true)) && ...);
+        },
+        all);
   }
   return wrap(out.data(), out.size());
 }
 
-py::object mmd(py::handle x_, py::handle y_, py::handle kernel_, py::handle bandwidth_, py::handle exponent_, py::handle estimator) {
-  static const auto call = op<std::tuple<Tensor, Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&, int64_t, double, bool, bool)>("mmd");
+py::object mmd(py::handle x_, py::handle y_, py::handle kernel_, py::handle bandwidth_, py::handle exponent_,
+               py::handle estimator) {
+  static const auto call =
+      op<std::tuple<Tensor, Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&, int64_t, double, bool, bool)>(
+          "mmd");
   static constexpr std::array<std::string_view, 4> kKernels{"rbf", "rq", "imq", "laplacian"};
   static constexpr std::array<std::string_view, 2> kMmdEstimators{"unbiased", "biased"};
   const Tensor *x = plain(x_), *y = plain(y_);
@@ -195,7 +214,9 @@ py::object mmd(py::handle x_, py::handle y_, py::handle kernel_, py::handle band
   const double bandwidth = PyFloat_AS_DOUBLE(bandwidth_.ptr()), exponent = PyFloat_AS_DOUBLE(exponent_.ptr());
   const int64_t kernel = index_of(kernel_, kKernels), biased = index_of(estimator, kMmdEstimators);
   const auto positive = [](double v) { return v > 0 && std::isfinite(v); };
-  if (kernel < 0 || biased < 0 || !positive(bandwidth) || !positive(exponent) || std::min(x->size(0), y->size(0)) < 2 - biased) return py::none();
+  if (kernel < 0 || biased < 0 || !positive(bandwidth) || !positive(exponent) ||
+      std::min(x->size(0), y->size(0)) < 2 - biased)
+    return py::none();
   Tensor value;
   {
     const py::gil_scoped_release released;

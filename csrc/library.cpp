@@ -1,5 +1,5 @@
-// The contract: every raw op of the library, whatever device runs it. `key` is int64 [.., 2] = (seed, offset), `estimator`
-// and `kernel` are the enumerations of math/, `reduction` is 0 none, 1 mean, 2 sum.
+// The contract: every raw op of the library, whatever device runs it. `key` is int64 [.., 2] = (seed, offset),
+// `estimator` and `kernel` are the enumerations of math/, `reduction` is 0 none, 1 mean, 2 sum.
 #include <pybind11/pybind11.h>
 #include <torch/library.h>
 #include <torch/version.h>
@@ -16,22 +16,23 @@ TORCH_LIBRARY(disentangle_ext, m) {
       " -> (Tensor mu, Tensor logvar)");
 
   m.def(
-      "aggregate_posterior(Tensor z, Tensor mu, Tensor logvar, Tensor? log_weight, int estimator, int dataset_size, int offset)"
-      " -> (Tensor log_qz, Tensor log_qz_marginals)");
+      "aggregate_posterior(Tensor z, Tensor mu, Tensor logvar, Tensor? log_weight, int estimator, int dataset_size,"
+      " int offset) -> (Tensor log_qz, Tensor log_qz_marginals)");
   m.def(
-      "aggregate_posterior_backward(Tensor? grad_log_qz, Tensor? grad_log_qz_marginals, Tensor z, Tensor mu, Tensor logvar,"
-      " Tensor? log_weight, Tensor log_qz, Tensor log_qz_marginals, int estimator, int dataset_size, int offset)"
-      " -> (Tensor z, Tensor mu, Tensor logvar, Tensor log_weight)");
+      "aggregate_posterior_backward(Tensor? grad_log_qz, Tensor? grad_log_qz_marginals, Tensor z, Tensor mu,"
+      " Tensor logvar, Tensor? log_weight, Tensor log_qz, Tensor log_qz_marginals, int estimator, int dataset_size,"
+      " int offset) -> (Tensor z, Tensor mu, Tensor logvar, Tensor log_weight)");
 
   m.def(
-      "elbo_decomposition(Tensor z, Tensor mu, Tensor logvar, Tensor? component_mu, Tensor? component_logvar, int estimator,"
-      " int dataset_size, int offset, int reduction)"
+      "elbo_decomposition(Tensor z, Tensor mu, Tensor logvar, Tensor? component_mu, Tensor? component_logvar,"
+      " int estimator, int dataset_size, int offset, int reduction)"
       " -> (Tensor mutual_information, Tensor total_correlation, Tensor dimwise_kl, Tensor log_qz_x, Tensor log_qz,"
       " Tensor log_prod_qz, Tensor log_pz, Tensor rows_log_qz, Tensor rows_log_qz_marginals)");
   m.def(
       "elbo_decomposition_backward(Tensor?[] grads, Tensor z, Tensor mu, Tensor logvar, Tensor? component_mu,"
-      " Tensor? component_logvar, Tensor rows_log_qz, Tensor rows_log_qz_marginals, int estimator, int dataset_size, int offset,"
-      " int reduction) -> (Tensor z, Tensor mu, Tensor logvar, Tensor component_mu, Tensor component_logvar)");
+      " Tensor? component_logvar, Tensor rows_log_qz, Tensor rows_log_qz_marginals, int estimator, int dataset_size,"
+      " int offset, int reduction)"
+      " -> (Tensor z, Tensor mu, Tensor logvar, Tensor component_mu, Tensor component_logvar)");
 
   m.def(
       "mmd(Tensor x, Tensor y, Tensor bandwidth, int kernel, float exponent, bool biased, bool with_grad)"

@@ -9,7 +9,9 @@ namespace disentangle_ext {
 
 template <typename Signature>
 auto op(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow((std::string("disentangle_ext::") + name).c_str(), "").typed<Signature>();
+  return c10::Dispatcher::singleton()
+      .findSchemaOrThrow((std::string("disentangle_ext::") + name).c_str(), "")
+      .typed<Signature>();
 }
 
 }  // namespace disentangle_ext

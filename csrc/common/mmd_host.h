@@ -14,12 +14,15 @@ struct MmdInputs {
 
   MmdInputs(const at::Tensor& x_, const at::Tensor& y_, const at::Tensor& bandwidth_, int64_t kernel)
       : type(compute_type(x_)), xs((check_components(x_, y_, y_, "mmd"), x_)), ys(y_) {
-    TORCH_CHECK(kernel >= int64_t(MmdFunction::rbf) && kernel <= int64_t(MmdFunction::energy), "mmd: unknown kernel ", kernel);
+    TORCH_CHECK(kernel >= int64_t(MmdFunction::rbf) && kernel <= int64_t(MmdFunction::energy), "mmd: unknown kernel ",
+                kernel);
     const int64_t own = bandwidth_.dim() - 1;
-    TORCH_CHECK(own >= 0 && bandwidth_.size(-1) > 0 && own <= x_.dim() - 2 && bandwidth_.sizes().slice(0, own) == x_.sizes().slice(0, own),
+    TORCH_CHECK(own >= 0 && bandwidth_.size(-1) > 0 && own <= x_.dim() - 2 &&
+                    bandwidth_.sizes().slice(0, own) == x_.sizes().slice(0, own),
                 "mmd: bandwidth must be [K], or [.., K] with leading dimensions of x, got ", bandwidth_.sizes());
-    TORCH_CHECK(x_.device() == y_.device() && x_.device() == bandwidth_.device(), "mmd: x, y and bandwidth must be on one device, got ",
-                x_.device(), ", ", y_.device(), " and ", bandwidth_.device());
+    TORCH_CHECK(x_.device() == y_.device() && x_.device() == bandwidth_.device(),
+                "mmd: x, y and bandwidth must be on one device, got ", x_.device(), ", ", y_.device(), " and ",
+                bandwidth_.device());
     x = prepare(x_, type), y = prepare(y_, type), bandwidth = prepare(bandwidth_, at::kDouble);
     K = bandwidth.size(-1);
     problems_each = bandwidth.numel() ? xs.problems / (bandwidth.numel() / K) : 1;

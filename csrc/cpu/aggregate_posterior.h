@@ -23,7 +23,7 @@ void aggregate_posterior_forward(const AggregatePosterior<T>& stack, T* log_qz, 
 // Gradients for g [problems, queries] of log_qz and h [problems, queries, D] of the marginals. All outputs are written;
 // grad_log_weight may be nullptr.
 template <typename T>
-void aggregate_posterior_backward(const AggregatePosterior<T>& stack, const T* log_qz, const T* marginals, const T* g, const T* h, T* grad_z, T* grad_mu,
-                      T* grad_logvar, T* grad_log_weight);
+void aggregate_posterior_backward(const AggregatePosterior<T>& stack, const T* log_qz, const T* marginals, const T* g,
+                                  const T* h, T* grad_z, T* grad_mu, T* grad_logvar, T* grad_log_weight);
 
 }  // namespace disentangle_ext::cpu

@@ -54,7 +54,7 @@ namespace {
 
 constexpr int kGroup = 4;
 constexpr int64_t kChunk = 64;  // queries that share a pass over the components
-constexpr int kLanes = 16;       // a block is padded to this many components
+constexpr int kLanes = 16;      // a block is padded to this many components
 
 template <typename T>
 T* aligned(std::vector<T>& storage, int64_t size) {
@@ -76,8 +76,8 @@ template <typename T>
 struct Block {
   int64_t first = 0, count = 0, padded = 0, stride = 0, D = 0;
   std::vector<T> storage;
-  T *mu, *scale, *peak;  // [D, stride]
-  T* joint_peak;         // [stride]
+  T *mu, *scale, *peak;             // [D, stride]
+  T* joint_peak;                    // [stride]
   T *log2_weight, *weight, *joint;  // [kGroup, stride]
 
   Block(int64_t stride_, int64_t D_) : stride(stride_), D(D_) {
@@ -100,7 +100,8 @@ Reference<T> reference_of(const AggregateProblem<T>& m) {
 // Loads and transposes components first .. first + count. Padding repeats the last one with a density of zero: a scale
 // of zero would make NaN of an infinite query.
 template <typename T>
-DX_CLONES void load_block(Block<T>& b, const AggregateProblem<T>& m, const Reference<T>& r, int64_t first, int64_t count) {
+DX_CLONES void load_block(Block<T>& b, const AggregateProblem<T>& m, const Reference<T>& r, int64_t first,
+                          int64_t count) {
   b.first = first, b.count = count, b.padded = (count + kLanes - 1) / kLanes * kLanes;
   const T half_log2e = T(0.5 * kLog2e), root = T(0.84932180028801904272);  // sqrt(log2(e) / 2)
   const int64_t D = b.D;
@@ -141,7 +142,8 @@ bool load_weights(Block<T>& b, const AggregateProblem<T>& m, const Reference<T>&
     if (w.stratified()) {
       w.exceptions(query + q, at, log_weight);
       for (int e = 0; e < 2; ++e)
-        if (at[e] >= b.first && at[e] < b.first + b.count) row[at[e] - b.first] = (log_weight[e] - r.log_weight) * T(kLog2e);
+        if (at[e] >= b.first && at[e] < b.first + b.count)
+          row[at[e] - b.first] = (log_weight[e] - r.log_weight) * T(kLog2e);
     }
     for (int64_t j = 0; j < b.count; ++j) b.weight[q * b.stride + j] = row[j] == -kInfinity<T> ? T(0) : exp2(row[j]);
     for (int64_t j = b.count; j < b.padded; ++j) row[j] = b.weight[q * b.stride + j] = T(0);
@@ -215,7 +217,8 @@ DX_CLONES void sum_block(Block<T>& b, int queries, const T* const* z, double* co
 
 // out[i, d] = bounds[d] + log(sums[i, d]); false if a sum is too small to be trusted.
 template <typename T>
-DX_CLONES bool logs_of_sums(int64_t rows, int64_t D, const double* sums, const double* bounds, double threshold, T* out) {
+DX_CLONES bool logs_of_sums(int64_t rows, int64_t D, const double* sums, const double* bounds, double threshold,
+                            T* out) {
   int small = 0;
   DX_SIMD_SUM(small)
   for (int64_t e = 0; e < rows * D; ++e) {
@@ -249,7 +252,8 @@ double marginal_online(const AggregateProblem<T>& m, int64_t i, int64_t d) {
 
 // log q(z_i) and log q(z_id) of queries first .. last.
 template <typename T>
-void log_densities(const AggregateProblem<T>& m, const Reference<T>& r, int64_t first, int64_t last, T* log_qz, T* marginals) {
+void log_densities(const AggregateProblem<T>& m, const Reference<T>& r, int64_t first, int64_t last, T* log_qz,
+                   T* marginals) {
   const int64_t D = m.D;
   Block<T> block(block_size<T>(m.components, D, 3), D);
   std::vector<double> sums((kChunk + 1) * D);  // one row more, where the empty places of a group add
@@ -286,8 +290,9 @@ void log_densities(const AggregateProblem<T>& m, const Reference<T>& r, int64_t 
   }
 }
 
-// What backward reads and writes. g and h are the gradients of log q(z_i) and log q(z_id); the densities come back from
-// the saved log-sum-exps as responsibilities, p_ij = exp(w_ij + sum_d l_ijd - log q(z_i)) and r_ijd likewise, both <= 1.
+// What backward reads and writes. g and h are the gradients of log q(z_i) and log q(z_id); the densities
+// come back from the saved log-sum-exps as responsibilities, p_ij = exp(w_ij + sum_d l_ijd - log q(z_i)) and
+// r_ijd likewise, both <= 1.
 template <typename T>
 struct AggregateProblemGradient {
   const T *log_qz, *marginals;  // [queries], [queries, D]
@@ -323,7 +328,12 @@ bool is_far(const Queries<T>& q, int64_t i, int64_t D) {
 template <typename T>
 Queries<T> queries_of(const AggregateProblem<T>& m, const Reference<T>& r, const AggregateProblemGradient<T>& grad) {
   const int64_t M = m.queries, D = m.D;
-  Queries<T> q{std::vector<T>(m.z, m.z + M * D), std::vector<T>(M), std::vector<T>(M), std::vector<T>(M * D), std::vector<T>(M * D), {}};
+  Queries<T> q{std::vector<T>(m.z, m.z + M * D),
+               std::vector<T>(M),
+               std::vector<T>(M),
+               std::vector<T>(M * D),
+               std::vector<T>(M * D),
+               {}};
   const auto set = [](double bound, T log_density, T gradient, T& shift, T& out) {
     const bool empty = log_density == -kInfinity<T>;
     shift = empty ? T(0) : T(kLog2e * (bound - double(log_density)));
@@ -342,8 +352,8 @@ Queries<T> queries_of(const AggregateProblem<T>& m, const Reference<T>& r, const
   return q;
 }
 
-// Queries after which the sums of a component's gradient, in T, are added to those in double: to a sum of many thousands of
-// terms alone, T would add the next one with all but its leading bits cut off.
+// Queries after which the sums of a component's gradient, in T, are added to those in double: to a sum of many
+// thousands of terms alone, T would add the next one with all but its leading bits cut off.
 constexpr int64_t kRun = 512;
 
 // Gradient sums of a block's components, transposed like the block: of a run of queries, and of all before it.
@@ -366,8 +376,8 @@ struct BlockGradient {
   }
 };
 
-// Responsibilities below this power of two count as zero: they are at most 1 and add up to 1. Products of smaller ones with
-// a gradient would be subnormal, on which a processor is slow.
+// Responsibilities below this power of two count as zero: they are at most 1 and add up to 1. Products of smaller ones
+// with a gradient would be subnormal, on which a processor is slow.
 template <typename T>
 inline constexpr T kNegligible = sizeof(T) == sizeof(float) ? T(-80) : T(-900);
 
@@ -396,9 +406,9 @@ DX_INLINE void joint_responsibilities(Block<T>& b, const T* const* z, const T* g
   }
 }
 
-// With a = g_i p_ij + h_id r_ijd: dz_id -= a (z - mu) / var, dmu_jd += a (z - mu) / var and
-// dlogvar_jd += a / 2 ((z - mu)^2 / var - 1). Here (z - mu)^2 / var = 2 ln(2) t^2; `at` leaves s_jd to the end.
-// This is one query against one component in one dimension; r = h_id r_ijd. Returns the query's share of dz / (-2 ln 2).
+// With a = g_i p_ij + h_id r_ijd: dz_id -= a (z - mu) / var, dmu_jd += a (z - mu) / var and dlogvar_jd += a / 2
+// ((z - mu)^2 / var - 1). Here (z - mu)^2 / var = 2 ln(2) t^2; `at` leaves s_jd to the end. This is one query against
+// one component in one dimension; r = h_id r_ijd. Returns the query's share of dz / (-2 ln 2).
 template <typename T>
 DX_INLINE T gradient_term(T z, T h, T shift, T gp, T m, T s, T peak, T& dmu, T& dlogvar, T& r) {
   const T t = (z - m) * s, t2 = t * t;
@@ -411,8 +421,8 @@ DX_INLINE T gradient_term(T z, T h, T shift, T gp, T m, T s, T peak, T& dmu, T& 
 }
 
 template <typename T, Weighting kWeighting>
-DX_CLONES void gradient_block(Block<T>& b, BlockGradient<T>& out, const T* const* z, const T* const* h, const T* const* shift,
-                              const T* g, const T* joint_shift, T* const* dz) {
+DX_CLONES void gradient_block(Block<T>& b, BlockGradient<T>& out, const T* const* z, const T* const* h,
+                              const T* const* shift, const T* g, const T* joint_shift, T* const* dz) {
   constexpr bool kEven = kWeighting == Weighting::even;
   joint_responsibilities(b, z, g, joint_shift, !kEven);
   const int64_t n = b.padded;
@@ -423,7 +433,8 @@ DX_CLONES void gradient_block(Block<T>& b, BlockGradient<T>& out, const T* const
   for (int64_t d = 0; d < b.D; ++d) {
     const T *mu = b.mu + d * b.stride, *scale = b.scale + d * b.stride, *peak = b.peak + d * b.stride;
     T *out_mu = out.mu + d * b.stride, *out_logvar = out.logvar + d * b.stride;
-    const T z0 = z[0][d], z1 = z[1][d], z2 = z[2][d], z3 = z[3][d], h0 = h[0][d], h1 = h[1][d], h2 = h[2][d], h3 = h[3][d];
+    const T z0 = z[0][d], z1 = z[1][d], z2 = z[2][d], z3 = z[3][d], h0 = h[0][d], h1 = h[1][d], h2 = h[2][d],
+            h3 = h[3][d];
     const T b0 = shift[0][d], b1 = shift[1][d], b2 = shift[2][d], b3 = shift[3][d];
     T a0 = 0, a1 = 0, a2 = 0, a3 = 0;
     DX_SIMD_SUM(a0, a1, a2, a3)
@@ -459,8 +470,9 @@ void store_gradient(const Block<T>& b, const BlockGradient<T>& sums, const Aggre
 
 // Gradients from components first .. last: complete for these components, their share for the queries (added to dz).
 template <typename T>
-void log_densities_backward(const AggregateProblem<T>& m, const Reference<T>& r, const AggregateProblemGradient<T>& grad, const Queries<T>& queries,
-                            int64_t first, int64_t last, T* dz) {
+void log_densities_backward(const AggregateProblem<T>& m, const Reference<T>& r,
+                            const AggregateProblemGradient<T>& grad, const Queries<T>& queries, int64_t first,
+                            int64_t last, T* dz) {
   const int64_t D = m.D;
   Block<T> block(block_size<T>(last - first, D, 5), D);
   BlockGradient<T> sums(block);

@@ -14,8 +14,17 @@ using at::Tensor;
 
 template <typename T>
 AggregatePosterior<T> stack_of(const ElboArguments& a) {
-  return {pointer<T>(a.z), pointer<T>(a.component_mu), pointer<T>(a.component_logvar), nullptr,        a.shape.problems, a.shape.rows,
-          a.component_mu.size(-2), a.shape.D,          Estimator(a.estimator),         a.dataset_size, a.offset};
+  return {pointer<T>(a.z),
+          pointer<T>(a.component_mu),
+          pointer<T>(a.component_logvar),
+          nullptr,
+          a.shape.problems,
+          a.shape.rows,
+          a.component_mu.size(-2),
+          a.shape.D,
+          Estimator(a.estimator),
+          a.dataset_size,
+          a.offset};
 }
 
 // The terms of -2 log q(z|x) and -2 log p(z), but for log 2 pi.
@@ -31,7 +40,8 @@ DX_CLONES void density_terms(int64_t n, const T* z, const T* mu, const T* logvar
 
 // Adds the gradients of log q(z|x), weighted by g_own, and of log p(z), weighted by g_prior.
 template <typename T>
-DX_CLONES void row_densities_backward(int64_t D, const T* z, const T* mu, const T* logvar, T g_own, T g_prior, T* dz, T* dmu, T* dlogvar) {
+DX_CLONES void row_densities_backward(int64_t D, const T* z, const T* mu, const T* logvar, T g_own, T g_prior, T* dz,
+                                      T* dmu, T* dlogvar) {
   DX_SIMD
   for (int64_t d = 0; d < D; ++d) {
     const T inverse = exp(T(-0.5) * logvar[d]), t = (z[d] - mu[d]) * inverse, pull = g_own * t * inverse;
@@ -42,7 +52,8 @@ DX_CLONES void row_densities_backward(int64_t D, const T* z, const T* mu, const 
 }
 
 template <typename T>
-void fields_of_problem(const ElboArguments& a, int64_t p, const T* log_qz, const T* marginals, const std::array<T*, kFields>& out) {
+void fields_of_problem(const ElboArguments& a, int64_t p, const T* log_qz, const T* marginals,
+                       const std::array<T*, kFields>& out) {
   const int64_t B = a.shape.rows, D = a.shape.D, tile = std::max<int64_t>(1, 1024 / std::max<int64_t>(D, 1));
   std::vector<T> own(tile * D), prior(tile * D);
   std::array<double, kFields> total{};
@@ -50,10 +61,12 @@ void fields_of_problem(const ElboArguments& a, int64_t p, const T* log_qz, const
     const int64_t row = p * B + i, at = row * D, in_tile = i % tile * D;
     if (in_tile == 0) {
       const int64_t n = std::min(tile, B - i) * D;
-      density_terms(n, pointer<T>(a.z) + at, pointer<T>(a.mu) + at, pointer<T>(a.logvar) + at, own.data(), prior.data());
+      density_terms(n, pointer<T>(a.z) + at, pointer<T>(a.mu) + at, pointer<T>(a.logvar) + at, own.data(),
+                    prior.data());
     }
     double x = 0, product = 0, pz = 0;
-    for (int64_t d = 0; d < D; ++d) x += double(own[in_tile + d]), pz += double(prior[in_tile + d]), product += double(marginals[at + d]);
+    for (int64_t d = 0; d < D; ++d)
+      x += double(own[in_tile + d]), pz += double(prior[in_tile + d]), product += double(marginals[at + d]);
     x = -0.5 * (kLog2Pi * double(D) + x), pz = -0.5 * (kLog2Pi * double(D) + pz);
     const double qz = double(log_qz[row]);
     const std::array<double, kFields> value{x - qz, qz - product, product - pz, x, qz, product, pz};
@@ -67,8 +80,9 @@ void fields_of_problem(const ElboArguments& a, int64_t p, const T* log_qz, const
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> elbo_decomposition_cpu(
-    const Tensor& z, const Tensor& mu, const Tensor& logvar, const std::optional<Tensor>& component_mu, const std::optional<Tensor>& component_logvar,
-    int64_t estimator, int64_t dataset_size, int64_t offset, int64_t reduction) {
+    const Tensor& z, const Tensor& mu, const Tensor& logvar, const std::optional<Tensor>& component_mu,
+    const std::optional<Tensor>& component_logvar, int64_t estimator, int64_t dataset_size, int64_t offset,
+    int64_t reduction) {
   const ElboArguments a(z, mu, logvar, component_mu, component_logvar, estimator, dataset_size, offset, reduction);
   const auto options = a.z.options();
   const Tensor log_qz = at::empty(z.sizes().slice(0, z.dim() - 1), options), marginals = at::empty(z.sizes(), options);
@@ -95,23 +109,26 @@ struct RowGradients {
     std::array<T, kFields> v;
     const bool reduced = a.reduction != Reduction::none;
     const T scale = a.reduction == Reduction::mean ? T(1) / T(a.shape.rows) : T(1);
-    for (int f = 0; f < kFields; ++f) v[f] = grads[f].defined() ? scale * pointer<T>(grads[f])[reduced ? row / a.shape.rows : row] : T(0);
+    for (int f = 0; f < kFields; ++f)
+      v[f] = grads[f].defined() ? scale * pointer<T>(grads[f])[reduced ? row / a.shape.rows : row] : T(0);
     own = v[0] + v[3], qz = v[1] - v[0] + v[4], product = v[2] - v[1] + v[5], prior = v[6] - v[2];
   }
 };
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> elbo_decomposition_backward_cpu(
-    const c10::List<std::optional<Tensor>>& grads, const Tensor& z, const Tensor& mu, const Tensor& logvar, const std::optional<Tensor>& component_mu,
-    const std::optional<Tensor>& component_logvar, const Tensor& rows_log_qz, const Tensor& rows_marginals, int64_t estimator, int64_t dataset_size,
-    int64_t offset, int64_t reduction) {
+    const c10::List<std::optional<Tensor>>& grads, const Tensor& z, const Tensor& mu, const Tensor& logvar,
+    const std::optional<Tensor>& component_mu, const std::optional<Tensor>& component_logvar, const Tensor& rows_log_qz,
+    const Tensor& rows_marginals, int64_t estimator, int64_t dataset_size, int64_t offset, int64_t reduction) {
   const ElboArguments a(z, mu, logvar, component_mu, component_logvar, estimator, dataset_size, offset, reduction);
   const auto options = a.z.options();
   const Tensor lq = prepare(rows_log_qz, a.z.scalar_type()), lm = prepare(rows_marginals, a.z.scalar_type());
   check_sizes(lq, z.sizes().slice(0, z.dim() - 1), "elbo_decomposition_backward: rows_log_qz");
   check_sizes(lm, z.sizes(), "elbo_decomposition_backward: rows_log_qz_marginals");
-  const Tensor g = at::empty(lq.sizes(), options), h = at::empty(lm.sizes(), options), dz = at::empty(z.sizes(), options);
+  const Tensor g = at::empty(lq.sizes(), options), h = at::empty(lm.sizes(), options),
+               dz = at::empty(z.sizes(), options);
   const Tensor dcmu = at::empty(a.component_mu.sizes(), options), dclogvar = at::empty(a.component_mu.sizes(), options);
-  const Tensor dmu = a.own_components ? dcmu : at::zeros(z.sizes(), options), dlogvar = a.own_components ? dclogvar : at::zeros(z.sizes(), options);
+  const Tensor dmu = a.own_components ? dcmu : at::zeros(z.sizes(), options),
+               dlogvar = a.own_components ? dclogvar : at::zeros(z.sizes(), options);
   AT_DISPATCH_FLOATING_TYPES(a.z.scalar_type(), "elbo_decomposition_backward", [&] {
     const RowGradients<scalar_t> row_gradients{field_gradients(a, grads), a};
     const int64_t rows = a.shape.problems * a.shape.rows, D = a.shape.D;
@@ -121,17 +138,23 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> elbo_decomposition_backward_c
       row_gradients.at_row(row, own[row], g.mutable_data_ptr<scalar_t>()[row], product, prior[row]);
       std::fill_n(h.mutable_data_ptr<scalar_t>() + row * D, D, product);
     }
-    aggregate_posterior_backward<scalar_t>(stack_of<scalar_t>(a), pointer<scalar_t>(lq), pointer<scalar_t>(lm), pointer<scalar_t>(g), pointer<scalar_t>(h),
-                               dz.mutable_data_ptr<scalar_t>(), dcmu.mutable_data_ptr<scalar_t>(), dclogvar.mutable_data_ptr<scalar_t>(), nullptr);
+    aggregate_posterior_backward<scalar_t>(stack_of<scalar_t>(a), pointer<scalar_t>(lq), pointer<scalar_t>(lm),
+                                           pointer<scalar_t>(g), pointer<scalar_t>(h), dz.mutable_data_ptr<scalar_t>(),
+                                           dcmu.mutable_data_ptr<scalar_t>(), dclogvar.mutable_data_ptr<scalar_t>(),
+                                           nullptr);
     for (int64_t row = 0; row < rows; ++row) {
       if (own[row] == 0 && prior[row] == 0) continue;  // as where only the total correlation is trained
       const int64_t at = row * D;
-      row_densities_backward(D, pointer<scalar_t>(a.z) + at, pointer<scalar_t>(a.mu) + at, pointer<scalar_t>(a.logvar) + at, own[row], prior[row],
-                             dz.mutable_data_ptr<scalar_t>() + at, dmu.mutable_data_ptr<scalar_t>() + at, dlogvar.mutable_data_ptr<scalar_t>() + at);
+      row_densities_backward(D, pointer<scalar_t>(a.z) + at, pointer<scalar_t>(a.mu) + at,
+                             pointer<scalar_t>(a.logvar) + at, own[row], prior[row],
+                             dz.mutable_data_ptr<scalar_t>() + at, dmu.mutable_data_ptr<scalar_t>() + at,
+                             dlogvar.mutable_data_ptr<scalar_t>() + at);
     }
   });
   const at::ScalarType type = z.scalar_type();
-  const auto component = [&](const Tensor& t) { return a.own_components ? at::empty({0}, options.dtype(type)) : cast(t, type); };
+  const auto component = [&](const Tensor& t) {
+    return a.own_components ? at::empty({0}, options.dtype(type)) : cast(t, type);
+  };
   return {cast(dz, type), cast(dmu, type), cast(dlogvar, type), component(dcmu), component(dclogvar)};
 }
 

@@ -27,7 +27,8 @@ void dispatch_function(MmdFunction function, const F& f) {
 
 // One problem. Column blocks are dealt round-robin to a fixed number of tasks, each with gradient buffers of its own.
 template <typename T, MmdFunction function>
-double mmd_problem(const Rows<T>& x, const Rows<T>& y, int64_t D, const std::vector<MmdScale<T>>& scales, bool biased, T* grad_x, T* grad_y) {
+double mmd_problem(const Rows<T>& x, const Rows<T>& y, int64_t D, const std::vector<MmdScale<T>>& scales, bool biased,
+                   T* grad_x, T* grad_y) {
   constexpr int64_t kMostTasks = 8;
   const double at_zero = function == MmdFunction::energy ? 0.0 : double(scales.size());
   const MmdWeights c = MmdWeights::make(double(x.count), double(y.count), biased, at_zero);
@@ -36,7 +37,8 @@ double mmd_problem(const Rows<T>& x, const Rows<T>& y, int64_t D, const std::vec
   const int64_t nx = x.count * D, ny = y.count * D;
   std::vector<double> sums(tasks, 0.0);
   std::vector<T> shares(grad_x ? tasks * (nx + ny) : 0, T(0));
-  const double nanoseconds = 0.15 * double(D + 8) * double(x.count + y.count) * double(x.count + y.count) / double(2 * tasks);
+  const double nanoseconds =
+      0.15 * double(D + 8) * double(x.count + y.count) * double(x.count + y.count) / double(2 * tasks);
   run_tasks(tasks, nanoseconds, [&](int64_t task) {
     ColumnBlock<T> block(D);
     T *dx = grad_x ? shares.data() + task * (nx + ny) : nullptr, *dy = grad_x ? dx + nx : nullptr;
@@ -61,8 +63,8 @@ double mmd_problem(const Rows<T>& x, const Rows<T>& y, int64_t D, const std::vec
   return total;
 }
 
-std::tuple<Tensor, Tensor, Tensor> mmd_cpu(const Tensor& x_, const Tensor& y_, const Tensor& bandwidth_, int64_t kernel, double exponent, bool biased,
-                                           bool with_grad) {
+std::tuple<Tensor, Tensor, Tensor> mmd_cpu(const Tensor& x_, const Tensor& y_, const Tensor& bandwidth_, int64_t kernel,
+                                           double exponent, bool biased, bool with_grad) {
   const MmdInputs in(x_, y_, bandwidth_, kernel);
   const Shape &xs = in.xs, &ys = in.ys;
   const Tensor value = at::empty(x_.sizes().slice(0, x_.dim() - 2), in.x.options());
@@ -72,12 +74,15 @@ std::tuple<Tensor, Tensor, Tensor> mmd_cpu(const Tensor& x_, const Tensor& y_, c
     for (int64_t p = 0; p < xs.problems; ++p) {
       std::vector<MmdScale<scalar_t>> scales;
       for (int64_t k = 0; k < in.K; ++k)
-        scales.push_back(MmdScale<scalar_t>::make(MmdFunction(kernel), pointer<double>(in.bandwidth)[p / in.problems_each * in.K + k], exponent));
-      const Rows<scalar_t> rx{pointer<scalar_t>(in.x) + p * xs.rows * xs.D, xs.rows}, ry{pointer<scalar_t>(in.y) + p * ys.rows * ys.D, ys.rows};
+        scales.push_back(MmdScale<scalar_t>::make(
+            MmdFunction(kernel), pointer<double>(in.bandwidth)[p / in.problems_each * in.K + k], exponent));
+      const Rows<scalar_t> rx{pointer<scalar_t>(in.x) + p * xs.rows * xs.D, xs.rows},
+          ry{pointer<scalar_t>(in.y) + p * ys.rows * ys.D, ys.rows};
       scalar_t* dx = with_grad ? grad_x.mutable_data_ptr<scalar_t>() + p * xs.rows * xs.D : nullptr;
       scalar_t* dy = with_grad ? grad_y.mutable_data_ptr<scalar_t>() + p * ys.rows * ys.D : nullptr;
       dispatch_function(MmdFunction(kernel), [&](auto k) {
-        value.mutable_data_ptr<scalar_t>()[p] = scalar_t(mmd_problem<scalar_t, decltype(k)::value>(rx, ry, xs.D, scales, biased, dx, dy));
+        value.mutable_data_ptr<scalar_t>()[p] =
+            scalar_t(mmd_problem<scalar_t, decltype(k)::value>(rx, ry, xs.D, scales, biased, dx, dy));
       });
     }
   });

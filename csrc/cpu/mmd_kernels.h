@@ -84,8 +84,8 @@ DX_INLINE void add_pulls(ColumnBlock<T>& b, const T* const* x, T scale, T* const
 // Sum of k between a group of rows and the block, row q with columns [from[q], count). With `grad_x`, the
 // gradient of `scale` times that sum is added to it and to the block.
 template <typename T, MmdFunction function>
-DX_CLONES double sum_group(ColumnBlock<T>& b, const T* const* x, const int64_t* from, const std::vector<MmdScale<T>>& scales, T scale,
-                           T* const* grad_x) {
+DX_CLONES double sum_group(ColumnBlock<T>& b, const T* const* x, const int64_t* from,
+                           const std::vector<MmdScale<T>>& scales, T scale, T* const* grad_x) {
   squared_distances(b, x);
   double total = 0;
   for (int q = 0; q < kMmdRows; ++q) {
@@ -109,10 +109,11 @@ DX_CLONES double sum_group(ColumnBlock<T>& b, const T* const* x, const int64_t* 
 
 }  // namespace
 
-// Sum over the pairs of a row of x with a column of the block. `half` is for columns that are x itself: only rows before
-// the column count, so that each pair of distinct points counts once.
+// Sum over the pairs of a row of x with a column of the block. `half` is for columns that are x itself: only rows
+// before the column count, so that each pair of distinct points counts once.
 template <typename T, MmdFunction function>
-double sum_pairs(ColumnBlock<T>& b, const Rows<T>& x, bool half, const std::vector<MmdScale<T>>& scales, double scale, T* grad_x, T* grad_y) {
+double sum_pairs(ColumnBlock<T>& b, const Rows<T>& x, bool half, const std::vector<MmdScale<T>>& scales, double scale,
+                 T* grad_x, T* grad_y) {
   double sum = 0;
   std::vector<T> unused(b.D);
   const int64_t rows = half ? b.first + b.count : x.count;

@@ -11,8 +11,8 @@
 
 namespace disentangle_ext::cpu {
 
-// at::empty. To fault a large tensor in by pages of 4 KiB takes longer than most kernels need to fill it, so the system is
-// asked for huge ones, which it may refuse. Up to 32 MiB, glibc keeps what is freed for the next call.
+// at::empty. To fault a large tensor in by pages of 4 KiB takes longer than most kernels need to fill it, so the system
+// is asked for huge ones, which it may refuse. Up to 32 MiB, glibc keeps what is freed for the next call.
 inline at::Tensor empty_large(at::IntArrayRef sizes, const at::TensorOptions& options) {
   const at::Tensor t = at::empty(sizes, options);
 #if defined(MADV_HUGEPAGE)

@@ -41,7 +41,8 @@ Tensor permute(const Tensor& z, const Tensor& key, bool inverse) {
     run_tasks(shape.problems * shape.D, 4.0 * double(shape.rows), [&](int64_t column) {
       const int64_t stream = column / columns_per_key, at = column / shape.D * shape.rows * shape.D + column % shape.D;
       const auto move = inverse ? restore_column<T> : permute_column<T>;
-      move({uint64_t(k[2 * stream]), uint64_t(k[2 * stream + 1])}, uint64_t(column % columns_per_key), source + at, target + at, shape.rows, shape.D);
+      move({uint64_t(k[2 * stream]), uint64_t(k[2 * stream + 1])}, uint64_t(column % columns_per_key), source + at,
+           target + at, shape.rows, shape.D);
     });
   });
   return out;

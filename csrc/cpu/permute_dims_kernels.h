@@ -60,7 +60,8 @@ class Integers {
 template <typename T>
 void shuffle(PhiloxKey key, uint64_t column, std::vector<T>& values) {
   Integers integers(key, column, int64_t(values.size()) - 1);
-  for (int64_t i = int64_t(values.size()) - 1; i > 0; --i) std::swap(values[i], values[integers.below(uint32_t(i + 1))]);
+  for (int64_t i = int64_t(values.size()) - 1; i > 0; --i)
+    std::swap(values[i], values[integers.below(uint32_t(i + 1))]);
 }
 
 // A column of a [B, D] problem: out[i] = in[permutation[i]].

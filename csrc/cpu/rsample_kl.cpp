@@ -13,8 +13,8 @@ namespace {
 
 using at::Tensor;
 
-// The rows [first, last) of a problem, chunk by chunk. A chunk starts at a multiple of four elements, so that no counter
-// is shared, and is a few tiles long.
+// The rows [first, last) of a problem, chunk by chunk. A chunk starts at a multiple of four elements, so that no
+// counter is shared, and is a few tiles long.
 struct Chunks {
   int64_t D, rows_per_key, rows_per_chunk, chunks_per_key, count;
 
@@ -36,7 +36,8 @@ struct Chunks {
 
 PhiloxKey key_at(const int64_t* keys, int64_t i) { return {uint64_t(keys[2 * i]), uint64_t(keys[2 * i + 1])}; }
 
-std::tuple<Tensor, Tensor> rsample_kl_cpu(const Tensor& mu, const Tensor& logvar, const Tensor& key, bool per_dimension) {
+std::tuple<Tensor, Tensor> rsample_kl_cpu(const Tensor& mu, const Tensor& logvar, const Tensor& key,
+                                          bool per_dimension) {
   check_same(mu, logvar, "rsample_kl");
   const int64_t per_key = elements_per_key(mu, key, 1, "rsample_kl"), D = mu.size(-1);
   const at::ScalarType type = compute_type(mu);
@@ -71,7 +72,9 @@ struct GradientTiles {
     }
   }
 
-  Incoming<T> at(int64_t i) const { return dense.defined() ? Incoming<T>{dense.const_data_ptr<T>() + i, false} : Incoming<T>{tile.data(), true}; }
+  Incoming<T> at(int64_t i) const {
+    return dense.defined() ? Incoming<T>{dense.const_data_ptr<T>() + i, false} : Incoming<T>{tile.data(), true};
+  }
 
   static bool is_one_value(const Tensor& t) {
     for (int64_t d = 0; d < t.dim(); ++d)
@@ -80,14 +83,17 @@ struct GradientTiles {
   }
 };
 
-std::tuple<Tensor, Tensor> rsample_kl_backward_cpu(const std::optional<Tensor>& grad_z, const std::optional<Tensor>& grad_kl, const Tensor& mu,
+std::tuple<Tensor, Tensor> rsample_kl_backward_cpu(const std::optional<Tensor>& grad_z,
+                                                   const std::optional<Tensor>& grad_kl, const Tensor& mu,
                                                    const Tensor& logvar, const Tensor& key, bool per_dimension) {
   check_same(mu, logvar, "rsample_kl_backward");
   const int64_t per_key = elements_per_key(mu, key, 1, "rsample_kl_backward"), D = mu.size(-1);
   const at::ScalarType type = compute_type(mu);
   const Tensor m = prepare(mu, type), l = prepare(logvar, type), keys = key.contiguous();
   if (grad_z) check_sizes(*grad_z, mu.sizes(), "rsample_kl_backward: grad_z");
-  if (grad_kl) check_sizes(*grad_kl, per_dimension ? mu.sizes() : mu.sizes().slice(0, mu.dim() - 1), "rsample_kl_backward: grad_kl");
+  if (grad_kl)
+    check_sizes(*grad_kl, per_dimension ? mu.sizes() : mu.sizes().slice(0, mu.dim() - 1),
+                "rsample_kl_backward: grad_kl");
   const Tensor grad_mu = empty_large(mu.sizes(), m.options()), grad_logvar = empty_large(mu.sizes(), m.options());
   AT_DISPATCH_FLOATING_TYPES(type, "rsample_kl_backward", [&] {
     const scalar_t *pm = m.const_data_ptr<scalar_t>(), *pl = l.const_data_ptr<scalar_t>();

@@ -52,8 +52,8 @@ DX_CLONES void sample_tile(int n, const T* mu, const T* logvar, const T* eps, T*
 
 // grad_kl is per element here.
 template <typename T>
-DX_CLONES void sample_tile_backward(int n, const T* mu, const T* logvar, const T* eps, const T* grad_z, const T* grad_kl, T* grad_mu,
-                                    T* grad_logvar) {
+DX_CLONES void sample_tile_backward(int n, const T* mu, const T* logvar, const T* eps, const T* grad_z,
+                                    const T* grad_kl, T* grad_mu, T* grad_logvar) {
   DX_SIMD
   for (int i = 0; i < n; ++i) {
     const T scale = exp(T(0.5) * logvar[i]);
@@ -85,7 +85,8 @@ DX_INLINE void for_rows(int64_t first, int n, int64_t D, const F& run) {
 
 // Rows [first, last) of one problem, first * D a multiple of 4. kl is [rows, D], or [rows] with the sum over D.
 template <typename T>
-void sample_rows(PhiloxKey key, int64_t first, int64_t last, int64_t D, const T* mu, const T* logvar, T* z, T* kl, bool per_dimension) {
+void sample_rows(PhiloxKey key, int64_t first, int64_t last, int64_t D, const T* mu, const T* logvar, T* z, T* kl,
+                 bool per_dimension) {
   T eps[kTile], terms[kTile];
   double sum = 0;
   for (int64_t i = first * D; i < last * D; i += kTile) {
@@ -110,14 +111,17 @@ struct Incoming {
 
 // grad_kl is [rows, D], or [rows] without per_dimension.
 template <typename T>
-void sample_rows_backward(PhiloxKey key, int64_t first, int64_t last, int64_t D, const T* mu, const T* logvar, Incoming<T> grad_z,
-                          Incoming<T> grad_kl, bool per_dimension, T* grad_mu, T* grad_logvar) {
+void sample_rows_backward(PhiloxKey key, int64_t first, int64_t last, int64_t D, const T* mu, const T* logvar,
+                          Incoming<T> grad_z, Incoming<T> grad_kl, bool per_dimension, T* grad_mu, T* grad_logvar) {
   T eps[kTile], expanded[kTile];
   const bool of_rows = !per_dimension && !grad_kl.everywhere;
   for (int64_t i = first * D; i < last * D; i += kTile) {
     const int n = noise_tile(key, i, last * D, eps);
-    if (of_rows) for_rows(i, n, D, [&](int64_t row, int e, int count, bool) { std::fill_n(expanded + e, count, grad_kl.data[row]); });
-    sample_tile_backward(n, mu + i, logvar + i, eps, grad_z.at(i), of_rows ? expanded : grad_kl.at(i), grad_mu + i, grad_logvar + i);
+    if (of_rows)
+      for_rows(i, n, D,
+               [&](int64_t row, int e, int count, bool) { std::fill_n(expanded + e, count, grad_kl.data[row]); });
+    sample_tile_backward(n, mu + i, logvar + i, eps, grad_z.at(i), of_rows ? expanded : grad_kl.at(i), grad_mu + i,
+                         grad_logvar + i);
   }
 }
 

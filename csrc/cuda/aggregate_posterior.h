@@ -1,5 +1,6 @@
-// The aggregate posterior over a stack of problems on a GPU: what the host functions of aggregate_posterior and
-// elbo_decomposition pass to the kernels. How the work is cut is a function of the shape alone, so that results are too.
+// The aggregate posterior over a stack of problems on a GPU: what the host functions of
+// aggregate_posterior and elbo_decomposition pass to the kernels. How the work is cut is a function of the
+// shape alone, so that results are too.
 #pragma once
 
 #include <algorithm>
@@ -44,7 +45,7 @@ struct SweepPlan {
 
 inline constexpr int64_t kEnoughBlocks = 528;  // four for each multiprocessor of a large GPU
 
-inline constexpr int kSweepTile = 128;         // components in shared memory at a time
+inline constexpr int kSweepTile = 128;  // components in shared memory at a time
 
 inline SweepPlan sweep_plan(int64_t problems, int64_t queries, int64_t components) {
   const bool small = queries * components <= (1 << 17);
@@ -52,7 +53,9 @@ inline SweepPlan sweep_plan(int64_t problems, int64_t queries, int64_t component
   if (small)
     for (plan.groups = 8; plan.groups < 64 && plan.groups * 4 < components;) plan.groups *= 2;
   const int64_t blocks = problems * ceil_div(queries, plan.queries_per_block());
-  const int64_t wanted = small ? 1 : std::clamp<int64_t>(kEnoughBlocks / std::max<int64_t>(blocks, 1), 1, ceil_div(components, kSweepTile));
+  const int64_t wanted =
+      small ? 1
+            : std::clamp<int64_t>(kEnoughBlocks / std::max<int64_t>(blocks, 1), 1, ceil_div(components, kSweepTile));
   plan.split_size = ceil_div(ceil_div(components, wanted), kSweepTile) * kSweepTile;
   plan.splits = ceil_div(components, plan.split_size);
   return plan;
@@ -65,8 +68,8 @@ struct SweepSums {
   T* joint;     // [splits, rows, 2]: the sum of 2^(x - max), and max
 };
 
-// What elbo_decomposition makes of the densities; `mu` is nullptr where it is not asked. Where rows are added up, `partial`
-// takes the sums of blocks of rows.
+// What elbo_decomposition makes of the densities; `mu` is nullptr where it is not asked. Where rows are added up,
+// `partial` takes the sums of blocks of rows.
 template <typename T>
 struct ElboOutput {
   const T *mu, *logvar;  // [rows, D]: the posteriors that z was drawn from
@@ -85,11 +88,12 @@ struct DensityOutput {
 inline int64_t partial_sums(int64_t queries) { return ceil_div(queries, 8); }
 
 template <typename T>
-void aggregate_posterior_forward(const AggregatePosterior<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, const DensityOutput<T>& out, cudaStream_t stream);
+void aggregate_posterior_forward(const AggregatePosterior<T>& s, const SweepPlan& plan, const SweepSums<T>& sums,
+                                 const DensityOutput<T>& out, cudaStream_t stream);
 
-// Backward: a block has kGradientWarps warps, of which component_warps() hold different components (`per_warp` each) and see
-// the same queries. Each block covers a range of components and a range of queries and writes its share of the gradients
-// into slices, which a second kernel adds up in order.
+// Backward: a block has kGradientWarps warps, of which component_warps() hold different components (`per_warp` each)
+// and see the same queries. Each block covers a range of components and a range of queries and writes its share of the
+// gradients into slices, which a second kernel adds up in order.
 inline constexpr int kGradientWarps = 4;
 
 struct GradientPlan {
@@ -98,12 +102,15 @@ struct GradientPlan {
 
   DX_INLINE int component_warps() const { return 1 << warp_bits; }
   DX_INLINE int query_groups() const { return kGradientWarps >> warp_bits; }
-  DX_INLINE int chunks(int per_warp) const { return int(ceil_div(component_range, int64_t(component_warps()) * per_warp)); }
+  DX_INLINE int chunks(int per_warp) const {
+    return int(ceil_div(component_range, int64_t(component_warps()) * per_warp));
+  }
 };
 
-// `width` is what a component has in a slice. Slices are as many as give a large GPU enough blocks, but few where they are
-// large.
-inline GradientPlan gradient_plan(int64_t problems, int64_t queries, int64_t components, int per_warp, int64_t width, int64_t dim_runs = 1) {
+// `width` is what a component has in a slice. Slices are as many as give a large GPU enough blocks, but
+// few where they are large.
+inline GradientPlan gradient_plan(int64_t problems, int64_t queries, int64_t components, int per_warp, int64_t width,
+                                  int64_t dim_runs = 1) {
   constexpr int64_t kBlocks = 396, kMostRanges = 16, kMostElements = 1 << 22;
   GradientPlan plan{0, 1, 0, 1, 0};
   while (plan.component_warps() < kGradientWarps && plan.component_warps() * per_warp < components) ++plan.warp_bits;
@@ -112,7 +119,8 @@ inline GradientPlan gradient_plan(int64_t problems, int64_t queries, int64_t com
   plan.component_ranges = ceil_div(components, plan.component_range);
   const int64_t least = plan.query_groups() * (queries <= 512 ? 2 : 16);  // queries worth a block
   const int64_t affordable = std::clamp<int64_t>(kMostElements / (problems * components * width), 8, 64);
-  const int64_t wanted = std::clamp<int64_t>(kBlocks / (problems * plan.component_ranges * dim_runs), 1, std::min(ceil_div(queries, least), affordable));
+  const int64_t wanted = std::clamp<int64_t>(kBlocks / (problems * plan.component_ranges * dim_runs), 1,
+                                             std::min(ceil_div(queries, least), affordable));
   plan.query_range = ceil_div(queries, wanted);
   plan.query_ranges = ceil_div(queries, plan.query_range);
   return plan;
@@ -132,7 +140,8 @@ struct IncomingGradients {
 template <typename T>
 struct GradientSlices {
   T* query;      // [slices, problems, queries, D]
-  T* component;  // [slices, problems, components, width]: D each for mu and logvar and, with learned weights, D + 1 for these
+  T* component;  // [slices, problems, components, width]: D each for mu and logvar and, with learned weights, D + 1 for
+                 // these
   T* left;       // [blocks, chunks of their components, 2]: whether something is left to float64, and by which rule
 
   DX_INLINE void put_left(int64_t block, int chunk, int chunks, bool any, T reference) const {
@@ -160,7 +169,9 @@ struct GradientLayout {
   int64_t component_elements(int64_t components, int D) const { return component_slices * components * width(D); }
   int64_t left_elements(int64_t problems, int D) const {
     const int64_t runs = in_registers ? 1 : ceil_div(D, kDimRun);
-    return 2 * problems * std::max(marginal.component_ranges * marginal.query_ranges * runs * marginal.chunks(per_warp), joint.component_ranges * joint.query_ranges);
+    return 2 * problems *
+           std::max(marginal.component_ranges * marginal.query_ranges * runs * marginal.chunks(per_warp),
+                    joint.component_ranges * joint.query_ranges);
   }
 };
 
@@ -170,14 +181,15 @@ GradientLayout<T> gradient_layout(int64_t problems, int64_t queries, int64_t com
 
 template <typename T>
 struct OutgoingGradients {
-  T *z, *mu, *logvar;                // mu and logvar of the components
-  T* log_weight;                     // or nullptr
+  T *z, *mu, *logvar;                        // mu and logvar of the components
+  T* log_weight;                             // or nullptr
   const T *posterior_mu, *posterior_logvar;  // elbo_decomposition: [rows, D], else nullptr
-  T *own_mu, *own_logvar;            // their gradients, or nullptr where they are the components
+  T *own_mu, *own_logvar;                    // their gradients, or nullptr where they are the components
 };
 
 template <typename T>
-void aggregate_posterior_backward(const AggregatePosterior<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
-                      const OutgoingGradients<T>& out, cudaStream_t stream);
+void aggregate_posterior_backward(const AggregatePosterior<T>& s, const GradientLayout<T>& layout,
+                                  const IncomingGradients<T>& in, const GradientSlices<T>& slices,
+                                  const OutgoingGradients<T>& out, cudaStream_t stream);
 
 }  // namespace disentangle_ext::cuda

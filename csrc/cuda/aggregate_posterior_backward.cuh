@@ -1,8 +1,8 @@
-// Backward: the densities come back from the saved logarithms as responsibilities p_ij = exp(w_ij + sum_d l_ijd - log q(z_i))
-// and r_ijd likewise, once for each pair. With a = g_i p_ij + h_id r_ijd,
+// Backward: the densities come back from the saved logarithms as responsibilities p_ij = exp(w_ij + sum_d l_ijd -
+// log q(z_i)) and r_ijd likewise, once for each pair. With a = g_i p_ij + h_id r_ijd,
 //     dz_id -= a (z - mu) / var,   dmu_jd += a (z - mu) / var,   dlogvar_jd += a / 2 ((z - mu)^2 / var - 1).
-// In bits, with w = (z - mu) log2(e) / (2 var) and x = (z - mu) w - 1 / (2 ln 2), these are 2 ln(2) a w and ln(2) a x, and a
-// density is exp2(peak - 1 / (2 ln 2) - x): ten instructions an exponential.
+// In bits, with w = (z - mu) log2(e) / (2 var) and x = (z - mu) w - 1 / (2 ln 2), these are 2 ln(2) a w and ln(2) a x,
+// and a density is exp2(peak - 1 / (2 ln 2) - x): ten instructions an exponential.
 //
 // The lanes of a warp hold components in registers, with all that is summed over queries; queries come through shared
 // memory. What is summed over components is scattered over the lanes by halving. Sums never meet in memory: a block
@@ -22,9 +22,12 @@ constexpr double kHalfNat = 0.5 * kLog2e;  // 1 / (2 ln 2)
 
 // Components of a lane: as many as registers hold, to share the cost of the sums over lanes.
 template <typename T, int D>
-constexpr int kLaneComponents = sizeof(T) == sizeof(float) ? (D <= 4 ? 4 : D <= 10 ? 2 : 1) : 1;
+constexpr int kLaneComponents = sizeof(T) == sizeof(double) || D > 10 ? 1
+                                : D > 4                               ? 2
+                                                                      : 4;
 
-// Blocks that share the registers of a multiprocessor. Before sm_90 the compiler does not fit ten dimensions into a third.
+// Blocks that share the registers of a multiprocessor. Before sm_90 the compiler does not fit ten
+// dimensions into a third.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
 template <typename T, int D>
 constexpr int kGradientBlocks = sizeof(T) == sizeof(float) ? (D == 10 ? 2 : 3) : 1;
@@ -77,25 +80,27 @@ DX_INLINE T field_gradient(const IncomingGradients<T>& in, int f, int64_t proble
 template <typename T>
 DX_INLINE T joint_gradient(const IncomingGradients<T>& in, int64_t problem, int64_t row) {
   if (!in.elbo) return in.g ? in.g[row] : T(0);
-  return field_gradient(in, 1, problem, row) - field_gradient(in, 0, problem, row) + field_gradient(in, 4, problem, row);
+  return field_gradient(in, 1, problem, row) - field_gradient(in, 0, problem, row) +
+         field_gradient(in, 4, problem, row);
 }
 
 template <typename T>
 DX_INLINE T marginal_gradient(const IncomingGradients<T>& in, int64_t problem, int64_t row, int d, int D) {
   if (!in.elbo) return in.h ? in.h[row * D + d] : T(0);
-  return field_gradient(in, 2, problem, row) - field_gradient(in, 1, problem, row) + field_gradient(in, 5, problem, row);
+  return field_gradient(in, 2, problem, row) - field_gradient(in, 1, problem, row) +
+         field_gradient(in, 5, problem, row);
 }
 
-// Minus a saved logarithm, in bits, relative to the ordinary weight. Where the density is zero it has no gradient, and its
-// exponentials shall be zero too.
+// Minus a saved logarithm, in bits, relative to the ordinary weight. Where the density is zero it has no gradient, and
+// its exponentials shall be zero too.
 template <typename T>
 DX_INLINE T shift_of(T ordinary, T log_density) {
   return log_density == -kInfinity<T> ? -kInfinity<T> : rounded_product(T(kLog2e), ordinary - log_density);
 }
 
-// In float32 the exponential of a shift of b bits is off by 2^-25 b: beyond kFarJoint, the query is left to float64. The
-// factor 2^shift of a marginal is taken into its gradient, in float32, as long as neither it nor what it multiplies can
-// leave the range.
+// In float32 the exponential of a shift of b bits is off by 2^-25 b: beyond kFarJoint, the query is left to float64.
+// The factor 2^shift of a marginal is taken into its gradient, in float32, as long as neither it nor what it
+// multiplies can leave the range.
 template <typename T>
 constexpr bool kFolded = sizeof(T) == sizeof(float);
 template <typename T>
@@ -125,18 +130,21 @@ DX_INLINE bool too_large(T place) {
   return !(place <= kLargestPlace<T> && place >= -kLargestPlace<T>);
 }
 
-// What decides whether a query's density is left to float64: the highest peak of the block's components, or infinity where a
-// number of the block is too large.
+// What decides whether a query's density is left to float64: the highest peak of the block's components, or infinity
+// where a number of the block is too large.
 template <typename T>
 struct FarRule {
   T reference;
 
   DX_INLINE bool all() const { return reference == kInfinity<T>; }
-  DX_INLINE bool marginal(T shift) const { return kFolded<T> && shift != -kInfinity<T> && far_marginal(shift, reference); }
+  DX_INLINE bool marginal(T shift) const {
+    return kFolded<T> && shift != -kInfinity<T> && far_marginal(shift, reference);
+  }
   DX_INLINE bool joint(T shift) const { return kFolded<T> && shift != -kInfinity<T> && (all() || far_joint(shift)); }
 };
 
-// A query in shared memory: z, gradient and, in float64, shift of D dimensions; shift and gradient of the joint density.
+// A query in shared memory: z, gradient and, in float64, shift of D dimensions; shift and
+// gradient of the joint density.
 template <typename T, int D>
 struct QueryTile {
   static constexpr int kShift = 2 * D, kJoint = kFolded<T> ? 2 * D : 3 * D;
@@ -153,8 +161,8 @@ struct QueryTile {
 // One dimension of a query; returns whether it is left to float64. Where it is, or where its density is zero, it may be
 // infinite: it is moved to zero, so that zero times its distance is zero. The loads do not wait for each other.
 template <typename T, int D>
-__device__ __forceinline__ bool load_dim(T* row, const AggregatePosterior<T>& s, const IncomingGradients<T>& in, int64_t problem, int64_t at_row, int d, int k,
-                                         const FarRule<T>& rule) {
+__device__ __forceinline__ bool load_dim(T* row, const AggregatePosterior<T>& s, const IncomingGradients<T>& in,
+                                         int64_t problem, int64_t at_row, int d, int k, const FarRule<T>& rule) {
   const bool used = d < s.D;
   const int64_t at = at_row * s.D + (used ? d : 0);
   const T z = s.z[at], log_density = in.marginals[at], h = marginal_gradient(in, problem, at_row, used ? d : 0, s.D);
@@ -171,8 +179,8 @@ __device__ __forceinline__ bool load_dim(T* row, const AggregatePosterior<T>& s,
 }
 
 template <typename T, int D>
-__device__ __forceinline__ bool load_joint(T* row, const AggregatePosterior<T>& s, const IncomingGradients<T>& in, int64_t problem, int64_t at_row,
-                                           const FarRule<T>& rule) {
+__device__ __forceinline__ bool load_joint(T* row, const AggregatePosterior<T>& s, const IncomingGradients<T>& in,
+                                           int64_t problem, int64_t at_row, const FarRule<T>& rule) {
   const T log_density = in.log_qz[at_row], g = joint_gradient(in, problem, at_row);
   T shift = shift_of(s.weights.ordinary, log_density);
   const bool far = rule.joint(shift);
@@ -184,8 +192,9 @@ __device__ __forceinline__ bool load_joint(T* row, const AggregatePosterior<T>& 
 
 // Queries first .. first + count of a problem. Returns whether something of them is left to float64.
 template <typename T, int D, bool kJoint>
-__device__ __forceinline__ bool load_queries(const QueryTile<T, D>& tile, const AggregatePosterior<T>& s, const IncomingGradients<T>& in, int64_t problem,
-                                             int64_t first, int count, int first_dim, const FarRule<T>& rule, int thread, int threads) {
+__device__ __forceinline__ bool load_queries(const QueryTile<T, D>& tile, const AggregatePosterior<T>& s,
+                                             const IncomingGradients<T>& in, int64_t problem, int64_t first, int count,
+                                             int first_dim, const FarRule<T>& rule, int thread, int threads) {
   bool far = false;
   const int64_t first_row = problem * s.queries + first;
   DX_UNROLL_NOT
@@ -202,7 +211,8 @@ __device__ __forceinline__ bool load_queries(const QueryTile<T, D>& tile, const 
     int64_t at[2];
     T weight[2];
     s.weights.exceptions(first + q, at, weight);
-    for (int e = 0; e < 2; ++e) tile.exception[2 * q + e] = at[e], tile.bits[2 * q + e] = T(kLog2e) * (weight[e] - s.weights.ordinary);
+    for (int e = 0; e < 2; ++e)
+      tile.exception[2 * q + e] = at[e], tile.bits[2 * q + e] = T(kLog2e) * (weight[e] - s.weights.ordinary);
   }
   return far;
 }
@@ -216,10 +226,11 @@ struct Components {
 
   static constexpr int kSums = (kLearned ? 3 : 2) * D;  // of a component
 
-  // Component c of lane l is 32 c + l of the warp's. They come through shared memory, [32 C, 2 D] for mu and logvar, where
-  // neighbouring threads read neighbouring words. Finds the highest peak, and whether a number is too large for float32.
-  static __device__ __forceinline__ void stage(T* staged, const AggregatePosterior<T>& s, int64_t problem, int64_t first, int lane, int first_dim, T& top,
-                                               bool& large) {
+  // Component c of lane l is 32 c + l of the warp's. They come through shared memory, [32 C, 2 D] for mu and
+  // logvar, where neighbouring threads read neighbouring words. Finds the highest peak, and whether a number
+  // is too large for float32.
+  static __device__ __forceinline__ void stage(T* staged, const AggregatePosterior<T>& s, int64_t problem,
+                                               int64_t first, int lane, int first_dim, T& top, bool& large) {
     const int count = used(s, first), dims = min(D, s.D - first_dim);
     const int64_t base = problem * s.components + first;
     DX_UNROLL_NOT
@@ -237,10 +248,10 @@ struct Components {
     return int(max(int64_t(0), min(int64_t(C * kWarp), s.components - first)));
   }
 
-  // From shared memory to registers. Places past the last, and dimensions, hold densities of zero; so does everything where
-  // the rule leaves it to float64.
-  __device__ __forceinline__ void fill(const T* staged, const AggregatePosterior<T>& s, int64_t problem, int64_t first, int lane, int first_dim,
-                                       const FarRule<T>& rule) {
+  // From shared memory to registers. Places past the last, and dimensions, hold densities of zero; so does everything
+  // where the rule leaves it to float64.
+  __device__ __forceinline__ void fill(const T* staged, const AggregatePosterior<T>& s, int64_t problem, int64_t first,
+                                       int lane, int first_dim, const FarRule<T>& rule) {
     const int count = rule.all() ? 0 : used(s, first), dims = min(D, s.D - first_dim);
     DX_UNROLL
     for (int c = 0; c < C; ++c) {
@@ -312,7 +323,8 @@ struct GradientBlock {
 };
 
 template <typename T>
-__device__ __forceinline__ void find_work(GradientBlock& block, const AggregatePosterior<T>& s, const GradientPlan& plan, int dim_runs) {
+__device__ __forceinline__ void find_work(GradientBlock& block, const AggregatePosterior<T>& s,
+                                          const GradientPlan& plan, int dim_runs) {
   if (threadIdx.x == 0) {
     const unsigned query_ranges = unsigned(plan.query_ranges), component_ranges = unsigned(plan.component_ranges);
     unsigned b = blockIdx.x;
@@ -342,11 +354,12 @@ __device__ __forceinline__ T block_max(T v, T* shared) {
 
 // The sweep -----------------------------------------------------------------------------------------------------------
 
-// Adds what the groups of a block have for its components, in order, and stores it. No gradient here has its last factors
-// yet, which are those of `gather`.
+// Adds what the groups of a block have for its components, in order, and stores it. No gradient here has its last
+// factors yet, which are those of `gather`.
 template <typename T, int D, bool kLearned, int kPerWarp>
-__device__ __forceinline__ void store_components(const T* sums, T* slice, int width, const AggregatePosterior<T>& s, int64_t problem, int64_t first, int groups,
-                                                 int members, int first_dim) {
+__device__ __forceinline__ void store_components(const T* sums, T* slice, int width, const AggregatePosterior<T>& s,
+                                                 int64_t problem, int64_t first, int groups, int members,
+                                                 int first_dim) {
   constexpr int kSums = (kLearned ? 3 : 2) * D, kRow = kSums + 1;
   const int count = int(min(int64_t(members) * kPerWarp, s.components - first)), dims = min(D, s.D - first_dim);
   DX_UNROLL_NOT
@@ -359,13 +372,15 @@ __device__ __forceinline__ void store_components(const T* sums, T* slice, int wi
   }
   if (!kLearned || first_dim > 0) return;
   for (int j = threadIdx.x; j < count; j += kGradientThreads)
-    slice[(problem * s.components + first + j) * width + 3 * s.D] = 0;  // the joint density's share comes from its own kernel
+    slice[(problem * s.components + first + j) * width + 3 * s.D] =
+        0;  // the joint density's share comes from its own kernel
 }
 
 // Adds the shares of a group's warps to the query slice; the first components of a block's range start it.
 template <typename T, int D>
-__device__ __forceinline__ void flush_queries(T* slice, const T* shares, const AggregatePosterior<T>& s, int64_t first_row, int count, int first_dim, int warps,
-                                              bool start, int thread) {
+__device__ __forceinline__ void flush_queries(T* slice, const T* shares, const AggregatePosterior<T>& s,
+                                              int64_t first_row, int count, int first_dim, int warps, bool start,
+                                              int thread) {
   DX_UNROLL_NOT
   for (int e = thread; e < count * D; e += warps * kWarp) {
     const int d = first_dim + e % D;
@@ -379,8 +394,8 @@ __device__ __forceinline__ void flush_queries(T* slice, const T* shares, const A
 
 // All queries of a group against the components that its warps hold.
 template <bool kUneven, typename T, int D, bool kJoint, bool kLearned>
-__device__ __forceinline__ void tile_step(Components<T, D, kJoint, kLearned>& mine, const QueryTile<T, D>& tile, int count, int64_t first_component,
-                                          T* shares) {
+__device__ __forceinline__ void tile_step(Components<T, D, kJoint, kLearned>& mine, const QueryTile<T, D>& tile,
+                                          int count, int64_t first_component, T* shares) {
   constexpr int C = Components<T, D, kJoint, kLearned>::C;
   const int lane = threadIdx.x % kWarp, slot = scatter_slot<D>(lane);
   DX_UNROLL_NOT
@@ -389,7 +404,8 @@ __device__ __forceinline__ void tile_step(Components<T, D, kJoint, kLearned>& mi
     if constexpr (kUneven) {
       const int64_t own = tile.exception[2 * q] - first_component, next = tile.exception[2 * q + 1] - first_component;
       DX_UNROLL
-      for (int c = 0; c < C; ++c) bits[c] = own == c * kWarp + lane ? tile.bits[2 * q] : next == c * kWarp + lane ? tile.bits[2 * q + 1] : T(0);
+      for (int c = 0; c < C; ++c)
+        bits[c] = own == c * kWarp + lane ? tile.bits[2 * q] : next == c * kWarp + lane ? tile.bits[2 * q + 1] : T(0);
     }
     const T* row = tile.rows + q * QueryTile<T, D>::kRow;
     T z[D], dz[D] = {};
@@ -409,21 +425,24 @@ __device__ __forceinline__ void tile_step(Components<T, D, kJoint, kLearned>& mi
 template <typename T>
 __device__ __forceinline__ bool any_too_large(const AggregatePosterior<T>& s, const GradientBlock& block) {
   bool large = false;
-  const int64_t first = (block.problem * s.queries + block.first_query) * s.D, last = (block.problem * s.queries + block.last_query) * s.D;
+  const int64_t first = (block.problem * s.queries + block.first_query) * s.D,
+                last = (block.problem * s.queries + block.last_query) * s.D;
   for (int64_t e = first + threadIdx.x; e < last; e += kGradientThreads) large |= too_large(s.z[e]);
   return large;
 }
 
 template <typename T, int D, bool kJoint, bool kLearned>
 __global__ void __launch_bounds__(kGradientThreads, kGradientBlocks<T, D>)
-    gradient_sweep(AggregatePosterior<T> s, GradientPlan plan, int dim_runs, int width, IncomingGradients<T> in, GradientSlices<T> out) {
+    gradient_sweep(AggregatePosterior<T> s, GradientPlan plan, int dim_runs, int width, IncomingGradients<T> in,
+                   GradientSlices<T> out) {
   DX_DYNAMIC_SHARED(T, shared);
   __shared__ GradientBlock block;
   find_work(block, s, plan, dim_runs);
   using Mine = Components<T, D, kJoint, kLearned>;
   constexpr int kPerWarp = Mine::C * kWarp;
   const int first_dim = int(block.dim_run) * D, lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int members = plan.component_warps(), group = warp >> plan.warp_bits, member = warp & (members - 1), thread = threadIdx.x & (members * kWarp - 1);
+  const int members = plan.component_warps(), group = warp >> plan.warp_bits, member = warp & (members - 1),
+            thread = threadIdx.x & (members * kWarp - 1);
   const QueryTile<T, D> tile(shared + group * QueryTile<T, D>::kSize);
   T* shares = shared + plan.query_groups() * QueryTile<T, D>::kSize + group * members * kQueryTile * D;
 
@@ -432,7 +451,8 @@ __global__ void __launch_bounds__(kGradientThreads, kGradientBlocks<T, D>)
   __shared__ bool left_any;  // read and written by one thread: a register less for the others
   __shared__ T highest[kGradientWarps];
   for (int k = 0; block.first_component + int64_t(k) * members * kPerWarp < block.last_component; ++k) {
-    const int64_t first = block.first_component + int64_t(k) * members * kPerWarp, own = first + int64_t(member) * kPerWarp;
+    const int64_t first = block.first_component + int64_t(k) * members * kPerWarp,
+                  own = first + int64_t(member) * kPerWarp;
     Mine mine;
     T* staged = shared + warp * kPerWarp * 2 * D;
     T top = kLowest<T>;
@@ -453,7 +473,8 @@ __global__ void __launch_bounds__(kGradientThreads, kGradientBlocks<T, D>)
       const int64_t query = min(block.first_query + group * per_group + step, block.last_query);
       const int count = min(min(kQueryTile, per_group - step), int(block.last_query - query));
       __syncthreads();
-      const bool left = load_queries<T, D, kJoint>(tile, s, in, block.problem, query, count, first_dim, rule, thread, members * kWarp);
+      const bool left = load_queries<T, D, kJoint>(tile, s, in, block.problem, query, count, first_dim, rule, thread,
+                                                   members * kWarp);
       if (__syncthreads_or(left) && threadIdx.x == 0) left_any = true;
       if (Weights<T>(s.weights, s.log_weight != nullptr, query, query + count - 1).any(own, kPerWarp)) {
         tile_step<true>(mine, tile, count, own, shares + member * kQueryTile * D);
@@ -462,13 +483,15 @@ __global__ void __launch_bounds__(kGradientThreads, kGradientBlocks<T, D>)
       }
       __syncthreads();
       T* query_slice = out.query + block.component_range * s.rows() * s.D;
-      flush_queries<T, D>(query_slice, shares, s, block.problem * s.queries + query, count, first_dim, members, k == 0, thread);
+      flush_queries<T, D>(query_slice, shares, s, block.problem * s.queries + query, count, first_dim, members, k == 0,
+                          thread);
     }
     __syncthreads();
     mine.put(shared + warp * kPerWarp * (Mine::kSums + 1), lane);
     __syncthreads();
     T* component_slice = out.component + block.query_range * s.problems * s.components * width;
-    store_components<T, D, kLearned, kPerWarp>(shared, component_slice, width, s, block.problem, first, plan.query_groups(), members, first_dim);
+    store_components<T, D, kLearned, kPerWarp>(shared, component_slice, width, s, block.problem, first,
+                                               plan.query_groups(), members, first_dim);
     __syncthreads();
     if (kFolded<T> && threadIdx.x == 0) out.put_left(blockIdx.x, k, plan.chunks(kPerWarp), left_any, rule.reference);
   }
@@ -481,7 +504,8 @@ template <typename T>
 struct OwnGradient {
   T z = 0, mu = 0, logvar = 0;
 
-  DX_INLINE OwnGradient(const AggregatePosterior<T>& s, const IncomingGradients<T>& in, const OutgoingGradients<T>& out, int64_t at) {
+  DX_INLINE OwnGradient(const AggregatePosterior<T>& s, const IncomingGradients<T>& in, const OutgoingGradients<T>& out,
+                        int64_t at) {
     const int64_t row = at / s.D, problem = row / s.queries;
     const T own = field_gradient(in, 0, problem, row) + field_gradient(in, 3, problem, row);
     const T prior = field_gradient(in, 6, problem, row) - field_gradient(in, 2, problem, row);
@@ -492,7 +516,8 @@ struct OwnGradient {
 };
 
 template <typename T>
-__device__ __forceinline__ void gather_query(const AggregatePosterior<T>& s, int64_t slices, const IncomingGradients<T>& in, const T* query,
+__device__ __forceinline__ void gather_query(const AggregatePosterior<T>& s, int64_t slices,
+                                             const IncomingGradients<T>& in, const T* query,
                                              const OutgoingGradients<T>& out, int64_t at) {
   T dz = T(-2 * kLn2) * strided_sum(query + at, slices, s.rows() * s.D);
   if (out.posterior_mu) {
@@ -504,8 +529,9 @@ __device__ __forceinline__ void gather_query(const AggregatePosterior<T>& s, int
 }
 
 template <typename T>
-__device__ __forceinline__ void gather_component(const AggregatePosterior<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in,
-                                                 const T* component, const OutgoingGradients<T>& out, int64_t at) {
+__device__ __forceinline__ void gather_component(const AggregatePosterior<T>& s, const GradientLayout<T>& layout,
+                                                 const IncomingGradients<T>& in, const T* component,
+                                                 const OutgoingGradients<T>& out, int64_t at) {
   const int width = layout.width(s.D), d = int(at % s.D);
   const int64_t j = at / s.D, stride = s.problems * s.components * width;
   const T* sums = component + j * width;
@@ -524,7 +550,8 @@ __device__ __forceinline__ void gather_component(const AggregatePosterior<T>& s,
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    gather(AggregatePosterior<T> s, GradientLayout<T> layout, IncomingGradients<T> in, GradientSlices<T> slices, OutgoingGradients<T> out) {
+    gather(AggregatePosterior<T> s, GradientLayout<T> layout, IncomingGradients<T> in, GradientSlices<T> slices,
+           OutgoingGradients<T> out) {
   const int64_t queries = s.rows() * s.D, all = queries + s.problems * s.components * s.D;
   for (int64_t e = blockIdx.x * int64_t(kThreads) + threadIdx.x; e < all; e += gridDim.x * int64_t(kThreads)) {
     if (e < queries) {
@@ -538,21 +565,21 @@ __global__ void __launch_bounds__(kThreads)
 // Launching -----------------------------------------------------------------------------------------------------------
 
 template <typename T, int D, bool kJoint, bool kLearned>
-void launch_gradient(const AggregatePosterior<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
-                     cudaStream_t stream) {
+void launch_gradient(const AggregatePosterior<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in,
+                     const GradientSlices<T>& slices, cudaStream_t stream) {
   const GradientPlan& plan = layout.marginal;
   const int dim_runs = kJoint ? 1 : int(ceil_div(s.D, D));
   const int64_t blocks = s.problems * plan.component_ranges * plan.query_ranges * dim_runs;
   constexpr int kPerWarp = kLaneComponents<T, D> * kWarp;
   const size_t tiles = size_t(plan.query_groups()) * QueryTile<T, D>::kSize + size_t(kGradientWarps) * kQueryTile * D;
   const size_t sums = size_t(kGradientWarps) * kPerWarp * ((kLearned ? 3 : 2) * D + 1);
-  DX_LAUNCH((gradient_sweep<T, D, kJoint, kLearned>), unsigned(blocks), kGradientThreads, std::max(tiles, sums) * sizeof(T), stream, s, plan, dim_runs,
-            layout.width(s.D), in, slices);
+  DX_LAUNCH((gradient_sweep<T, D, kJoint, kLearned>), unsigned(blocks), kGradientThreads,
+            std::max(tiles, sums) * sizeof(T), stream, s, plan, dim_runs, layout.width(s.D), in, slices);
 }
 
 template <typename T>
-void launch_gather(const AggregatePosterior<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
-                   const OutgoingGradients<T>& out, cudaStream_t stream) {
+void launch_gather(const AggregatePosterior<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in,
+                   const GradientSlices<T>& slices, const OutgoingGradients<T>& out, cudaStream_t stream) {
   const int64_t elements = (s.rows() + s.problems * s.components) * s.D;
   const int64_t blocks = std::clamp<int64_t>(ceil_div(elements, kThreads), 1, 1 << 16);
   DX_LAUNCH((gather<T>), unsigned(blocks), kThreads, 0, stream, s, layout, in, slices, out);

@@ -72,7 +72,8 @@ struct Weights {
   int64_t low, high;  // components that are exceptional for some of the queries first .. last
   bool wraps;
 
-  DX_INLINE Weights(const LogWeights<T>& w, bool given, int64_t first, int64_t last) : log(w), low(1), high(0), wraps(false) {
+  DX_INLINE Weights(const LogWeights<T>& w, bool given, int64_t first, int64_t last)
+      : log(w), low(1), high(0), wraps(false) {
     if (given || !w.stratified()) return;
     const bool legacy = w.estimator == Estimator::mss_legacy;
     low = legacy ? 0 : w.offset + first;
@@ -81,7 +82,9 @@ struct Weights {
   }
 
   // Whether one of the components j .. j + count - 1 is exceptional.
-  DX_INLINE bool any(int64_t j, int count) const { return low <= high && ((j <= high && j + count > low) || (wraps && j == 0)); }
+  DX_INLINE bool any(int64_t j, int count) const {
+    return low <= high && ((j <= high && j + count > low) || (wraps && j == 0));
+  }
 
   DX_INLINE T operator()(int64_t i, int64_t j) const {
     int64_t at[2];
@@ -92,8 +95,8 @@ struct Weights {
   }
 };
 
-// 2^x for any x, and where it does not fit more than out_of_range lets pass: float64's exp2 wraps around there, while the
-// instruction for float32 ends at infinity.
+// 2^x for any x, and where it does not fit more than out_of_range lets pass: float64's exp2 wraps around there, while
+// the instruction for float32 ends at infinity.
 template <typename T>
 DX_INLINE T exp2_of_any(T x) {
   constexpr T most = FloatFormat<T>::max_exponent;

@@ -1,6 +1,6 @@
-// What the sweeps leave to float64: queries whose exponents, or numbers, float32 does not resolve. They are few, or all of a
-// block's where its numbers are absurd. A block of a sweep says for each chunk of components whether it left anything, and
-// the rule it went by; here the block of the same index adds it to the same slices.
+// What the sweeps leave to float64: queries whose exponents, or numbers, float32 does not resolve. They are few, or all
+// of a block's where its numbers are absurd. A block of a sweep says for each chunk of components whether it left
+// anything, and the rule it went by; here the block of the same index adds it to the same slices.
 #pragma once
 
 #include "cuda/aggregate_posterior_backward.cuh"
@@ -20,7 +20,8 @@ DX_INLINE double wide_precision(const AggregatePosterior<T>& s, int64_t componen
 
 // One query's term in one density, joint (d < 0) or marginal: in bits, the ordinary weight left out.
 template <typename T>
-DX_INLINE double wide_bits(const AggregatePosterior<T>& s, const Weights<T>& weights, int64_t problem, int64_t i, int64_t j, int d) {
+DX_INLINE double wide_bits(const AggregatePosterior<T>& s, const Weights<T>& weights, int64_t problem, int64_t i,
+                           int64_t j, int d) {
   const int64_t component = problem * s.components + j, row = problem * s.queries + i;
   double x = s.log_weight ? kLog2e * double(s.log_weight[component]) : weights.any(j, 1) ? double(weights(i, j)) : 0.0;
   for (int k = d < 0 ? 0 : d; k < (d < 0 ? s.D : d + 1); ++k) {
@@ -32,12 +33,14 @@ DX_INLINE double wide_bits(const AggregatePosterior<T>& s, const Weights<T>& wei
 
 // log2 of that density, by the block.
 template <typename T>
-__device__ __forceinline__ double wide_density(const AggregatePosterior<T>& s, const Weights<T>& weights, int64_t problem, int64_t i, int d, double* shared) {
+__device__ __forceinline__ double wide_density(const AggregatePosterior<T>& s, const Weights<T>& weights,
+                                               int64_t problem, int64_t i, int d, double* shared) {
   OnlineSum<double> total;
   for (int64_t j = threadIdx.x; j < s.components; j += blockDim.x) total.add(wide_bits(s, weights, problem, i, j, d));
   total = warp_sum(total);
   __syncthreads();
-  if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp * 2] = total.sum, shared[threadIdx.x / kWarp * 2 + 1] = total.max;
+  if (threadIdx.x % kWarp == 0)
+    shared[threadIdx.x / kWarp * 2] = total.sum, shared[threadIdx.x / kWarp * 2 + 1] = total.max;
   __syncthreads();
   OnlineSum<double> all;
   for (int w = 0; w < int(blockDim.x) / kWarp; ++w) {
@@ -48,7 +51,8 @@ __device__ __forceinline__ double wide_density(const AggregatePosterior<T>& s, c
   return all.log2();
 }
 
-// The work of a block: components first .. last, in dimensions first_dim .. last_dim and, with `joint`, the joint density.
+// The work of a block: components first .. last, in dimensions first_dim .. last_dim and, with
+// `joint`, the joint density.
 template <typename T>
 struct FarWork {
   const AggregatePosterior<T>& s;
@@ -59,8 +63,8 @@ struct FarWork {
   T *component_slice, *query_slice;
 };
 
-// Adds the gradient of one density of one query to the slices of the block: a thread a component, then a warp a dimension
-// for what is summed over components.
+// Adds the gradient of one density of one query to the slices of the block: a thread a component, then a warp a
+// dimension for what is summed over components.
 template <typename T>
 __device__ __forceinline__ void add_wide(const FarWork<T>& work, int64_t i, int d, double gradient, double* shared) {
   const AggregatePosterior<T>& s = work.s;
@@ -93,15 +97,18 @@ __device__ __forceinline__ void add_wide(const FarWork<T>& work, int64_t i, int 
 
 // The queries of a block that the rule left, one after the other; d < 0 is the joint density.
 template <typename T>
-__device__ __forceinline__ void add_far_queries(const FarWork<T>& work, const FarRule<T>& rule, bool joint, double* shared) {
+__device__ __forceinline__ void add_far_queries(const FarWork<T>& work, const FarRule<T>& rule, bool joint,
+                                                double* shared) {
   const int64_t problem = work.block.problem;
   const T ordinary = work.s.weights.ordinary;
   for (int64_t i = work.block.first_query; i < work.block.last_query; ++i) {
     const int64_t row = problem * work.s.queries + i;
     for (int d = joint ? -1 : work.first_dim; d < work.last_dim; d = d < 0 ? work.first_dim : d + 1) {
-      const bool far = d < 0 ? rule.joint(shift_of(ordinary, work.in.log_qz[row])) : rule.marginal(shift_of(ordinary, work.in.marginals[row * work.s.D + d]));
+      const bool far = d < 0 ? rule.joint(shift_of(ordinary, work.in.log_qz[row]))
+                             : rule.marginal(shift_of(ordinary, work.in.marginals[row * work.s.D + d]));
       if (!far) continue;
-      const T gradient = d < 0 ? joint_gradient(work.in, problem, row) : marginal_gradient(work.in, problem, row, d, work.s.D);
+      const T gradient =
+          d < 0 ? joint_gradient(work.in, problem, row) : marginal_gradient(work.in, problem, row, d, work.s.D);
       add_wide(work, i, d, double(gradient), shared);
     }
   }
@@ -110,30 +117,41 @@ __device__ __forceinline__ void add_far_queries(const FarWork<T>& work, const Fa
 // The grid is that of the sweep whose dimensions and plan these are.
 template <typename T>
 __global__ void __launch_bounds__(kGradientThreads, 1)
-    far_queries(AggregatePosterior<T> s, GradientPlan plan, int dim_runs, int run_size, bool joint, int64_t chunk, int width, IncomingGradients<T> in,
-                GradientSlices<T> out) {
+    far_queries(AggregatePosterior<T> s, GradientPlan plan, int dim_runs, int run_size, bool joint, int64_t chunk,
+                int width, IncomingGradients<T> in, GradientSlices<T> out) {
   __shared__ double shared[2 * kGradientWarps];
   __shared__ GradientBlock block;
   find_work(block, s, plan, dim_runs);
   const int chunks = int(ceil_div(plan.component_range, chunk)), first_dim = int(block.dim_run) * run_size;
-  for (int k = 0; block.first_component + k * chunk < block.last_component; ++k) {  // the last range may have fewer chunks
+  for (int k = 0; block.first_component + k * chunk < block.last_component;
+       ++k) {  // the last range may have fewer chunks
     FarRule<T> rule;
     if (!out.get_left(blockIdx.x, k, chunks, rule.reference)) continue;
     const int64_t first = block.first_component + k * chunk, last = min(first + chunk, block.last_component);
-    const FarWork<T> work{s, in, block, first, last, first_dim, min(first_dim + run_size, s.D), width,
-                          out.component + block.query_range * s.problems * s.components * width, out.query + block.component_range * s.rows() * s.D};
+    const FarWork<T> work{s,
+                          in,
+                          block,
+                          first,
+                          last,
+                          first_dim,
+                          min(first_dim + run_size, s.D),
+                          width,
+                          out.component + block.query_range * s.problems * s.components * width,
+                          out.query + block.component_range * s.rows() * s.D};
     add_far_queries(work, rule, joint, shared);
   }
 }
 
-// After the sweep of the marginals (`joint` where it did the joint density too), or after that of the joint density alone,
-// which has no dimensions of its own: run_size = 0.
+// After the sweep of the marginals (`joint` where it did the joint density too), or after that of the joint density
+// alone, which has no dimensions of its own: run_size = 0.
 template <typename T>
-void launch_far(const AggregatePosterior<T>& s, const GradientLayout<T>& layout, const GradientPlan& plan, int dim_runs, int run_size, bool joint, int64_t chunk,
-                const IncomingGradients<T>& in, const GradientSlices<T>& slices, cudaStream_t stream) {
+void launch_far(const AggregatePosterior<T>& s, const GradientLayout<T>& layout, const GradientPlan& plan, int dim_runs,
+                int run_size, bool joint, int64_t chunk, const IncomingGradients<T>& in,
+                const GradientSlices<T>& slices, cudaStream_t stream) {
   if constexpr (kFolded<T>) {
     const int64_t blocks = s.problems * plan.component_ranges * plan.query_ranges * dim_runs;
-    DX_LAUNCH((far_queries<T>), unsigned(blocks), kGradientThreads, 0, stream, s, plan, dim_runs, run_size, joint, chunk, layout.width(s.D), in, slices);
+    DX_LAUNCH((far_queries<T>), unsigned(blocks), kGradientThreads, 0, stream, s, plan, dim_runs, run_size, joint,
+              chunk, layout.width(s.D), in, slices);
   }
 }
 

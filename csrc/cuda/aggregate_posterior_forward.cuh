@@ -12,8 +12,8 @@ constexpr int kQuad = 4;          // components whose joint densities are added 
 constexpr int kTile = kSweepTile;
 constexpr int kFinishRows = kThreads / kWarp;
 
-// A component in shared memory: mu, scale and peak of D dimensions, two dimensions at a time so that they are at hand when
-// they are needed and no earlier, and the peak of the joint density.
+// A component in shared memory: mu, scale and peak of D dimensions, two dimensions at a time so that they are at hand
+// when they are needed and no earlier, and the peak of the joint density.
 template <int D>
 constexpr int kComponentRow = (3 * D + 1 + 3) / 4 * 4;
 
@@ -24,7 +24,8 @@ DX_INLINE constexpr int place_of(Parameter parameter, int d) { return d / 2 * 6 
 // Components `first` .. of a problem. Places past `count` and dimensions past the last hold densities of zero: of scale
 // one where the query may be infinite.
 template <typename T, int D>
-__device__ __forceinline__ void load_components(T* tile, const AggregatePosterior<T>& s, int64_t problem, int64_t first, int count, int first_dim) {
+__device__ __forceinline__ void load_components(T* tile, const AggregatePosterior<T>& s, int64_t problem, int64_t first,
+                                                int count, int first_dim) {
   const int64_t base = problem * s.components + first;
   const int dims = min(D, s.D - first_dim);
   DX_UNROLL_NOT
@@ -43,7 +44,8 @@ __device__ __forceinline__ void load_components(T* tile, const AggregatePosterio
 }
 
 template <typename T, int D>
-__device__ __forceinline__ void load_joint_peaks(T* tile, const AggregatePosterior<T>& s, int64_t problem, int64_t first, int count) {
+__device__ __forceinline__ void load_joint_peaks(T* tile, const AggregatePosterior<T>& s, int64_t problem,
+                                                 int64_t first, int count) {
   const int64_t base = problem * s.components + first;
   for (int j = threadIdx.x; j < kTile; j += blockDim.x) {
     T peak = j < count ? T(0) : -kInfinity<T>;
@@ -114,7 +116,8 @@ struct Queries {
       for (int q = 0; q < kSweepQueries; ++q) {
         const T top = max(max(g[q][0], g[q][1]), max(g[q][2], g[q][3]));
         joint[q].raise(max(joint[q].max, top));
-        joint[q].sum += (exp2(g[q][0] - joint[q].max) + exp2(g[q][1] - joint[q].max)) + (exp2(g[q][2] - joint[q].max) + exp2(g[q][3] - joint[q].max));
+        joint[q].sum += (exp2(g[q][0] - joint[q].max) + exp2(g[q][1] - joint[q].max)) +
+                        (exp2(g[q][2] - joint[q].max) + exp2(g[q][3] - joint[q].max));
       }
     }
   }
@@ -127,9 +130,11 @@ struct SweepBlock {
 };
 
 template <typename T>
-__device__ __forceinline__ void find_work(SweepBlock& block, const AggregatePosterior<T>& s, const SweepPlan& plan, int dim_runs, int run_size) {
+__device__ __forceinline__ void find_work(SweepBlock& block, const AggregatePosterior<T>& s, const SweepPlan& plan,
+                                          int dim_runs, int run_size) {
   if (threadIdx.x == 0) {
-    const unsigned query_blocks = unsigned(ceil_div(s.queries, plan.queries_per_block())), splits = unsigned(plan.splits);
+    const unsigned query_blocks = unsigned(ceil_div(s.queries, plan.queries_per_block())),
+                   splits = unsigned(plan.splits);
     unsigned b = blockIdx.x;
     block.first_dim = int(b % dim_runs) * run_size, b /= dim_runs;
     block.first_query = b % query_blocks * plan.queries_per_block(), b /= query_blocks;
@@ -143,11 +148,12 @@ __device__ __forceinline__ void find_work(SweepBlock& block, const AggregatePost
 
 // The quads of a tile that are the group's.
 template <bool kUneven, typename T, int D, bool kJoint>
-__device__ __forceinline__ void add_tile(Queries<T, D, kJoint>& mine, const T* tile, const AggregatePosterior<T>& s, const SweepPlan& plan, const SweepBlock& block,
-                                         int64_t first, int count) {
+__device__ __forceinline__ void add_tile(Queries<T, D, kJoint>& mine, const T* tile, const AggregatePosterior<T>& s,
+                                         const SweepPlan& plan, const SweepBlock& block, int64_t first, int count) {
   const int lane = threadIdx.x & (plan.lanes() - 1), group = threadIdx.x >> plan.lane_bits;
   TileExceptions<T> exceptions[kSweepQueries];
-  for (int q = 0; kUneven && q < kSweepQueries; ++q) exceptions[q] = {s.weights, block.first_query + q * plan.lanes() + lane, first};
+  for (int q = 0; kUneven && q < kSweepQueries; ++q)
+    exceptions[q] = {s.weights, block.first_query + q * plan.lanes() + lane, first};
   DX_UNROLL_NOT
   for (int j = group * kQuad; j < count; j += plan.groups * kQuad) mine.template add<kUneven>(tile, j, exceptions);
 }
@@ -191,7 +197,8 @@ struct GroupSums {
 
 // Leaves the sums of a block to `finish`.
 template <typename T, int D, bool kJoint>
-__device__ __forceinline__ void store_sums(const GroupSums<T, D>& sums, const AggregatePosterior<T>& s, const SweepBlock& block, const SweepSums<T>& out) {
+__device__ __forceinline__ void store_sums(const GroupSums<T, D>& sums, const AggregatePosterior<T>& s,
+                                           const SweepBlock& block, const SweepSums<T>& out) {
   const int dims = min(D, s.D - block.first_dim), count = int(block.last_query - block.first_query);
   const int64_t row = block.split * s.rows() + block.problem * s.queries + block.first_query;
   for (int e = threadIdx.x; e < count * dims; e += blockDim.x) {
@@ -211,7 +218,8 @@ __device__ __forceinline__ void store_sums(const GroupSums<T, D>& sums, const Ag
 // log2 of a marginal density around its maximum, for a query far from every component: `members` threads together, each
 // with every members-th component.
 template <typename T>
-__device__ __forceinline__ OnlineSum<T> marginal_online(const AggregatePosterior<T>& s, int64_t problem, int64_t i, int d, int member, int members) {
+__device__ __forceinline__ OnlineSum<T> marginal_online(const AggregatePosterior<T>& s, int64_t problem, int64_t i,
+                                                        int d, int member, int members) {
   const Weights<T> weights(s.weights, s.log_weight != nullptr, i, i);
   const T z = s.z[(problem * s.queries + i) * s.D + d];
   OnlineSum<T> total;
@@ -241,14 +249,17 @@ DX_INLINE double joint_density(const AggregatePosterior<T>& s, const OnlineSum<T
 
 // Adds the terms of log q(z|x) and log p(z) of one dimension, each times -2 and without log 2 pi.
 template <typename T>
-DX_INLINE void add_own(const AggregatePosterior<T>& s, const ElboOutput<T>& elbo, int64_t at, double& own, double& prior) {
-  const T z = s.z[at], t = (z - elbo.mu[at]) * exp(T(-0.5) * elbo.logvar[at]);  // the precision itself would overflow first
+DX_INLINE void add_own(const AggregatePosterior<T>& s, const ElboOutput<T>& elbo, int64_t at, double& own,
+                       double& prior) {
+  const T z = s.z[at],
+          t = (z - elbo.mu[at]) * exp(T(-0.5) * elbo.logvar[at]);  // the precision itself would overflow first
   own += double(elbo.logvar[at] + t * t), prior += double(z * z);
 }
 
 // Field f of a row, from its log densities; `own` and `prior` are the sums of add_own.
 template <typename T>
-DX_INLINE double field_of(const AggregatePosterior<T>& s, int f, double joint, double product, double own, double prior) {
+DX_INLINE double field_of(const AggregatePosterior<T>& s, int f, double joint, double product, double own,
+                          double prior) {
   const double qzx = -0.5 * (kLog2Pi * double(s.D) + own), pz = -0.5 * (kLog2Pi * double(s.D) + prior);
   switch (f) {
     case 0: return qzx - joint;
@@ -271,13 +282,16 @@ __device__ __forceinline__ void store_field(const ElboOutput<T>& elbo, int f, in
 
 // A problem's field from the sum over its rows.
 template <typename T>
-__device__ __forceinline__ void store_reduced(const ElboOutput<T>& elbo, int f, int64_t problem, int64_t queries, double sum) {
+__device__ __forceinline__ void store_reduced(const ElboOutput<T>& elbo, int f, int64_t problem, int64_t queries,
+                                              double sum) {
   store_field(elbo, f, problem, elbo.reduction == Reduction::mean ? sum / double(queries) : sum);
 }
 
-// What a block that saw all components makes of its sums: densities and, for elbo_decomposition, the fields of its rows.
+// What a block that saw all components makes of its sums: densities and, for
+// elbo_decomposition, the fields of its rows.
 template <typename T, int D>
-__device__ __forceinline__ void finish_block(const GroupSums<T, D>& sums, const AggregatePosterior<T>& s, const SweepBlock& block, const DensityOutput<T>& out) {
+__device__ __forceinline__ void finish_block(const GroupSums<T, D>& sums, const AggregatePosterior<T>& s,
+                                             const SweepBlock& block, const DensityOutput<T>& out) {
   const int count = int(block.last_query - block.first_query);
   const int64_t row = block.problem * s.queries + block.first_query;
   for (int e = threadIdx.x; e < count * s.D; e += blockDim.x) {
@@ -287,31 +301,35 @@ __device__ __forceinline__ void finish_block(const GroupSums<T, D>& sums, const 
     if (out_of_range(s, sum)) bits = marginal_online(s, block.problem, block.first_query + i, d, 0, 1).log2();
     out.marginals[(row + i) * s.D + d] = s.weights.ordinary + T(kLn2) * bits;
   }
-  double* const fields = reinterpret_cast<double*>(sums.memory + sums.groups * sums.queries * GroupSums<T, D>::kWidth);  // [queries, kFields]
+  double* const fields = reinterpret_cast<double*>(sums.memory + sums.groups * sums.queries *
+                                                                     GroupSums<T, D>::kWidth);  // [queries, kFields]
   __syncthreads();
   for (int i = threadIdx.x; i < count; i += blockDim.x) {
     const double joint = joint_density(s, sums.joint(i));
     out.log_qz[row + i] = T(joint);
     if (!out.elbo.mu) continue;
     double product = 0, own = 0, prior = 0;
-    for (int d = 0; d < s.D; ++d) product += double(out.marginals[(row + i) * s.D + d]), add_own(s, out.elbo, (row + i) * s.D + d, own, prior);
+    for (int d = 0; d < s.D; ++d)
+      product += double(out.marginals[(row + i) * s.D + d]), add_own(s, out.elbo, (row + i) * s.D + d, own, prior);
     for (int f = 0; f < kFields; ++f) fields[i * kFields + f] = field_of(s, f, joint, product, own, prior);
   }
   if (!out.elbo.mu) return;
   __syncthreads();
   if (out.elbo.reduction == Reduction::none) {
-    for (int e = threadIdx.x; e < count * kFields; e += blockDim.x) store_field(out.elbo, e % kFields, row + e / kFields, fields[e]);
+    for (int e = threadIdx.x; e < count * kFields; e += blockDim.x)
+      store_field(out.elbo, e % kFields, row + e / kFields, fields[e]);
   } else if (threadIdx.x < kFields) {
     double sum = 0;
     for (int i = 0; i < count; ++i) sum += fields[i * kFields + threadIdx.x];
-    out.elbo.partial[(block.problem * ceil_div(s.queries, sums.queries) + block.first_query / sums.queries) * kFields + threadIdx.x] = sum;
+    out.elbo.partial[(block.problem * ceil_div(s.queries, sums.queries) + block.first_query / sums.queries) * kFields +
+                     threadIdx.x] = sum;
   }
 }
 
 // Sums of D marginal densities and, with kJoint, where these are all dimensions, of the joint density.
 template <typename T, int D, bool kJoint>
-__global__ void __launch_bounds__(kThreads, D > 10 ? 1 : 2) sweep(AggregatePosterior<T> s, SweepPlan plan, int dim_runs, SweepSums<T> out,
-                                                                                    DensityOutput<T> finished) {
+__global__ void __launch_bounds__(kThreads, D > 10 ? 1 : 2)
+    sweep(AggregatePosterior<T> s, SweepPlan plan, int dim_runs, SweepSums<T> out, DensityOutput<T> finished) {
   DX_DYNAMIC_SHARED(T, shared);
   __shared__ SweepBlock block;
   find_work(block, s, plan, dim_runs, D);
@@ -346,10 +364,10 @@ __global__ void __launch_bounds__(kThreads, D > 10 ? 1 : 2) sweep(AggregatePoste
   store_sums<T, D, kJoint>(sums, s, block, out);
 }
 
-
 // The D marginals of a row from the sums of the splits, by a warp; returns their sum.
 template <typename T>
-__device__ __forceinline__ double finish_marginals(const AggregatePosterior<T>& s, int64_t splits, const T* sums, int64_t problem, int64_t i, T* out) {
+__device__ __forceinline__ double finish_marginals(const AggregatePosterior<T>& s, int64_t splits, const T* sums,
+                                                   int64_t problem, int64_t i, T* out) {
   const int64_t row = problem * s.queries + i, stride = s.rows() * s.D;
   const int lane = threadIdx.x % kWarp;
   double product = 0;
@@ -370,7 +388,8 @@ __device__ __forceinline__ double finish_marginals(const AggregatePosterior<T>& 
 }
 
 template <typename T>
-__device__ __forceinline__ OnlineSum<T> finish_joint(const AggregatePosterior<T>& s, int64_t splits, const T* sums, int64_t row) {
+__device__ __forceinline__ OnlineSum<T> finish_joint(const AggregatePosterior<T>& s, int64_t splits, const T* sums,
+                                                     int64_t row) {
   OnlineSum<T> total;
   for (int64_t k = threadIdx.x % kWarp; k < splits; k += kWarp) {
     OnlineSum<T> part;
@@ -382,9 +401,11 @@ __device__ __forceinline__ OnlineSum<T> finish_joint(const AggregatePosterior<T>
 
 // Where several blocks share a query: a warp finishes a row, a block kFinishRows of them.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) finish(AggregatePosterior<T> s, int64_t splits, SweepSums<T> sums, DensityOutput<T> out) {
+__global__ void __launch_bounds__(kThreads)
+    finish(AggregatePosterior<T> s, int64_t splits, SweepSums<T> sums, DensityOutput<T> out) {
   __shared__ double fields[kFinishRows * kFields];
-  const int64_t blocks = ceil_div(s.queries, kFinishRows), problem = blockIdx.x / blocks, first = blockIdx.x % blocks * kFinishRows;
+  const int64_t blocks = ceil_div(s.queries, kFinishRows), problem = blockIdx.x / blocks,
+                first = blockIdx.x % blocks * kFinishRows;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t i = first + warp, row = problem * s.queries + i;
   if (i < s.queries) {
@@ -402,7 +423,8 @@ __global__ void __launch_bounds__(kThreads) finish(AggregatePosterior<T> s, int6
   __syncthreads();
   const int count = int(min(int64_t(kFinishRows), s.queries - first));
   if (out.elbo.reduction == Reduction::none) {
-    for (int e = threadIdx.x; e < count * kFields; e += kThreads) store_field(out.elbo, e % kFields, problem * s.queries + first + e / kFields, fields[e]);
+    for (int e = threadIdx.x; e < count * kFields; e += kThreads)
+      store_field(out.elbo, e % kFields, problem * s.queries + first + e / kFields, fields[e]);
   } else if (threadIdx.x < kFields) {
     double sum = 0;
     for (int r = 0; r < count; ++r) sum += fields[r * kFields + threadIdx.x];
@@ -425,18 +447,22 @@ __global__ void reduce_fields(ElboOutput<T> elbo, int64_t blocks, int64_t querie
 
 // With `finished`, the only split is the last word and no sums are left behind.
 template <typename T, int D, bool kJoint>
-void launch_sweep(const AggregatePosterior<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, const DensityOutput<T>& finished, cudaStream_t stream) {
+void launch_sweep(const AggregatePosterior<T>& s, const SweepPlan& plan, const SweepSums<T>& sums,
+                  const DensityOutput<T>& finished, cudaStream_t stream) {
   const int dim_runs = kJoint ? 1 : int(ceil_div(s.D, D));
   if (dim_runs == 0) return;  // no dimensions, no marginals
   const int64_t blocks = s.problems * plan.splits * ceil_div(s.queries, plan.queries_per_block()) * dim_runs;
   const int threads = plan.lanes() * plan.groups;
-  const size_t tile = kTile * kComponentRow<D> * sizeof(T), merge = size_t(threads) * kSweepQueries * (D + 2) * sizeof(T);
+  const size_t tile = kTile * kComponentRow<D> * sizeof(T),
+               merge = size_t(threads) * kSweepQueries * (D + 2) * sizeof(T);
   const size_t fields = finished.elbo.mu ? plan.queries_per_block() * kFields * sizeof(double) : 0;
-  DX_LAUNCH((sweep<T, D, kJoint>), unsigned(blocks), threads, std::max(tile, merge + fields), stream, s, plan, dim_runs, sums, finished);
+  DX_LAUNCH((sweep<T, D, kJoint>), unsigned(blocks), threads, std::max(tile, merge + fields), stream, s, plan, dim_runs,
+            sums, finished);
 }
 
 template <typename T>
-void launch_finish(const AggregatePosterior<T>& s, const SweepPlan& plan, const SweepSums<T>& sums, const DensityOutput<T>& out, cudaStream_t stream) {
+void launch_finish(const AggregatePosterior<T>& s, const SweepPlan& plan, const SweepSums<T>& sums,
+                   const DensityOutput<T>& out, cudaStream_t stream) {
   const int64_t blocks = s.problems * ceil_div(s.queries, kFinishRows);
   DX_LAUNCH((finish<T>), unsigned(blocks), kThreads, 0, stream, s, plan.splits, sums, out);
 }

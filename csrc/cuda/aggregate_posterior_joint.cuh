@@ -1,5 +1,5 @@
-// The joint density in any number of dimensions, where registers cannot hold a component: pairs of a tile of queries and
-// a tile of components gather their distance from runs of dimensions in shared memory.
+// The joint density in any number of dimensions, where registers cannot hold a component: pairs of a tile of queries
+// and a tile of components gather their distance from runs of dimensions in shared memory.
 #pragma once
 
 #include "cuda/aggregate_posterior_backward.cuh"
@@ -17,12 +17,14 @@ struct PairTile {
   static constexpr int kSize = kPairDims * (kPairQueries + 3 * kPairComponents);
 
   __device__ __forceinline__ explicit PairTile(T* memory)
-      : z(memory), mu(z + kPairDims * kPairQueries), scale(mu + kPairDims * kPairComponents), peak(scale + kPairDims * kPairComponents) {}
+      : z(memory), mu(z + kPairDims * kPairQueries), scale(mu + kPairDims * kPairComponents),
+        peak(scale + kPairDims * kPairComponents) {}
 
   // Dimensions first_dim .. of `queries` and `components` of a problem, transposed; places past the last hold zeros,
   // and a scale of one, for queries at infinity.
-  __device__ __forceinline__ void load(const AggregatePosterior<T>& s, const IncomingGradients<T>* in, int64_t first_row, int queries, int64_t first_component,
-                                       int components, int first_dim) const {
+  __device__ __forceinline__ void load(const AggregatePosterior<T>& s, const IncomingGradients<T>* in,
+                                       int64_t first_row, int queries, int64_t first_component, int components,
+                                       int first_dim) const {
     __syncthreads();
     for (int e = threadIdx.x; e < kPairDims * kPairQueries; e += kThreads) {
       const int q = e / kPairDims, k = e % kPairDims, d = first_dim + k;
@@ -36,13 +38,15 @@ struct PairTile {
       const bool used = j < components && d < s.D;
       const int64_t at = (first_component + j) * s.D + d;
       const T logvar = used ? s.logvar[at] : T(0);
-      mu[to] = used ? s.mu[at] : T(0), scale[to] = used ? scale_of(logvar) : T(1), peak[to] = used ? peak_of(logvar) : T(0);
+      mu[to] = used ? s.mu[at] : T(0), scale[to] = used ? scale_of(logvar) : T(1),
+      peak[to] = used ? peak_of(logvar) : T(0);
     }
     __syncthreads();
   }
 };
 
-// A thread's pairs: queries 2 y, 2 y + 1 and components x, x + 16, x + 32, x + 48, with x the low four bits of its index.
+// A thread's pairs: queries 2 y, 2 y + 1 and components x, x + 16, x + 32, x + 48, with x the
+// low four bits of its index.
 template <typename T>
 struct Pairs {
   T bits[2][4];
@@ -51,8 +55,9 @@ struct Pairs {
   static __device__ __forceinline__ int component(int c) { return int(threadIdx.x) % 16 + 16 * c; }
 
   // log2 of the weighted joint densities, the ordinary weight left out.
-  __device__ __forceinline__ void measure(const PairTile<T>& tile, const AggregatePosterior<T>& s, const IncomingGradients<T>* in, int64_t problem,
-                                          int64_t first_query, int queries, int64_t first_component, int components) {
+  __device__ __forceinline__ void measure(const PairTile<T>& tile, const AggregatePosterior<T>& s,
+                                          const IncomingGradients<T>* in, int64_t problem, int64_t first_query,
+                                          int queries, int64_t first_component, int components) {
     const Weights<T> weights(s.weights, s.log_weight != nullptr, first_query, first_query + queries - 1);
     const bool uneven = weights.any(first_component, components);
     const int64_t base = problem * s.components + first_component;
@@ -85,7 +90,8 @@ struct Pairs {
 
 // Forward: blocks of kPairQueries queries and a split of the components.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) joint_sweep(AggregatePosterior<T> s, int64_t splits, int64_t split_size, T* out) {
+__global__ void __launch_bounds__(kThreads)
+    joint_sweep(AggregatePosterior<T> s, int64_t splits, int64_t split_size, T* out) {
   DX_DYNAMIC_SHARED(T, shared);
   const PairTile<T> tile(shared);
   const int64_t query_blocks = ceil_div(s.queries, kPairQueries), split = blockIdx.x / query_blocks % splits;
@@ -95,7 +101,8 @@ __global__ void __launch_bounds__(kThreads) joint_sweep(AggregatePosterior<T> s,
   OnlineSum<T> total[2];
   for (int64_t first = begin; first < end; first += kPairComponents) {
     Pairs<T> pairs;
-    pairs.measure(tile, s, nullptr, problem, first_query, queries, first, int(min(int64_t(kPairComponents), end - first)));
+    pairs.measure(tile, s, nullptr, problem, first_query, queries, first,
+                  int(min(int64_t(kPairComponents), end - first)));
     for (int q = 0; q < 2; ++q)
       for (int c = 0; c < 4; ++c) total[q].add(pairs.bits[q][c]);
   }
@@ -103,7 +110,8 @@ __global__ void __launch_bounds__(kThreads) joint_sweep(AggregatePosterior<T> s,
     DX_UNROLL
     for (int mask = 8; mask; mask >>= 1) {
       OnlineSum<T> other;
-      other.sum = __shfl_xor_sync(kAllLanes, total[q].sum, mask), other.max = __shfl_xor_sync(kAllLanes, total[q].max, mask);
+      other.sum = __shfl_xor_sync(kAllLanes, total[q].sum, mask),
+      other.max = __shfl_xor_sync(kAllLanes, total[q].max, mask);
       total[q].add(other);
     }
     if (threadIdx.x % 16 || Pairs<T>::query(q) >= queries) continue;
@@ -119,8 +127,8 @@ constexpr int kPairRow = kPairComponents + 1;
 
 // Sums over the components of a tile: two dimensions of one query a thread.
 template <typename T>
-__device__ __forceinline__ void add_query_sums(const PairTile<T>& tile, const T* gp, const AggregatePosterior<T>& s, int64_t first_row, int queries,
-                                               int first_dim, bool start, T* slice) {
+__device__ __forceinline__ void add_query_sums(const PairTile<T>& tile, const T* gp, const AggregatePosterior<T>& s,
+                                               int64_t first_row, int queries, int first_dim, bool start, T* slice) {
   const int q = threadIdx.x % kPairQueries;
   for (int k = threadIdx.x / kPairQueries; k < kPairDims; k += kThreads / kPairQueries) {
     if (q >= queries || first_dim + k >= s.D) continue;
@@ -136,8 +144,9 @@ __device__ __forceinline__ void add_query_sums(const PairTile<T>& tile, const T*
 
 // Sums over the queries of a tile: four dimensions of one component a thread.
 template <typename T>
-__device__ __forceinline__ void add_component_sums(const PairTile<T>& tile, const T* gp, const AggregatePosterior<T>& s, int64_t first_component, int components,
-                                                   int first_dim, int width, bool start, T* slice) {
+__device__ __forceinline__ void add_component_sums(const PairTile<T>& tile, const T* gp, const AggregatePosterior<T>& s,
+                                                   int64_t first_component, int components, int first_dim, int width,
+                                                   bool start, T* slice) {
   constexpr T kLargest = sizeof(T) == sizeof(float) ? T(1e37) : T(1e300);  // a zero times an infinite distance is zero
   const int j = threadIdx.x % kPairComponents;
   for (int k = threadIdx.x / kPairComponents; k < kPairDims; k += kThreads / kPairComponents) {
@@ -156,7 +165,8 @@ __device__ __forceinline__ void add_component_sums(const PairTile<T>& tile, cons
 }
 
 template <typename T>
-__device__ __forceinline__ void add_joint_sums(const T* gp, const AggregatePosterior<T>& s, int64_t first_component, int components, int width, bool start, T* slice) {
+__device__ __forceinline__ void add_joint_sums(const T* gp, const AggregatePosterior<T>& s, int64_t first_component,
+                                               int components, int width, bool start, T* slice) {
   const int j = threadIdx.x;
   if (j >= components || width == 2 * s.D) return;
   T sum = 0;
@@ -167,8 +177,10 @@ __device__ __forceinline__ void add_joint_sums(const T* gp, const AggregatePoste
 
 // g_i p_ij of a tile into shared memory; true if one of its queries is left to float64.
 template <typename T>
-__device__ __forceinline__ bool load_responsibilities(const PairTile<T>& tile, T* gp, const AggregatePosterior<T>& s, const IncomingGradients<T>& in,
-                                                      int64_t problem, int64_t first_query, int queries, int64_t first_component, int components) {
+__device__ __forceinline__ bool load_responsibilities(const PairTile<T>& tile, T* gp, const AggregatePosterior<T>& s,
+                                                      const IncomingGradients<T>& in, int64_t problem,
+                                                      int64_t first_query, int queries, int64_t first_component,
+                                                      int components) {
   Pairs<T> pairs;
   pairs.measure(tile, s, &in, problem, first_query, queries, first_component, components);
   bool far = false;
@@ -177,17 +189,20 @@ __device__ __forceinline__ bool load_responsibilities(const PairTile<T>& tile, T
     T shift = -kInfinity<T>, g = 0;
     if (i < queries) {
       const int64_t row = problem * s.queries + first_query + i;
-      if (in.log_qz[row] != -kInfinity<T>) shift = shift_of(s.weights.ordinary, in.log_qz[row]), g = joint_gradient(in, problem, row);
+      if (in.log_qz[row] != -kInfinity<T>)
+        shift = shift_of(s.weights.ordinary, in.log_qz[row]), g = joint_gradient(in, problem, row);
       if (kFolded<T> && shift != -kInfinity<T> && far_joint(shift)) far = true, shift = -kInfinity<T>;
     }
-    for (int c = 0; c < 4; ++c) gp[i * kPairRow + Pairs<T>::component(c)] = shift == -kInfinity<T> ? T(0) : g * exp2(pairs.bits[q][c] + shift);
+    for (int c = 0; c < 4; ++c)
+      gp[i * kPairRow + Pairs<T>::component(c)] = shift == -kInfinity<T> ? T(0) : g * exp2(pairs.bits[q][c] + shift);
   }
   return far;
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 1) joint_gradient_sweep(AggregatePosterior<T> s, GradientPlan plan, int width, IncomingGradients<T> in,
-                                                                   GradientSlices<T> out) {
+__global__ void __launch_bounds__(kThreads, 1)
+    joint_gradient_sweep(AggregatePosterior<T> s, GradientPlan plan, int width, IncomingGradients<T> in,
+                         GradientSlices<T> out) {
   DX_DYNAMIC_SHARED(T, shared);
   const PairTile<T> tile(shared);
   T* gp = shared + PairTile<T>::kSize;
@@ -206,7 +221,8 @@ __global__ void __launch_bounds__(kThreads, 1) joint_gradient_sweep(AggregatePos
       for (int first_dim = 0; first_dim < s.D; first_dim += kPairDims) {
         tile.load(s, &in, row, queries, base, components, first_dim);
         add_query_sums(tile, gp, s, row, queries, first_dim, first == block.first_component, query_slice);
-        add_component_sums(tile, gp, s, base, components, first_dim, width, query == block.first_query, component_slice);
+        add_component_sums(tile, gp, s, base, components, first_dim, width, query == block.first_query,
+                           component_slice);
       }
       add_joint_sums(gp, s, base, components, width, query == block.first_query, component_slice);
     }
@@ -218,15 +234,17 @@ __global__ void __launch_bounds__(kThreads, 1) joint_gradient_sweep(AggregatePos
 template <typename T>
 void launch_joint_sweep(const AggregatePosterior<T>& s, const SweepPlan& plan, T* out, cudaStream_t stream) {
   const int64_t blocks = s.problems * plan.splits * ceil_div(s.queries, kPairQueries);
-  DX_LAUNCH((joint_sweep<T>), unsigned(blocks), kThreads, PairTile<T>::kSize * sizeof(T), stream, s, plan.splits, plan.split_size, out);
+  DX_LAUNCH((joint_sweep<T>), unsigned(blocks), kThreads, PairTile<T>::kSize * sizeof(T), stream, s, plan.splits,
+            plan.split_size, out);
 }
 
 template <typename T>
-void launch_joint_gradient(const AggregatePosterior<T>& s, const GradientLayout<T>& layout, const IncomingGradients<T>& in, const GradientSlices<T>& slices,
-                           cudaStream_t stream) {
+void launch_joint_gradient(const AggregatePosterior<T>& s, const GradientLayout<T>& layout,
+                           const IncomingGradients<T>& in, const GradientSlices<T>& slices, cudaStream_t stream) {
   const size_t shared = PairTile<T>::kSize + kPairQueries * kPairRow;
   const int64_t blocks = s.problems * layout.joint.component_ranges * layout.joint.query_ranges;
-  DX_LAUNCH((joint_gradient_sweep<T>), unsigned(blocks), kThreads, shared * sizeof(T), stream, s, layout.joint, layout.width(s.D), in, slices);
+  DX_LAUNCH((joint_gradient_sweep<T>), unsigned(blocks), kThreads, shared * sizeof(T), stream, s, layout.joint,
+            layout.width(s.D), in, slices);
 }
 
 }  // namespace

@@ -7,8 +7,9 @@
 #if defined(__CUDACC__)
 #include <cuda_runtime.h>
 
-#define DX_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
-#define DX_DYNAMIC_SHARED(T, name)                                 \
+#define DX_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
+  kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
+#define DX_DYNAMIC_SHARED(T, name)                                   \
   extern __shared__ __align__(16) unsigned char dx_dynamic_shared[]; \
   T* const name = reinterpret_cast<T*>(dx_dynamic_shared)
 #else

@@ -1,9 +1,10 @@
-// Kernels of MMD^2. One block an item, that is all pairs of a row of one tile and a row of another; it writes its sum, and
-// each row's part of the gradient, to places of their own, which a second kernel adds up in fixed order.
+// Kernels of MMD^2. One block an item, that is all pairs of a row of one tile and a row of another; it writes its sum,
+// and each row's part of the gradient, to places of their own, which a second kernel adds up in fixed order.
 //
-// A pair of rows is evaluated once and pulls at both. A warp holds 32 Q rows in registers, and 32 rows of the other tile, the
-// columns, one a lane; their pulls wander through the lanes in a ring, so that each column meets each row. Per pair that
-// is 4 D instructions (subtract, square, pull, pull) with D / Q shuffles, against 6 D where every row gathers its own pull.
+// A pair of rows is evaluated once and pulls at both. A warp holds 32 Q rows in registers, and 32 rows of the other
+// tile, the columns, one a lane; their pulls wander through the lanes in a ring, so that each column meets each
+// row. Per pair that is 4 D instructions (subtract, square, pull, pull) with D / Q shuffles, against 6 D where
+// every row gathers its own pull.
 #pragma once
 
 #include "cuda/execution.cuh"
@@ -15,18 +16,25 @@ namespace {
 constexpr int kMmdWarps = 4, kMmdThreads = 32 * kMmdWarps;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
-// Rows in a lane's registers, which the logarithm of rq needs too. Two are evaluated together, for their latencies to overlap.
+// Rows in a lane's registers, which the logarithm of rq needs too. Two are evaluated together, for
+// their latencies to overlap.
 template <typename T, MmdFunction function, int D>
 constexpr int kMmdLaneRows = sizeof(T) == 4 ? (D <= 10 && function != MmdFunction::rq ? 4 : 2) : (D <= 10 ? 2 : 1);
 
-// Blocks that the registers of a multiprocessor have to hold: 12 or 20 warps in float32, whose instructions hide each other.
-// The logarithm and the exponential of rq need more registers than a third leaves at 16 dimensions.
+// Blocks that the registers of a multiprocessor have to hold: 12 or 20 warps in float32, whose instructions hide each
+// other. The logarithm and the exponential of rq need more registers than a third leaves at 16 dimensions.
 template <typename T, MmdFunction function, int D, bool grad>
-constexpr int kMmdBlocks = sizeof(T) == 4 ? (!grad ? 5 : function == MmdFunction::rq && D > 10 ? 2 : 3) : (grad ? 2 : 4);
+constexpr int kMmdBlocks = sizeof(T) == 4 ? (!grad                                   ? 5
+                                             : function == MmdFunction::rq && D > 10 ? 2
+                                                                                     : 3)
+                                          : (grad ? 2 : 4);
 
-// Columns in shared memory: 16-byte loads of lanes in a row meet no bank twice where the stride is an odd multiple of them.
+// Columns in shared memory: 16-byte loads of lanes in a row meet no bank twice where the stride is
+// an odd multiple of them.
 template <int D>
-constexpr int kMmdStride = D == 2 ? 2 : (D + 3) / 4 % 2 ? (D + 3) / 4 * 4 : (D + 3) / 4 * 4 + 4;
+constexpr int kMmdStride = D == 2            ? 2
+                           : (D + 3) / 4 % 2 ? (D + 3) / 4 * 4
+                                             : (D + 3) / 4 * 4 + 4;
 
 // A tile that meets another.
 template <typename T>
@@ -35,12 +43,14 @@ struct MmdTile {
   T* pulls;       // where that row keeps what it gathers from the other tile
   int count;
 
-  static __device__ __forceinline__ MmdTile of(const MmdArguments<T>& a, const MmdPlan& plan, int64_t problem, int64_t tile, int64_t other) {
+  static __device__ __forceinline__ MmdTile of(const MmdArguments<T>& a, const MmdPlan& plan, int64_t problem,
+                                               int64_t tile, int64_t other) {
     const bool of_y = tile >= plan.x_tiles;
     const int64_t first = (of_y ? tile - plan.x_tiles : tile) * plan.rows, all = of_y ? a.N : a.M;
     const int64_t pooled = of_y ? a.M + first : first;
     T* const pulls = a.pulls ? a.pulls + ((problem * plan.tiles() + other) * (a.M + a.N) + pooled) * a.D : nullptr;
-    return {(of_y ? a.y : a.x) + (problem * all + first) * a.D, pulls, int(plan.rows < all - first ? plan.rows : all - first)};
+    return {(of_y ? a.y : a.x) + (problem * all + first) * a.D, pulls,
+            int(plan.rows < all - first ? plan.rows : all - first)};
   }
 };
 
@@ -64,10 +74,12 @@ __device__ void make_mmd_scales(const MmdArguments<T>& a, int64_t problem, MmdSc
   __syncthreads();
 }
 
-// Adds to the value and slope of a few pairs what the bandwidths after the first give. Bandwidths are data of the device: two
-// whose values are powers of each other would share an exponential, but finding them costs more than it saves.
+// Adds to the value and slope of a few pairs what the bandwidths after the first give. Bandwidths are data
+// of the device: two whose values are powers of each other would share an exponential, but finding them
+// costs more than it saves.
 template <typename T, MmdFunction function, int N>
-__device__ __forceinline__ void add_scales(const MmdScale<T>* scales, int K, const T (&d2)[N], T (&k)[N], T (&slope)[N]) {
+__device__ __forceinline__ void add_scales(const MmdScale<T>* scales, int K, const T (&d2)[N], T (&k)[N],
+                                           T (&slope)[N]) {
   DX_UNROLL_NOT
   for (int s = 1; s < K; ++s) {
     const MmdScale<T> scale = scales[s];
@@ -93,7 +105,7 @@ __device__ double mmd_block_sum(double* shared) {
   return total;
 }
 
-// ---- D up to 16 ----------------------------------------------------------------------------------------------------------
+// ---- D up to 16 -----------------------------------------------------------------------------------------------------
 
 // Which pairs of a ring count: rows and columns that exist, and no point with itself.
 struct MmdMask {
@@ -162,8 +174,8 @@ struct MmdWarp {
     return sum;
   }
 
-  // All rows with all columns; the sum of this lane's pairs. `plain` where there is one bandwidth and every pair counts.
-  // Without a gradient nothing has to wander, and all lanes read the same column.
+  // All rows with all columns; the sum of this lane's pairs. `plain` where there is one bandwidth and every pair
+  // counts. Without a gradient nothing has to wander, and all lanes read the same column.
   template <bool plain>
   __device__ __forceinline__ T ring(const MmdMask& mask) {
     const MmdScale<T> first = scales[0];
@@ -213,7 +225,8 @@ struct MmdWarp {
 };
 
 template <typename T, MmdFunction function, int D, bool grad>
-__global__ void __launch_bounds__(kMmdThreads, (kMmdBlocks<T, function, D, grad>)) mmd_pairs(const MmdArguments<T> a, const MmdPlan plan) {
+__global__ void __launch_bounds__(kMmdThreads, (kMmdBlocks<T, function, D, grad>))
+    mmd_pairs(const MmdArguments<T> a, const MmdPlan plan) {
   using Warp = MmdWarp<T, function, D, grad>;
   __shared__ __align__(16) T columns[kMmdWarps * 32 * Warp::kStride];
   __shared__ MmdTile<T> tiles[2];  // these two are not in registers, which are for rows
@@ -248,10 +261,11 @@ __global__ void __launch_bounds__(kMmdThreads, (kMmdBlocks<T, function, D, grad>
   if (threadIdx.x == 0) a.sums[blockIdx.x] = sum;
 }
 
-// ---- any D -----------------------------------------------------------------------------------------------------------------
+// ---- any D ----------------------------------------------------------------------------------------------------------
 
-// A thread a row, whose pull it gathers alone: the item is swept twice, rows against columns and columns against rows. The
-// squared distances, then the slopes, of its pairs with some columns wait in shared memory while dimensions pass in chunks.
+// A thread a row, whose pull it gathers alone: the item is swept twice, rows against columns and columns against
+// rows. The squared distances, then the slopes, of its pairs with some columns wait in shared memory while
+// dimensions pass in chunks.
 template <typename T>
 struct MmdWide {
   static constexpr int kColumns = 256 / int(sizeof(T)), kDims = 16;
@@ -274,11 +288,13 @@ __device__ void load_wide(MmdWide<T>& s, const MmdTile<T>& tile, int c, int d0, 
 template <typename T>
 __device__ __forceinline__ void load_row(T (&x)[MmdWide<T>::kDims], const MmdTile<T>& tile, int row, int d0, int dims) {
   DX_UNROLL
-  for (int d = 0; d < MmdWide<T>::kDims; ++d) x[d] = row < tile.count && d0 + d < dims ? tile.data[int64_t(row) * dims + d0 + d] : T(0);
+  for (int d = 0; d < MmdWide<T>::kDims; ++d)
+    x[d] = row < tile.count && d0 + d < dims ? tile.data[int64_t(row) * dims + d0 + d] : T(0);
 }
 
 template <typename T>
-__device__ void wide_distances(MmdWide<T>& s, const MmdTile<T>& rows, int row, const MmdTile<T>& other, int c, int count, int dims) {
+__device__ void wide_distances(MmdWide<T>& s, const MmdTile<T>& rows, int row, const MmdTile<T>& other, int c,
+                               int count, int dims) {
   for (int d0 = 0; d0 < dims; d0 += MmdWide<T>::kDims) {
     load_wide(s, other, c, d0, dims);
     T x[MmdWide<T>::kDims];
@@ -312,7 +328,8 @@ __device__ T wide_slopes(MmdWide<T>& s, const MmdScale<T>* scales, int K, int sa
 }
 
 template <typename T>
-__device__ void wide_pulls(MmdWide<T>& s, const MmdTile<T>& rows, int row, const MmdTile<T>& other, int c, int count, int dims) {
+__device__ void wide_pulls(MmdWide<T>& s, const MmdTile<T>& rows, int row, const MmdTile<T>& other, int c, int count,
+                           int dims) {
   for (int d0 = 0; d0 < dims; d0 += MmdWide<T>::kDims) {
     load_wide(s, other, c, d0, dims);
     T x[MmdWide<T>::kDims], pull[MmdWide<T>::kDims];
@@ -334,8 +351,8 @@ __device__ void wide_pulls(MmdWide<T>& s, const MmdTile<T>& rows, int row, const
 
 // The sum over this thread's pairs.
 template <typename T, MmdFunction function>
-__device__ double sweep_wide(MmdWide<T>& s, const MmdScale<T>* scales, const MmdTile<T>& rows, const MmdTile<T>& other, bool same, int dims,
-                             int K) {
+__device__ double sweep_wide(MmdWide<T>& s, const MmdScale<T>* scales, const MmdTile<T>& rows, const MmdTile<T>& other,
+                             bool same, int dims, int K) {
   double total = 0;
   for (int r = 0; r < rows.count; r += kMmdThreads) {
     const int row = r + int(threadIdx.x);
@@ -361,7 +378,8 @@ __global__ void __launch_bounds__(kMmdThreads, 4) mmd_pairs_wide(const MmdArgume
   // Without a gradient, or where both tiles are one, the first direction is all there is.
   for (int turn = 0; turn < (a.pulls && !item.diagonal() ? 2 : 1); ++turn) {
     const int64_t from = turn ? item.column_tile : item.row_tile, to = turn ? item.row_tile : item.column_tile;
-    const MmdTile<T> rows = MmdTile<T>::of(a, plan, item.problem, from, to), other = MmdTile<T>::of(a, plan, item.problem, to, from);
+    const MmdTile<T> rows = MmdTile<T>::of(a, plan, item.problem, from, to),
+                     other = MmdTile<T>::of(a, plan, item.problem, to, from);
     const double swept = sweep_wide<T, function>(shared, scales, rows, other, item.diagonal(), int(a.D), int(a.K));
     if (turn == 0) sums[threadIdx.x] = swept;
   }
@@ -369,7 +387,7 @@ __global__ void __launch_bounds__(kMmdThreads, 4) mmd_pairs_wide(const MmdArgume
   if (threadIdx.x == 0) a.sums[blockIdx.x] = sum;
 }
 
-// ---- the second kernel -------------------------------------------------------------------------------------------------
+// ---- the second kernel ----------------------------------------------------------------------------------------------
 
 // Of items of one tile, which hold every pair twice, the weight is half.
 __device__ double item_weight(const MmdWeights& w, const MmdPlan& plan, const MmdItem& item) {
@@ -380,10 +398,12 @@ __device__ double item_weight(const MmdWeights& w, const MmdPlan& plan, const Mm
 
 // The first block of a problem makes the value, the others the gradient, an element a thread.
 template <typename T>
-__global__ void __launch_bounds__(kMmdMergeThreads, 2) mmd_merge(const MmdArguments<T> a, const MmdPlan plan, int64_t blocks_each) {
+__global__ void __launch_bounds__(kMmdMergeThreads, 2)
+    mmd_merge(const MmdArguments<T> a, const MmdPlan plan, int64_t blocks_each) {
   __shared__ double sums[kMmdMergeThreads];
   const int64_t problem = blockIdx.x / blocks_each, block = blockIdx.x % blocks_each;
-  const MmdWeights w = MmdWeights::make(double(a.M), double(a.N), a.biased, a.function == MmdFunction::energy ? 0.0 : double(a.K));
+  const MmdWeights w =
+      MmdWeights::make(double(a.M), double(a.N), a.biased, a.function == MmdFunction::energy ? 0.0 : double(a.K));
   if (block == 0) {
     sums[threadIdx.x] = 0;
     for (unsigned i = threadIdx.x; i < plan.items(); i += kMmdMergeThreads)
@@ -405,7 +425,7 @@ __global__ void __launch_bounds__(kMmdMergeThreads, 2) mmd_merge(const MmdArgume
     a.grad_y[problem * (each - split) + e - split] = T(2 * w.xy) * from_x + T(2 * w.yy) * from_y;
 }
 
-// ---- launches ------------------------------------------------------------------------------------------------------------
+// ---- launches -------------------------------------------------------------------------------------------------------
 
 template <typename T, MmdFunction function, int D>
 void launch_mmd_pairs(const MmdArguments<T>& a, const MmdPlan& plan, cudaStream_t stream) {

@@ -22,9 +22,9 @@ struct MmdPlan {
   static MmdPlan of(int64_t M, int64_t N, int64_t rows) { return {rows, (M + rows - 1) / rows, (N + rows - 1) / rows}; }
 };
 
-// Some 48 tiles, whatever the number of rows: their 1176 items keep a large GPU busy to the end, and the memory for partial
-// gradients is 48 gradients. A tile is whole groups of the rows that a warp holds, but for few rows, where more blocks count
-// for more. It depends on one problem's shape alone, so that a stack equals its members.
+// Some 48 tiles, whatever the number of rows: their 1176 items keep a large GPU busy to the end, and the memory for
+// partial gradients is 48 gradients. A tile is whole groups of the rows that a warp holds, but for few rows, where more
+// blocks count for more. It depends on one problem's shape alone, so that a stack equals its members.
 inline MmdPlan mmd_plan(int64_t M, int64_t N) {
   constexpr int64_t kTiles = 48, kGroup = 128, kFew = 2048;
   const int64_t groups = (M + N + kTiles * kGroup / 2) / (kTiles * kGroup);

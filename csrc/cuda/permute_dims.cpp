@@ -21,9 +21,17 @@ Tensor permute(const Tensor& z, const Tensor& key, bool inverse) {
   const Tensor in = z.contiguous(), keys = key.contiguous();
   const Tensor out = at::empty_like(in);
   const int64_t size = in.element_size();
-  TORCH_CHECK(size == 1 || size == 2 || size == 4 || size == 8 || size == 16, "permute_dims: elements of ", size, " bytes are not supported");
+  TORCH_CHECK(size == 1 || size == 2 || size == 4 || size == 8 || size == 16, "permute_dims: elements of ", size,
+              " bytes are not supported");
   if (out.numel() == 0) return out;
-  const PermuteDims a{shape.problems, shape.rows, shape.D, columns_per_key, keys.const_data_ptr<int64_t>(), inverse, size, in.const_data_ptr(),
+  const PermuteDims a{shape.problems,
+                      shape.rows,
+                      shape.D,
+                      columns_per_key,
+                      keys.const_data_ptr<int64_t>(),
+                      inverse,
+                      size,
+                      in.const_data_ptr(),
                       out.mutable_data_ptr()};
   const PermutePlan plan = permute_plan(shape.rows);
   TORCH_CHECK(permute_blocks(a, plan) <= INT32_MAX, "permute_dims: too many elements: ", z.numel());

@@ -1,5 +1,5 @@
-// Permutations by sorting random keys. The keys are uniform, so that a bucket for every row, by the leading bits, holds one
-// or a few of them: an element's rank is where its bucket starts, and the smaller ones that share it.
+// Permutations by sorting random keys. The keys are uniform, so that a bucket for every row, by the leading bits, holds
+// one or a few of them: an element's rank is where its bucket starts, and the smaller ones that share it.
 #pragma once
 
 #include "cuda/execution.cuh"
@@ -62,7 +62,9 @@ struct Buckets {
     }
   }
 
-  __device__ __forceinline__ int start(uint32_t bucket) const { return int(words[bucket / 2] >> bucket % 2 * 16 & 0xFFFFu); }
+  __device__ __forceinline__ int start(uint32_t bucket) const {
+    return int(words[bucket / 2] >> bucket % 2 * 16 & 0xFFFFu);
+  }
 };
 
 // The elements of a run that a thread keeps in registers.
@@ -71,7 +73,8 @@ struct Elements {
   uint32_t before[2 * kCounters];
   int rows, first_row;  // of the run, and of the thread: the first row may be one before the run
 
-  __device__ __forceinline__ Elements(PhiloxKey stream, uint64_t first, int rows_) : rows(rows_), first_row(2 * int(threadIdx.x) - int(first % 2)) {
+  __device__ __forceinline__ Elements(PhiloxKey stream, uint64_t first, int rows_)
+      : rows(rows_), first_row(2 * int(threadIdx.x) - int(first % 2)) {
     DX_UNROLL
     for (int i = 0; i < kCounters; ++i) {
       if (row(2 * i) >= rows) continue;
@@ -92,8 +95,8 @@ struct Elements {
   }
 };
 
-// Calls f(row, key, rank) for every row of the run whose row 0 is the stream's element `first`. In a bucket the leading bits
-// are equal: the row takes their place, and decides between equal keys.
+// Calls f(row, key, rank) for every row of the run whose row 0 is the stream's element `first`. In a bucket the leading
+// bits are equal: the row takes their place, and decides between equal keys.
 template <typename F>
 __device__ __forceinline__ void rank_run(PhiloxKey stream, uint64_t first, int rows, const F& f) {
   DX_DYNAMIC_SHARED(uint64_t, words);
@@ -149,14 +152,16 @@ __global__ void __launch_bounds__(kPermuteThreads, 1) permute_columns(const Perm
 }
 
 // A block for a run.
-__global__ void __launch_bounds__(kPermuteThreads, 1) sort_runs(const PermuteDims a, PermutePlan plan, uint64_t* keys, uint32_t* rows) {
+__global__ void __launch_bounds__(kPermuteThreads, 1)
+    sort_runs(const PermuteDims a, PermutePlan plan, uint64_t* keys, uint32_t* rows) {
   const uint32_t index = blockIdx.x / uint32_t(plan.runs), run = blockIdx.x - index * uint32_t(plan.runs);
   const Column column(a, index);
   const int64_t first = int64_t(run) * plan.run, at = int64_t(index) * a.rows + first, rest = a.rows - first;
-  rank_run(column.stream, column.first_key + uint64_t(first), int(rest < plan.run ? rest : plan.run), [&](int row, uint64_t key, int rank) {
-    keys[at + rank] = key;
-    rows[at + rank] = uint32_t(first) + uint32_t(row);
-  });
+  rank_run(column.stream, column.first_key + uint64_t(first), int(rest < plan.run ? rest : plan.run),
+           [&](int row, uint64_t key, int rank) {
+             keys[at + rank] = key;
+             rows[at + rank] = uint32_t(first) + uint32_t(row);
+           });
 }
 
 // How many of the sorted keys are less than x, or equal to it if `equal`.
@@ -171,11 +176,13 @@ __device__ __forceinline__ uint32_t count_below(const uint64_t* keys, uint32_t c
   return low;
 }
 
-// Pairs of sorted runs become runs of twice the length. Rows of the left one are smaller, so that it wins between equals.
+// Pairs of sorted runs become runs of twice the length. Rows of the left one are smaller, so
+// that it wins between equals.
 __global__ void __launch_bounds__(kMergeThreads)
-    merge_runs(const uint64_t* keys, const uint32_t* rows, uint64_t* merged_keys, uint32_t* merged_rows, uint32_t length, uint32_t run,
-               uint32_t blocks_per_column) {
-  const uint32_t column = blockIdx.x / blocks_per_column, at = (blockIdx.x - column * blocks_per_column) * kMergeThreads + threadIdx.x;
+    merge_runs(const uint64_t* keys, const uint32_t* rows, uint64_t* merged_keys, uint32_t* merged_rows,
+               uint32_t length, uint32_t run, uint32_t blocks_per_column) {
+  const uint32_t column = blockIdx.x / blocks_per_column,
+                 at = (blockIdx.x - column * blocks_per_column) * kMergeThreads + threadIdx.x;
   if (at >= length) return;
   const int64_t first = int64_t(column) * length;
   keys += first, rows += first, merged_keys += first, merged_rows += first;
@@ -184,14 +191,16 @@ __global__ void __launch_bounds__(kMergeThreads)
   const uint64_t key = keys[at];
   // An element's place in its own run, and the smaller ones of the other.
   const uint32_t own = left ? at : at - (middle - pair);
-  const uint32_t to = own + (left ? count_below(keys + middle, end - middle, key, false) : count_below(keys + pair, middle - pair, key, true));
+  const uint32_t to = own + (left ? count_below(keys + middle, end - middle, key, false)
+                                  : count_below(keys + pair, middle - pair, key, true));
   merged_keys[to] = key;
   merged_rows[to] = rows[at];
 }
 
 // The values of a problem, when the columns' `rows` are sorted by their keys.
 template <typename T>
-__global__ void __launch_bounds__(kMergeThreads) move_values(const PermuteDims a, const uint32_t* rows, uint32_t blocks_per_problem) {
+__global__ void __launch_bounds__(kMergeThreads)
+    move_values(const PermuteDims a, const uint32_t* rows, uint32_t blocks_per_problem) {
   const uint32_t problem = blockIdx.x / blocks_per_problem;
   const int64_t at = int64_t(blockIdx.x - problem * blocks_per_problem) * kMergeThreads + threadIdx.x;
   if (at >= a.rows * a.D) return;
@@ -209,18 +218,21 @@ void permute_values(const PermuteDims& a, const PermutePlan& plan, const Permute
     return;
   }
   int from = 0;
-  DX_LAUNCH(sort_runs, unsigned(a.columns() * plan.runs), plan.threads, plan.shared_bytes, stream, a, plan, scratch.keys[from], scratch.rows[from]);
+  DX_LAUNCH(sort_runs, unsigned(a.columns() * plan.runs), plan.threads, plan.shared_bytes, stream, a, plan,
+            scratch.keys[from], scratch.rows[from]);
   const auto length = uint32_t(a.rows), blocks = (length + kMergeThreads - 1) / kMergeThreads;
   for (int64_t run = plan.run; run < a.rows; run *= 2, from = 1 - from)
-    DX_LAUNCH(merge_runs, unsigned(a.columns() * blocks), kMergeThreads, 0, stream, scratch.keys[from], scratch.rows[from], scratch.keys[1 - from],
-              scratch.rows[1 - from], length, uint32_t(run), blocks);
+    DX_LAUNCH(merge_runs, unsigned(a.columns() * blocks), kMergeThreads, 0, stream, scratch.keys[from],
+              scratch.rows[from], scratch.keys[1 - from], scratch.rows[1 - from], length, uint32_t(run), blocks);
   const int64_t blocks_per_problem = (a.rows * a.D + kMergeThreads - 1) / kMergeThreads;
-  DX_LAUNCH(move_values<T>, unsigned(a.problems * blocks_per_problem), kMergeThreads, 0, stream, a, scratch.rows[from], uint32_t(blocks_per_problem));
+  DX_LAUNCH(move_values<T>, unsigned(a.problems * blocks_per_problem), kMergeThreads, 0, stream, a, scratch.rows[from],
+            uint32_t(blocks_per_problem));
 }
 
 }  // namespace
 
-void launch_permute_dims(const PermuteDims& a, const PermutePlan& plan, const PermuteScratch& scratch, cudaStream_t stream) {
+void launch_permute_dims(const PermuteDims& a, const PermutePlan& plan, const PermuteScratch& scratch,
+                         cudaStream_t stream) {
   switch (a.element_size) {
     case 1: return permute_values<uint8_t>(a, plan, scratch, stream);
     case 2: return permute_values<uint16_t>(a, plan, scratch, stream);

@@ -1,5 +1,5 @@
-// What the kernels of permute_dims are given. A column's permutation sorts its keys, 64 bits of Philox for every row, as the
-// reference does; a block sorts a run of rows, and longer columns are merged from runs.
+// What the kernels of permute_dims are given. A column's permutation sorts its keys, 64 bits of Philox for every row,
+// as the reference does; a block sorts a run of rows, and longer columns are merged from runs.
 #pragma once
 
 #include <algorithm>
@@ -10,8 +10,8 @@
 
 namespace disentangle_ext::cuda {
 
-inline constexpr int kPermuteRun = 4096;     // rows that a block sorts in 41 KB of shared memory
-inline constexpr int kPermuteBuckets = 64;   // at least
+inline constexpr int kPermuteRun = 4096;      // rows that a block sorts in 41 KB of shared memory
+inline constexpr int kPermuteBuckets = 64;    // at least
 inline constexpr int kPermuteThreads = 1024;  // of the largest block
 inline constexpr int kMergeThreads = 256;
 
@@ -28,7 +28,7 @@ struct PermuteDims {
 };
 
 struct PermutePlan {
-  int64_t run;  // rows, a power of two
+  int64_t run;   // rows, a power of two
   int64_t runs;  // of a column
   int threads;
   int shared_bytes;  // for the words of a run and its buckets' places
@@ -58,6 +58,7 @@ inline int64_t permute_blocks(const PermuteDims& a, const PermutePlan& plan) {
   return std::max(a.columns() * blocks(a.rows), a.problems * blocks(a.rows * a.D));
 }
 
-void launch_permute_dims(const PermuteDims& a, const PermutePlan& plan, const PermuteScratch& scratch, cudaStream_t stream);
+void launch_permute_dims(const PermuteDims& a, const PermutePlan& plan, const PermuteScratch& scratch,
+                         cudaStream_t stream);
 
 }  // namespace disentangle_ext::cuda

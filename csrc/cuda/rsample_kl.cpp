@@ -45,14 +45,18 @@ struct Sizes {
   template <typename S>
   RsamplePlan plan(const char* op) const {
     const RsamplePlan plan = rsample_plan(problems, rows, D, kRsampleGroup<S>);
-    TORCH_CHECK(problems * std::max(plan.tiles, rows * (plan.chunk > 0)) <= INT32_MAX, op, ": too many elements: ", problems * rows * D);
+    TORCH_CHECK(problems * std::max(plan.tiles, rows * (plan.chunk > 0)) <= INT32_MAX, op,
+                ": too many elements: ", problems * rows * D);
     return plan;
   }
 };
 
-at::IntArrayRef kl_sizes(const Tensor& mu, bool per_dimension) { return mu.sizes().slice(0, mu.dim() - (per_dimension ? 0 : 1)); }
+at::IntArrayRef kl_sizes(const Tensor& mu, bool per_dimension) {
+  return mu.sizes().slice(0, mu.dim() - (per_dimension ? 0 : 1));
+}
 
-std::tuple<Tensor, Tensor> rsample_kl_cuda(const Tensor& mu, const Tensor& logvar, const Tensor& key, bool per_dimension) {
+std::tuple<Tensor, Tensor> rsample_kl_cuda(const Tensor& mu, const Tensor& logvar, const Tensor& key,
+                                           bool per_dimension) {
   check_same(mu, logvar, "rsample_kl");
   const Sizes sizes(mu, elements_per_key(mu, key, 1, "rsample_kl"), "rsample_kl");
   check_device(key, mu, "rsample_kl: key");
@@ -71,7 +75,8 @@ std::tuple<Tensor, Tensor> rsample_kl_cuda(const Tensor& mu, const Tensor& logva
   return {z, kl};
 }
 
-std::tuple<Tensor, Tensor> rsample_kl_backward_cuda(const std::optional<Tensor>& grad_z, const std::optional<Tensor>& grad_kl, const Tensor& mu,
+std::tuple<Tensor, Tensor> rsample_kl_backward_cuda(const std::optional<Tensor>& grad_z,
+                                                    const std::optional<Tensor>& grad_kl, const Tensor& mu,
                                                     const Tensor& logvar, const Tensor& key, bool per_dimension) {
   check_same(mu, logvar, "rsample_kl_backward");
   const Sizes sizes(mu, elements_per_key(mu, key, 1, "rsample_kl_backward"), "rsample_kl_backward");

@@ -1,5 +1,5 @@
-// z = mu + exp(logvar / 2) eps and the KL divergence from N(0, I), bound by memory: a block loads a tile, computes, stores z,
-// and sums the KL of its rows through shared memory. Backward makes the noise again.
+// z = mu + exp(logvar / 2) eps and the KL divergence from N(0, I), bound by memory: a block loads a tile, computes,
+// stores z, and sums the KL of its rows through shared memory. Backward makes the noise again.
 #pragma once
 
 #include <cmath>
@@ -15,12 +15,13 @@ namespace {
 
 // The formulas -----------------------------------------------------------------------------------------------------
 
-// -2 log((x + 1/2) / 2^32). Near 1 the argument is 1 - f with f from the complement of x, exact there, and the series is
-// minimax in the relative error (4e-8), where the instruction leaves an absolute one.
+// -2 log((x + 1/2) / 2^32). Near 1 the argument is 1 - f with f from the complement of x, exact there, and the series
+// is minimax in the relative error (4e-8), where the instruction leaves an absolute one.
 DX_INLINE float minus_two_log_uniform(uint32_t x) {
   const bool near_one = x >= 0xC0000000u;
   const float u = fmaf(float(near_one ? ~x : x), 0x1p-32f, 0x1p-33f);
-  const float c[] = {1.9999999256658114f, 1.0000210044205513f, 0.665713306234582f, 0.5155988699578928f, 0.2878300484819709f, 0.6795952078931399f};
+  const float c[] = {1.9999999256658114f, 1.0000210044205513f, 0.665713306234582f,
+                     0.5155988699578928f, 0.2878300484819709f, 0.6795952078931399f};
   const float near = u * polynomial(u, c), far = float(-2 * kLn2) * log2_approximate(u);
   return near_one ? near : far;
 }
@@ -32,7 +33,9 @@ DX_INLINE void normal_pair(uint32_t radius, uint32_t angle, float& first, float&
   first = r * c, second = r * s;
 }
 
-DX_INLINE void normal_pair(uint32_t radius, uint32_t angle, double& first, double& second) { box_muller(radius, angle, first, second); }
+DX_INLINE void normal_pair(uint32_t radius, uint32_t angle, double& first, double& second) {
+  box_muller(radius, angle, first, second);
+}
 
 // e^(x / 2). The rounding of the exponent, tens of ulp at the ends of the range, is made up for in the first order.
 DX_INLINE float exp_half(float x) {
@@ -56,7 +59,8 @@ DX_INLINE void fill_normals(PhiloxKey key, uint64_t counter, T (&eps)[N]) {
 }
 
 template <typename T, int N>
-DX_INLINE void sample_group(PhiloxKey key, uint64_t counter, const T (&mu)[N], const T (&logvar)[N], T (&z)[N], T (&kl)[N]) {
+DX_INLINE void sample_group(PhiloxKey key, uint64_t counter, const T (&mu)[N], const T (&logvar)[N], T (&z)[N],
+                            T (&kl)[N]) {
   fill_normals(key, counter, z);
   DX_UNROLL
   for (int e = 0; e < N; ++e) {
@@ -67,8 +71,9 @@ DX_INLINE void sample_group(PhiloxKey key, uint64_t counter, const T (&mu)[N], c
 }
 
 template <typename T, int N>
-DX_INLINE void sample_group_backward(PhiloxKey key, uint64_t counter, const T (&mu)[N], const T (&logvar)[N], const T (&grad_z)[N],
-                                     const T (&grad_kl)[N], T (&grad_mu)[N], T (&grad_logvar)[N]) {
+DX_INLINE void sample_group_backward(PhiloxKey key, uint64_t counter, const T (&mu)[N], const T (&logvar)[N],
+                                     const T (&grad_z)[N], const T (&grad_kl)[N], T (&grad_mu)[N],
+                                     T (&grad_logvar)[N]) {
   fill_normals(key, counter, grad_logvar);
   DX_UNROLL
   for (int e = 0; e < N; ++e) {
@@ -80,7 +85,8 @@ DX_INLINE void sample_group_backward(PhiloxKey key, uint64_t counter, const T (&
 
 // Tiles and groups ---------------------------------------------------------------------------------------------------
 
-// `count` elements of a problem, from element start + head on. Groups are counted from `start`, the multiple of their size.
+// `count` elements of a problem, from element start + head on. Groups are counted from `start`,
+// the multiple of their size.
 struct Tile {
   int64_t problem, row, start;
   int rows, count, head;
@@ -99,7 +105,8 @@ struct Tile {
     return of(problem, row, rows, uint64_t(row) * uint64_t(a.D), rows * a.D, group);
   }
 
-  DX_INLINE static Tile chunk(int64_t problem, int64_t row, int64_t index, int64_t D, const RsamplePlan& plan, int group) {
+  DX_INLINE static Tile chunk(int64_t problem, int64_t row, int64_t index, int64_t D, const RsamplePlan& plan,
+                              int group) {
     const int64_t first = index * plan.chunk, rest = D - first;
     return of(problem, row, 1, uint64_t(row * D + first), rest < plan.chunk ? rest : plan.chunk, group);
   }
@@ -139,7 +146,9 @@ struct Group {
   }
 };
 
-DX_INLINE PhiloxKey key_of(const int64_t* keys, int64_t problem) { return {uint64_t(keys[2 * problem]), uint64_t(keys[2 * problem + 1])}; }
+DX_INLINE PhiloxKey key_of(const int64_t* keys, int64_t problem) {
+  return {uint64_t(keys[2 * problem]), uint64_t(keys[2 * problem + 1])};
+}
 
 // a with its pointers at the start of the tile, and kl at its row where it is a sum.
 template <typename S>
@@ -169,7 +178,8 @@ __device__ __forceinline__ void for_groups(const Tile& tile, const F& f) {
 
 // `take(group, kl)` is given the KL of every group.
 template <typename S, typename F>
-__device__ __forceinline__ void sample_tile(const RsampleKl<S>& a, PhiloxKey key, const Tile& tile, bool aligned, const F& take) {
+__device__ __forceinline__ void sample_tile(const RsampleKl<S>& a, PhiloxKey key, const Tile& tile, bool aligned,
+                                            const F& take) {
   using T = Compute<S>;
   constexpr int N = kRsampleGroup<S>;
   for_groups<N>(tile, [&](int first) {
@@ -243,7 +253,8 @@ __global__ void __launch_bounds__(kRsampleThreads) sample_and_sum(const RsampleK
 
 // A block for a row that is larger than a tile.
 template <typename S>
-__global__ void __launch_bounds__(kRsampleThreads) sample_and_sum_long_rows(const RsampleKl<S> arguments, RsamplePlan plan) {
+__global__ void __launch_bounds__(kRsampleThreads)
+    sample_and_sum_long_rows(const RsampleKl<S> arguments, RsamplePlan plan) {
   using T = Compute<S>;
   constexpr int N = kRsampleGroup<S>;
   const uint32_t rows = uint32_t(arguments.rows), problem = blockIdx.x / rows, row = blockIdx.x - problem * rows;
@@ -264,7 +275,8 @@ __global__ void __launch_bounds__(kRsampleThreads) sample_and_sum_long_rows(cons
 }
 
 template <typename S>
-__global__ void __launch_bounds__(kRsampleThreads) sample_per_dimension(const RsampleKl<S> arguments, RsamplePlan plan) {
+__global__ void __launch_bounds__(kRsampleThreads)
+    sample_per_dimension(const RsampleKl<S> arguments, RsamplePlan plan) {
   constexpr int N = kRsampleGroup<S>;
   const Tile tile = Tile::at(blockIdx.x, arguments, plan, N);
   const RsampleKl<S> a = at_tile(arguments, tile, true);
@@ -274,8 +286,10 @@ __global__ void __launch_bounds__(kRsampleThreads) sample_per_dimension(const Rs
 
 // The gradient of each element's row.
 template <typename T, int N>
-__device__ __forceinline__ void load_of_rows(const T* grad_kl, const Tile& tile, const Group<N>& group, uint32_t D, T (&x)[N]) {
-  const uint32_t first = uint32_t(group.at + group.low - tile.head);  // counted in the tile, which begins with a row or lies in one
+__device__ __forceinline__ void load_of_rows(const T* grad_kl, const Tile& tile, const Group<N>& group, uint32_t D,
+                                             T (&x)[N]) {
+  const uint32_t first =
+      uint32_t(group.at + group.low - tile.head);  // counted in the tile, which begins with a row or lies in one
   uint32_t row = first / D, column = first % D;
   DX_UNROLL
   for (int e = 0; e < N; ++e) {
@@ -293,7 +307,8 @@ __global__ void __launch_bounds__(kRsampleThreads)
   const Tile tile = Tile::at(blockIdx.x, arguments, plan, N);
   const RsampleKlBackward<S> a = at_tile(arguments, tile, per_dimension);
   const PhiloxKey key = key_of(a.key, tile.problem);
-  const bool fast = aligned(a.mu, a.logvar, a.grad_z, a.grad_mu, a.grad_logvar) && (!per_dimension || aligned(a.grad_kl));
+  const bool fast =
+      aligned(a.mu, a.logvar, a.grad_z, a.grad_mu, a.grad_logvar) && (!per_dimension || aligned(a.grad_kl));
   for_groups<N>(tile, [&](int first) {
     DX_UNROLL
     for (int i = 0; i < kRsampleGroups; ++i) {
@@ -326,7 +341,8 @@ void launch_rsample_kl(const RsampleKl<S>& a, const RsamplePlan& plan, bool per_
 }
 
 template <typename S>
-void launch_rsample_kl_backward(const RsampleKlBackward<S>& a, const RsamplePlan& plan, bool per_dimension, cudaStream_t stream) {
+void launch_rsample_kl_backward(const RsampleKlBackward<S>& a, const RsamplePlan& plan, bool per_dimension,
+                                cudaStream_t stream) {
   DX_LAUNCH(sample_backward<S>, unsigned(a.problems * plan.tiles), plan.threads, 0, stream, a, plan, per_dimension);
 }
 

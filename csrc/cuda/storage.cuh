@@ -1,5 +1,5 @@
-// What tensors are stored in: half and bfloat16, which are computed in float, beside float and double, which are what they
-// are; and 16-byte loads and stores of them. The host conversions are bit for bit those of the device.
+// What tensors are stored in: half and bfloat16, which are computed in float, beside float and double, which are what
+// they are; and 16-byte loads and stores of them. The host conversions are bit for bit those of the device.
 #pragma once
 
 #include <type_traits>
@@ -55,8 +55,10 @@ DX_INLINE uint16_t half_bits(float x) {
   if (magnitude > 0x7F800000u) return kNaN;
   if (magnitude >= 0x47800000u) return uint16_t(sign | 0x7C00u);  // 2^16 and above
   // Below 2^-14 a half is a multiple of 2^-24, and so is the float's sum with 1/2, whose last bit is that.
-  if (magnitude < 0x38800000u) return uint16_t(sign | (bit_cast<uint32_t>(bit_cast<float>(magnitude) + 0.5f) - 0x3F000000u));
-  return uint16_t(sign | drop_bits(magnitude - 0x38000000u, 13));  // rounding up may carry into the exponent, to infinity too
+  if (magnitude < 0x38800000u)
+    return uint16_t(sign | (bit_cast<uint32_t>(bit_cast<float>(magnitude) + 0.5f) - 0x3F000000u));
+  return uint16_t(sign |
+                  drop_bits(magnitude - 0x38000000u, 13));  // rounding up may carry into the exponent, to infinity too
 }
 
 DX_INLINE uint16_t bfloat16_bits(float x) {

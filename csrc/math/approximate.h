@@ -1,5 +1,5 @@
-// Functions that a GPU has an instruction for, good to 2^-22: float32 only, subnormal results are zero. On the host, where
-// tests run the kernels, they are the library's.
+// Functions that a GPU has an instruction for, good to 2^-22: float32 only, subnormal results are zero. On the host,
+// where tests run the kernels, they are the library's.
 #pragma once
 
 #include <cmath>

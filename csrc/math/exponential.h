@@ -42,24 +42,19 @@ DX_INLINE T polynomial(T x, const T (&c)[N]) {
   return p;
 }
 
-// (2^f - 1) / f on [-1/2, 1/2], so that 2^f = 1 + f exp2_slope(f): minimax in the relative error of that (1.1e-7 in float32).
+// (2^f - 1) / f on [-1/2, 1/2], so that 2^f = 1 + f exp2_slope(f): minimax in the relative error of
+// that (1.1e-7 in float32).
 DX_INLINE float exp2_slope(float f) {
-  const float c[] = {0.6931470036506653f, 0.24022242426872253f, 0.05550733581185341f, 0.009671512059867382f, 0.0013264728477224708f};
+  const float c[] = {0.6931470036506653f, 0.24022242426872253f, 0.05550733581185341f, 0.009671512059867382f,
+                     0.0013264728477224708f};
   return polynomial(f, c);
 }
 
 DX_INLINE double exp2_slope(double f) {
-  const double c[] = {0.69314718055994533046,
-                      0.24022650695910156204,
-                      0.055504108664819921605,
-                      0.0096181291075883352443,
-                      0.0013333558146789921722,
-                      0.00015403530462514432062,
-                      0.000015252733489988525649,
-                      1.321543308967639918e-6,
-                      1.0178198021671930844e-7,
-                      7.0741056135081427963e-9,
-                      4.4352827069572771511e-10};
+  const double c[] = {0.69314718055994533046,     0.24022650695910156204,   0.055504108664819921605,
+                      0.0096181291075883352443,   0.0013333558146789921722, 0.00015403530462514432062,
+                      0.000015252733489988525649, 1.321543308967639918e-6,  1.0178198021671930844e-7,
+                      7.0741056135081427963e-9,   4.4352827069572771511e-10};
   return polynomial(f, c);
 }
 
@@ -73,12 +68,13 @@ DX_INLINE T scale_by_power(T p, T rounded) {
   return bit_cast<T>(static_cast<Unsigned>(bit_cast<Bits>(p)) + shifted);
 }
 
-// 2^x for x <= max_exponent, and zero below `lowest`: where none is given, below min_exponent - 1/2. A GPU has an
-// instruction for it in float32, good to 2 ulp, that takes any x; so does what stands in for it where kernels of a GPU run
-// on the host.
+// 2^x for x <= max_exponent, and zero below `lowest`: where none is given, below min_exponent - 1/2. A GPU has
+// an instruction for it in float32, good to 2 ulp, that takes any x; so does what stands in for it where kernels
+// of a GPU run on the host.
 //
-// With max_exponent added to the magic number, the low bits of `rounded` are the exponent field of 2^n. Multiplying by it
-// costs no more than adding n to the bits of 2^f, and leaves a NaN one, whatever its bits: those of a GPU are all ones.
+// With max_exponent added to the magic number, the low bits of `rounded` are the exponent field of 2^n.
+// Multiplying by it costs no more than adding n to the bits of 2^f, and leaves a NaN one, whatever its bits:
+// those of a GPU are all ones.
 template <typename T>
 DX_INLINE T exp2(T x, T lowest = FloatFormat<T>::min_exponent) {
   using F = FloatFormat<T>;
@@ -102,8 +98,8 @@ DX_INLINE T exp2(T x, T lowest = FloatFormat<T>::min_exponent) {
   return cut && x < lowest ? T(0) : value;
 }
 
-// e^x to about 1 ulp over the whole range: 0 below, infinity above, and a NaN for a NaN. The reduction subtracts n ln 2 in
-// two parts.
+// e^x to about 1 ulp over the whole range: 0 below, infinity above, and a NaN for a NaN. The reduction
+// subtracts n ln 2 in two parts.
 template <typename T>
 DX_INLINE T exp(T x) {
   using F = FloatFormat<T>;
@@ -122,7 +118,8 @@ DX_INLINE T exp(T x) {
 
 // e^x - 1 - x without cancellation near 0: a minimax polynomial (relative error 2.5e-8 in float32) for |x| <= 1/2.
 DX_INLINE float expm1_minus_x_small(float x) {
-  const float c[] = {0.50000001201398616f, 0.16666665455856159f, 0.041665795941261017f, 0.0083334521677391046f, 0.0013981997387840296f, 0.00019875630849965856f};
+  const float c[] = {0.50000001201398616f,   0.16666665455856159f,   0.041665795941261017f,
+                     0.0083334521677391046f, 0.0013981997387840296f, 0.00019875630849965856f};
   return x * x * polynomial(x, c);
 }
 
@@ -158,35 +155,38 @@ DX_INLINE T expm1(T x, T exp_x) {
   return expm1_minus_x(low, exp_x) + low;
 }
 
-// log(1 + f) for f in [1 / sqrt(2) - 1, sqrt(2) - 1], as 2 atanh(f / (2 + f)). In float32 on a CPU, a division costs more
-// than the longer polynomial of f + f^2 R(f), R minimax in the relative error (7e-8 with rounding); on a GPU that one
-// takes registers from kernels that have none to spare.
+// log(1 + f) for f in [1 / sqrt(2) - 1, sqrt(2) - 1], as 2 atanh(f / (2 + f)). In float32 on a CPU, a division costs
+// more than the longer polynomial of f + f^2 R(f), R minimax in the relative error (7e-8 with rounding); on a GPU that
+// one takes registers from kernels that have none to spare.
 DX_INLINE float log1p_reduced(float f) {
 #if defined(__CUDA_ARCH__)
   const float s = f / (2 + f), s2 = s * s;
   const float c[] = {2.0f, 2.0f / 3, 2.0f / 5, 2.0f / 7, 2.0f / 9};
   return s * polynomial(s2, c);
 #else
-  const float c[] = {-0.49999988079071045f, 0.33333325386047363f, -0.25001582503318787f, 0.2000197321176529f, -0.16609083116054535f,
-                     0.14181825518608093f,  -0.13242988288402557f, 0.1290443241596222f, -0.07621777057647705f};
+  const float c[] = {-0.49999988079071045f, 0.33333325386047363f,  -0.25001582503318787f,
+                     0.2000197321176529f,   -0.16609083116054535f, 0.14181825518608093f,
+                     -0.13242988288402557f, 0.1290443241596222f,   -0.07621777057647705f};
   return f * f * polynomial(f, c) + f;
 #endif
 }
 
 DX_INLINE double log1p_reduced(double f) {
   const double s = f / (2 + f), s2 = s * s;
-  const double c[] = {2.0, 2.0 / 3, 2.0 / 5, 2.0 / 7, 2.0 / 9, 2.0 / 11, 2.0 / 13, 2.0 / 15, 2.0 / 17, 2.0 / 19, 2.0 / 21};
+  const double c[] = {2.0,      2.0 / 3,  2.0 / 5,  2.0 / 7,  2.0 / 9, 2.0 / 11,
+                      2.0 / 13, 2.0 / 15, 2.0 / 17, 2.0 / 19, 2.0 / 21};
   return s * polynomial(s2, c);
 }
 
-// x = m 2^e with m in [1 / sqrt(2), sqrt(2)), for positive normal x: adding the distance of sqrt(1/2) from 1 to the bits
-// carries into the exponent where m would be too large.
+// x = m 2^e with m in [1 / sqrt(2), sqrt(2)), for positive normal x: adding the distance of sqrt(1/2) from 1 to the
+// bits carries into the exponent where m would be too large.
 template <typename T>
 DX_INLINE void split(T x, T& m, T& e) {
   using F = FloatFormat<T>;
   using Bits = typename F::Bits;
   const Bits one = bit_cast<Bits>(T(1)), shift = one - bit_cast<Bits>(T(0.70710678118654752440));
-  const Bits exponent = (Bits(std::make_unsigned_t<Bits>(bit_cast<Bits>(x)) + shift) >> F::mantissa) - (one >> F::mantissa);
+  const Bits exponent =
+      (Bits(std::make_unsigned_t<Bits>(bit_cast<Bits>(x)) + shift) >> F::mantissa) - (one >> F::mantissa);
   m = bit_cast<T>(Bits(bit_cast<Bits>(x) - (exponent << F::mantissa)));
   e = T(exponent);
 }

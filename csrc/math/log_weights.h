@@ -17,7 +17,8 @@ struct LogWeights {
   const T* column;  // [components] given by the caller, or nullptr
   T ordinary, own, next;
 
-  static LogWeights make(Estimator estimator, int64_t components, int64_t dataset_size, int64_t offset, const T* column) {
+  static LogWeights make(Estimator estimator, int64_t components, int64_t dataset_size, int64_t offset,
+                         const T* column) {
     const double n = static_cast<double>(components), size = static_cast<double>(dataset_size), m = n - 1;
     LogWeights w{estimator, components, offset, column, T(0), T(0), T(0)};
     if (column) return w;
@@ -30,7 +31,9 @@ struct LogWeights {
     return w;
   }
 
-  DX_INLINE bool stratified() const { return !column && (estimator == Estimator::mss || estimator == Estimator::mss_legacy); }
+  DX_INLINE bool stratified() const {
+    return !column && (estimator == Estimator::mss || estimator == Estimator::mss_legacy);
+  }
 
   // The two exceptional components of query i, and their weights. The legacy form keeps the misplaced weights of the
   // public codes: a stride of B over the flattened matrix fills column 0 where the diagonal was meant.

@@ -33,7 +33,8 @@ struct MmdWeights {
   double xx, yy, xy, diagonal;
 
   DX_INLINE static MmdWeights make(double m, double n, bool biased, double at_zero) {
-    return {2 / (m * (biased ? m : m - 1)), 2 / (n * (biased ? n : n - 1)), -2 / (m * n), biased ? at_zero * (1 / m + 1 / n) : 0};
+    return {2 / (m * (biased ? m : m - 1)), 2 / (n * (biased ? n : n - 1)), -2 / (m * n),
+            biased ? at_zero * (1 / m + 1 / n) : 0};
   }
 };
 
@@ -70,8 +71,8 @@ DX_INLINE void evaluate(const MmdScale<T>& c, T d2, T& k, T& slope) {
     k = exp2(-c.a * d2);
     slope = c.b * k;
   } else if constexpr (function == MmdFunction::rq) {
-    // log(1 + u), where u is tiny for a large exponent, where rq tends to rbf: the logarithm of the rounded sum, and what
-    // the rounding left out. The logarithm takes no infinity. A NaN stays one.
+    // log(1 + u), where u is tiny for a large exponent, where rq tends to rbf: the logarithm of the rounded sum, and
+    // what the rounding left out. The logarithm takes no infinity. A NaN stays one.
     constexpr T most = T(sizeof(T) == sizeof(float) ? 1e38 : 1e308);
     const T ratio = c.a * d2, u = ratio > most ? most : ratio;
     const T sum = T(1) + u, inverse = reciprocal(sum);

@@ -1,4 +1,5 @@
-// Data races, uninitialised shared memory and workspaces, and accesses outside of the watched buffers, found whatever the schedule.
+// Data races, uninitialised shared memory and workspaces, and accesses outside of the watched buffers,
+// found whatever the schedule.
 //
 // The kernels are compiled with g++ -fsanitize=thread, which calls __tsan_read4(address) and its kin at every access.
 // This file answers those calls (libtsan is not linked, so the library loads into any program). Two accesses of one
@@ -83,7 +84,8 @@ struct Findings {
   std::string text;
 };
 
-// Words of static shared memory that a launch touched: the kernel's own, for arrays of all kernels lie side by side here.
+// Words of static shared memory that a launch touched: the kernel's own, for arrays of all
+// kernels lie side by side here.
 struct StaticShared {
   std::vector<bool> touched;
   size_t words = 0;
@@ -153,7 +155,8 @@ std::string name_of(uintptr_t address) {
   for (const Watched& w : watched) {
     const auto offset = static_cast<ptrdiff_t>(address - reinterpret_cast<uintptr_t>(w.range.begin));
     const auto bytes = static_cast<ptrdiff_t>(w.range.bytes);
-    if (offset > -outside && offset < bytes + outside) return w.name + ", byte " + std::to_string(offset) + " of " + std::to_string(bytes);
+    if (offset > -outside && offset < bytes + outside)
+      return w.name + ", byte " + std::to_string(offset) + " of " + std::to_string(bytes);
   }
   return "an unknown place";
 }
@@ -161,7 +164,9 @@ std::string name_of(uintptr_t address) {
 void report(const char* what, uintptr_t address, const Access& access, const Access* earlier = nullptr) {
   constexpr size_t most = 20;
   ++findings.count;
-  if (findings.seen.size() >= most || !findings.seen.insert({earlier ? earlier->caller : nullptr, access.caller}).second) return;
+  if (findings.seen.size() >= most ||
+      !findings.seen.insert({earlier ? earlier->caller : nullptr, access.caller}).second)
+    return;
   findings.text += std::string("\n  ") + what + " in " + name_of(address) + ": " + describe(access);
   if (earlier) findings.text += ", unordered with " + describe(*earlier);
 }
@@ -175,7 +180,8 @@ bool current_launch(const Access& access, bool shared) {
 bool ordered_before_now(const Access& access) {
   if (access.block != grid.block_number) return published[access.block] && acquiring_block == grid.block_number;
   if (access.thread == current->linear || access.interval != current->interval) return true;
-  return access.thread / 32 == current->linear / 32 && access.clock <= clocks[current->linear * 32 + access.thread % 32];
+  return access.thread / 32 == current->linear / 32 &&
+         access.clock <= clocks[current->linear * 32 + access.thread % 32];
 }
 
 bool races(const Access& earlier, const Access& now, bool shared) {
@@ -219,7 +225,8 @@ void remember(Word& word, const Access& now, bool shared) {
 Access describe_access(Kind kind, void* caller) {
   const unsigned thread = current->linear;
   const unsigned clock = clocks[thread * 32 + thread % 32];
-  return {grid.launch_number, grid.block_number, current->interval, clock, static_cast<uint16_t>(thread), 0, kind, caller};
+  return {
+      grid.launch_number, grid.block_number, current->interval, clock, static_cast<uint16_t>(thread), 0, kind, caller};
 }
 
 bool is_private(const void* address) {
@@ -259,8 +266,10 @@ void access(void* address, size_t bytes, Kind kind, void* caller, bool must_be_a
     remember(word, now, shared);
     at += count;
   }
-  const bool padded_vector = bytes > sizeof(double) && some_there;  // one load of elements and of the padding behind them
-  if (uninitialised_is_bad && kind != Kind::write && some_missing && !padded_vector) report("uninitialised value", begin, now);
+  const bool padded_vector =
+      bytes > sizeof(double) && some_there;  // one load of elements and of the padding behind them
+  if (uninitialised_is_bad && kind != Kind::write && some_missing && !padded_vector)
+    report("uninitialised value", begin, now);
   if (kind == Kind::read && never_written) report("uninitialised value", begin, now);
 }
 
@@ -301,7 +310,9 @@ void checker_begin_launch() {
 std::string checker_end_launch() {
   if (findings.count) return std::to_string(findings.count) + " bad accesses" + findings.text;
   const size_t own = 4 * static_shared.words, dynamic = grid.dynamic_shared.bytes;
-  return own + dynamic <= kMostSharedBytes ? "" : "invalid launch: " + std::to_string(own) + " static and " + std::to_string(dynamic) + " bytes of shared memory";
+  return own + dynamic <= kMostSharedBytes ? ""
+                                           : "invalid launch: " + std::to_string(own) + " static and " +
+                                                 std::to_string(dynamic) + " bytes of shared memory";
 }
 
 // Every lane learns what any of them knew, and starts a new interval of its own.
@@ -357,12 +368,12 @@ DX_TSAN __tsan_read_range(void* p, size_t bytes) { access(p, bytes, Kind::read, 
 DX_TSAN __tsan_write_range(void* p, size_t bytes) { access(p, bytes, Kind::write, DX_CALLER); }
 
 // A volatile access is as strong as an atomic one here: it is what a kernel polls a flag with.
-#define DX_TSAN_SIZE(N)                                                                        \
-  DX_TSAN __tsan_read##N(void* p) { access(p, N, Kind::read, DX_CALLER, true); }               \
-  DX_TSAN __tsan_write##N(void* p) { access(p, N, Kind::write, DX_CALLER, true); }             \
-  DX_TSAN __tsan_unaligned_read##N(void* p) { access(p, N, Kind::read, DX_CALLER); }           \
-  DX_TSAN __tsan_unaligned_write##N(void* p) { access(p, N, Kind::write, DX_CALLER); }         \
-  DX_TSAN __tsan_volatile_read##N(void* p) { access(p, N, Kind::atomic, DX_CALLER); }          \
+#define DX_TSAN_SIZE(N)                                                                \
+  DX_TSAN __tsan_read##N(void* p) { access(p, N, Kind::read, DX_CALLER, true); }       \
+  DX_TSAN __tsan_write##N(void* p) { access(p, N, Kind::write, DX_CALLER, true); }     \
+  DX_TSAN __tsan_unaligned_read##N(void* p) { access(p, N, Kind::read, DX_CALLER); }   \
+  DX_TSAN __tsan_unaligned_write##N(void* p) { access(p, N, Kind::write, DX_CALLER); } \
+  DX_TSAN __tsan_volatile_read##N(void* p) { access(p, N, Kind::atomic, DX_CALLER); }  \
   DX_TSAN __tsan_volatile_write##N(void* p) { access(p, N, Kind::atomic, DX_CALLER); }
 DX_TSAN_SIZE(1)
 DX_TSAN_SIZE(2)

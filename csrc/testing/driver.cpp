@@ -47,7 +47,8 @@ Argument read_argument(const std::vector<Argument>& earlier) {
   argument.bytes = read_integer();
   if (kind == same_as) return earlier.at(static_cast<size_t>(argument.integer));
   if (argument.kind == ArgumentKind::buffer)
-    argument.buffer = read_buffer(static_cast<size_t>(argument.integer) % kAlignment, static_cast<size_t>(argument.bytes));
+    argument.buffer =
+        read_buffer(static_cast<size_t>(argument.integer) % kAlignment, static_cast<size_t>(argument.bytes));
   return argument;
 }
 

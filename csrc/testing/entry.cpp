@@ -18,7 +18,8 @@ void watch_buffers(const Argument* arguments, int64_t count) {
   forget_watched();
   for (int64_t i = 0; i < count; ++i) {
     const Argument& a = arguments[i];
-    if (a.kind == ArgumentKind::buffer && a.bytes > 0) watch(a.buffer, static_cast<size_t>(a.bytes), "argument " + std::to_string(i));
+    if (a.kind == ArgumentKind::buffer && a.bytes > 0)
+      watch(a.buffer, static_cast<size_t>(a.bytes), "argument " + std::to_string(i));
   }
 }
 
@@ -47,8 +48,11 @@ const char* call(const char* name, const Argument* arguments, int64_t count) {
 
 using disentangle_ext::testing::Argument;
 
-extern "C" __attribute__((visibility("default"))) const char* dx_call(const char* name, const Argument* arguments, int64_t count) {
+extern "C" __attribute__((visibility("default"))) const char* dx_call(const char* name, const Argument* arguments,
+                                                                      int64_t count) {
   return disentangle_ext::testing::call(name, arguments, count);
 }
 
-extern "C" __attribute__((visibility("default"))) void dx_report_uninitialised(int on) { disentangle_ext::testing::report_uninitialised(on != 0); }
+extern "C" __attribute__((visibility("default"))) void dx_report_uninitialised(int on) {
+  disentangle_ext::testing::report_uninitialised(on != 0);
+}

@@ -31,7 +31,9 @@ struct Argument {
 template <class T>
 T convert(const Argument& argument, int position) {
   using Kind = ArgumentKind;
-  const auto refuse = [&](const char* expected) { throw std::runtime_error("argument " + std::to_string(position) + " must be " + expected); };
+  const auto refuse = [&](const char* expected) {
+    throw std::runtime_error("argument " + std::to_string(position) + " must be " + expected);
+  };
   if constexpr (std::is_pointer_v<T>) {
     if (argument.kind != Kind::buffer && argument.kind != Kind::null) refuse("a buffer");
     return argument.kind == Kind::null ? nullptr : reinterpret_cast<T>(argument.buffer);
@@ -62,7 +64,8 @@ void spread(void (*body)(Parameters...), const Argument* arguments, std::index_s
 template <class... Parameters>
 void spread(void (*body)(Parameters...), const Argument* arguments, int64_t count) {
   constexpr int64_t expected = sizeof...(Parameters);
-  if (count != expected) throw std::runtime_error("takes " + std::to_string(expected) + " arguments, got " + std::to_string(count));
+  if (count != expected)
+    throw std::runtime_error("takes " + std::to_string(expected) + " arguments, got " + std::to_string(count));
   spread(body, arguments, std::index_sequence_for<Parameters...>());
 }
 
@@ -86,10 +89,10 @@ class Workspace {
 
 }  // namespace disentangle_ext::testing
 
-#define DX_ENTRY(name, ...)                                                                            \
-  static void dx_body_##name(__VA_ARGS__);                                                             \
-  static const ::disentangle_ext::testing::Registration dx_registration_##name(                        \
-      #name, [](const ::disentangle_ext::testing::Argument* arguments, int64_t count) {                \
-        ::disentangle_ext::testing::spread(dx_body_##name, arguments, count);                          \
-      });                                                                                              \
+#define DX_ENTRY(name, ...)                                                             \
+  static void dx_body_##name(__VA_ARGS__);                                              \
+  static const ::disentangle_ext::testing::Registration dx_registration_##name(         \
+      #name, [](const ::disentangle_ext::testing::Argument* arguments, int64_t count) { \
+        ::disentangle_ext::testing::spread(dx_body_##name, arguments, count);           \
+      });                                                                               \
   static void dx_body_##name(__VA_ARGS__)

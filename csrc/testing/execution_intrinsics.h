@@ -25,8 +25,12 @@ inline int __syncthreads_or(int p, DX_PLACE) { return disentangle_ext::testing::
 inline int __syncthreads_and(int p, DX_PLACE) { return disentangle_ext::testing::block_barrier(!p, place) == 0; }
 
 inline void __syncwarp(unsigned mask = ~0u, DX_PLACE) { disentangle_ext::testing::warp_barrier(mask, place); }
-inline unsigned __ballot_sync(unsigned mask, int p, DX_PLACE) { return disentangle_ext::testing::warp_vote(mask, p, place).ballot; }
-inline int __any_sync(unsigned mask, int p, DX_PLACE) { return disentangle_ext::testing::warp_vote(mask, p, place).ballot != 0; }
+inline unsigned __ballot_sync(unsigned mask, int p, DX_PLACE) {
+  return disentangle_ext::testing::warp_vote(mask, p, place).ballot;
+}
+inline int __any_sync(unsigned mask, int p, DX_PLACE) {
+  return disentangle_ext::testing::warp_vote(mask, p, place).ballot != 0;
+}
 inline int __all_sync(unsigned mask, int p, DX_PLACE) {
   const auto vote = disentangle_ext::testing::warp_vote(mask, p, place);
   return vote.ballot == vote.lanes;
@@ -81,27 +85,28 @@ inline void __threadfence() { disentangle_ext::testing::checker_fence(); }
 inline void __threadfence_block() {}
 
 // Not inlined, so that the return address is a line of the kernel; not instrumented, as the checker is told of them.
-#define DX_ATOMIC(name, updated)                                                                          \
-  template <class T>                                                                                      \
-  __attribute__((noinline, no_sanitize("thread"))) T name(T* address, std::type_identity_t<T> value) {    \
-    disentangle_ext::testing::checker_atomic(address, sizeof(T), __builtin_return_address(0));            \
-    const T old = *address;                                                                               \
-    *address = updated;                                                                                   \
-    return old;                                                                                           \
+#define DX_ATOMIC(name, updated)                                                                       \
+  template <class T>                                                                                   \
+  __attribute__((noinline, no_sanitize("thread"))) T name(T* address, std::type_identity_t<T> value) { \
+    disentangle_ext::testing::checker_atomic(address, sizeof(T), __builtin_return_address(0));         \
+    const T old = *address;                                                                            \
+    *address = updated;                                                                                \
+    return old;                                                                                        \
   }
 DX_ATOMIC(atomicAdd, old + value)
 DX_ATOMIC(atomicSub, old - value)
 DX_ATOMIC(atomicMax, old < value ? value : old)
 DX_ATOMIC(atomicMin, value < old ? value : old)
 DX_ATOMIC(atomicExch, value)
-DX_ATOMIC(atomicAnd, old & value)
+DX_ATOMIC(atomicAnd, (old & value))
 DX_ATOMIC(atomicOr, old | value)
 DX_ATOMIC(atomicXor, old ^ value)
 DX_ATOMIC(atomicInc, old >= value ? T(0) : T(old + 1))
 #undef DX_ATOMIC
 
 template <class T>
-__attribute__((noinline, no_sanitize("thread"))) T atomicCAS(T* address, std::type_identity_t<T> expected, std::type_identity_t<T> value) {
+__attribute__((noinline, no_sanitize("thread"))) T atomicCAS(T* address, std::type_identity_t<T> expected,
+                                                             std::type_identity_t<T> value) {
   disentangle_ext::testing::checker_atomic(address, sizeof(T), __builtin_return_address(0));
   const T old = *address;
   if (old == expected) *address = value;
@@ -135,7 +140,8 @@ inline unsigned __brev(unsigned x) {
   return reversed;
 }
 inline unsigned long long __brevll(unsigned long long x) {
-  return static_cast<unsigned long long>(__brev(static_cast<unsigned>(x))) << 32 | __brev(static_cast<unsigned>(x >> 32));
+  return static_cast<unsigned long long>(__brev(static_cast<unsigned>(x))) << 32 |
+         __brev(static_cast<unsigned>(x >> 32));
 }
 inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>(uint64_t{a} * b >> 32); }
 inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {

@@ -66,7 +66,9 @@ std::string describe(const Thread& thread) {
   return text + " at " + file.substr(file.rfind('/') + 1) + ":" + std::to_string(thread.place.line());
 }
 
-bool same_line(const Place& a, const Place& b) { return a.line() == b.line() && !std::strcmp(a.file_name(), b.file_name()); }
+bool same_line(const Place& a, const Place& b) {
+  return a.line() == b.line() && !std::strcmp(a.file_name(), b.file_name());
+}
 
 // ---- warp operations: the last lane to arrive completes the operation for all of them ----
 
@@ -96,7 +98,8 @@ void complete_warp_operation(const Thread& first) {
     thread.state = State::running;
   });
   warp.waiting &= ~vote.lanes;
-  if (first.operation == WarpOperation::synchronise) checker_warp_barrier(lanes->linear, vote.lanes);  // the others do not order memory
+  if (first.operation == WarpOperation::synchronise)
+    checker_warp_barrier(lanes->linear, vote.lanes);  // the others do not order memory
 }
 
 bool all_lanes_arrived(const Thread& thread) {
@@ -107,13 +110,16 @@ bool all_lanes_arrived(const Thread& thread) {
 Thread& warp_operation(WarpOperation operation, unsigned mask, uint64_t value, int source_lane, const Place& place) {
   in_kernel = false;
   Thread& thread = *current;
-  thread.operation = operation, thread.mask = mask, thread.value = value, thread.source_lane = source_lane, thread.place = place;
+  thread.operation = operation, thread.mask = mask, thread.value = value, thread.source_lane = source_lane,
+  thread.place = place;
   const unsigned lane = thread.linear & 31;
   if (!(mask >> lane & 1)) fail("warp operation whose mask lacks the calling lane: " + describe(thread));
   thread.state = State::at_warp_operation;
   warp_of(thread).waiting |= 1u << lane;
-  if (all_lanes_arrived(thread)) complete_warp_operation(thread);
-  else suspend();
+  if (all_lanes_arrived(thread))
+    complete_warp_operation(thread);
+  else
+    suspend();
   in_kernel = true;
   return thread;
 }
@@ -125,13 +131,15 @@ void release_block() {
   for (Thread& thread : grid.threads) {
     if (thread.state != State::at_block_barrier) continue;
     if (!first) first = &thread;
-    if (!same_line(thread.place, first->place)) return fail("divergent __syncthreads: " + describe(*first) + " and " + describe(thread));
+    if (!same_line(thread.place, first->place))
+      return fail("divergent __syncthreads: " + describe(*first) + " and " + describe(thread));
     thread.state = State::running;
     ++thread.interval;
   }
   const unsigned exited = grid.threads_per_block - grid.live;
   if (first && exited)
-    fail("__syncthreads after " + std::to_string(exited) + " of " + std::to_string(grid.threads_per_block) + " threads exited: " + describe(*first));
+    fail("__syncthreads after " + std::to_string(exited) + " of " + std::to_string(grid.threads_per_block) +
+         " threads exited: " + describe(*first));
   grid.at_barrier = 0;
   grid.counted_votes = grid.votes;
   grid.votes = 0;
@@ -142,7 +150,8 @@ void leave_block() {
   Warp& warp = warp_of(thread);
   thread.state = State::exited;
   warp.alive &= ~(1u << (thread.linear & 31));
-  for (unsigned lanes = warp.waiting; lanes; lanes &= warp.waiting & (lanes - 1)) {  // operations that waited only for this lane
+  for (unsigned lanes = warp.waiting; lanes;
+       lanes &= warp.waiting & (lanes - 1)) {  // operations that waited only for this lane
     const Thread& other = lane_zero(thread)[std::countr_zero(lanes)];
     if (all_lanes_arrived(other)) complete_warp_operation(other);
   }
@@ -179,7 +188,8 @@ Range find_static_shared() {
           ours |= header.p_type == PT_LOAD && offset < header.p_memsz;
           if (header.p_type == PT_TLS) bytes = header.p_memsz;
         }
-        if (ours && image->dlpi_tls_data) *static_cast<Range*>(result) = {static_cast<char*>(image->dlpi_tls_data), bytes};
+        if (ours && image->dlpi_tls_data)
+          *static_cast<Range*>(result) = {static_cast<char*>(image->dlpi_tls_data), bytes};
         return static_cast<int>(ours);
       },
       &found);
@@ -188,7 +198,8 @@ Range find_static_shared() {
 }
 
 void poison(const Range& memory) {
-  if (memory.bytes) std::memset(const_cast<char*>(memory.begin), 0xff, memory.bytes);  // NaN as a float, -1 as an integer
+  if (memory.bytes)
+    std::memset(const_cast<char*>(memory.begin), 0xff, memory.bytes);  // NaN as a float, -1 as an integer
 }
 
 // ---- stacks ----
@@ -200,7 +211,8 @@ char* all_stacks(unsigned count) {
   static unsigned available = 0;
   if (available < count) {
     if (stacks) munmap(stacks, available * kStackBytes);
-    void* memory = mmap(nullptr, count * kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* memory =
+        mmap(nullptr, count * kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
     stacks = static_cast<char*>(memory);
     available = count;
@@ -218,7 +230,8 @@ void assign_stacks() {
 
 void check_stacks() {
   for (const Thread& thread : grid.threads)
-    if (grid.error.empty() && std::memcmp(thread.stack.begin, kCanary, sizeof(kCanary))) grid.error = "a kernel overran its stack";
+    if (grid.error.empty() && std::memcmp(thread.stack.begin, kCanary, sizeof(kCanary)))
+      grid.error = "a kernel overran its stack";
 }
 
 // ---- launch ----
@@ -258,10 +271,12 @@ class Order {
 // What is static the checker counts, from what a kernel touches.
 void check_configuration(dim3 size, dim3 block, size_t shared_bytes) {
   const uint64_t threads = uint64_t{block.x} * block.y * block.z, blocks = uint64_t{size.x} * size.y * size.z;
-  if (!threads || threads > 1024 || block.z > 64) throw std::runtime_error("invalid launch: " + std::to_string(threads) + " threads a block");
+  if (!threads || threads > 1024 || block.z > 64)
+    throw std::runtime_error("invalid launch: " + std::to_string(threads) + " threads a block");
   if (!blocks || size.x > 0x7fffffffu || size.y > 65535 || size.z > 65535)
     throw std::runtime_error("invalid launch: grid " + describe(uint3{size.x, size.y, size.z}));
-  if (shared_bytes > kMostSharedBytes) throw std::runtime_error("invalid launch: " + std::to_string(shared_bytes) + " bytes of shared memory");
+  if (shared_bytes > kMostSharedBytes)
+    throw std::runtime_error("invalid launch: " + std::to_string(shared_bytes) + " bytes of shared memory");
   if (blocks > 1u << 24) throw std::runtime_error("too many blocks for a host run: " + std::to_string(blocks));
 }
 
@@ -307,7 +322,8 @@ std::string describe_deadlock() {
   std::string text = "deadlock; waiting are";
   for (const Thread& thread : grid.threads)
     if (thread.state != State::exited && text.size() < 600)
-      text += std::string("\n  ") + (thread.state == State::at_block_barrier ? "__syncthreads: " : "warp operation: ") + describe(thread);
+      text += std::string("\n  ") + (thread.state == State::at_block_barrier ? "__syncthreads: " : "warp operation: ") +
+              describe(thread);
   return text;
 }
 
@@ -339,8 +355,10 @@ int block_barrier(bool predicate, const Place& place) {
   current->place = place;
   current->state = State::at_block_barrier;
   grid.votes += predicate;
-  if (++grid.at_barrier == grid.live) release_block();
-  else suspend();
+  if (++grid.at_barrier == grid.live)
+    release_block();
+  else
+    suspend();
   in_kernel = true;
   return grid.counted_votes;
 }
@@ -357,7 +375,8 @@ uint64_t warp_shuffle(unsigned mask, uint64_t value, int source_lane, const Plac
 
 void run(dim3 size, dim3 block, size_t shared_bytes, const Call& call) {
   check_configuration(size, block, shared_bytes);
-  const std::unique_ptr<void, void (*)(void*)> shared(std::malloc(shared_bytes), std::free);  // AddressSanitizer guards its ends
+  const std::unique_ptr<void, void (*)(void*)> shared(std::malloc(shared_bytes),
+                                                      std::free);  // AddressSanitizer guards its ends
   dynamic_shared = static_cast<unsigned char*>(shared.get());
   begin_grid(size, block, call);
   grid.static_shared = find_static_shared();

@@ -1,9 +1,10 @@
 // Runs CUDA kernels on the CPU, from the source that nvcc compiles: one fiber per thread, blocks one after another.
 //
-// An error, not undefined behaviour, are: a barrier that some threads miss or meet at another line, a deadlock, warp
-// operations whose lanes disagree, a launch that a GPU would refuse. Shared memory starts each block as NaN (all bits
-// set). The environment variable DX_ORDER (fwd, rev, or the seed of a shuffle) changes the order of threads and blocks.
-// checker.cpp adds data races, uninitialised shared memory and workspaces, and out-of-bounds accesses, whatever the order.
+// An error, not undefined behaviour, are: a barrier that some threads miss or meet at another line, a deadlock,
+// warp operations whose lanes disagree, a launch that a GPU would refuse. Shared memory starts each block as NaN
+// (all bits set). The environment variable DX_ORDER (fwd, rev, or the seed of a shuffle) changes the order of
+// threads and blocks. checker.cpp adds data races, uninitialised shared memory and workspaces, and out-of-bounds
+// accesses, whatever the order.
 //
 // It cannot see speed, weak memory ordering, or what a GPU rounds differently.
 #pragma once
@@ -55,7 +56,8 @@ struct Call {
 void run(dim3 grid, dim3 block, size_t shared_bytes, const Call& call);
 
 template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t, Arguments&&... arguments) {
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
+            Arguments&&... arguments) {
   struct Bound {
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> arguments;

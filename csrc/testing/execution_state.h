@@ -17,7 +17,9 @@ enum class State { running, at_block_barrier, at_warp_operation, exited };
 struct Range {
   const char* begin = nullptr;
   size_t bytes = 0;
-  bool contains(const void* address) const { return static_cast<size_t>(static_cast<const char*>(address) - begin) < bytes; }
+  bool contains(const void* address) const {
+    return static_cast<size_t>(static_cast<const char*>(address) - begin) < bytes;
+  }
 };
 
 struct Thread {
@@ -51,7 +53,9 @@ struct Grid {
   Call call;
   std::string error;
 
-  bool is_shared(const void* address) const { return static_shared.contains(address) || dynamic_shared.contains(address); }
+  bool is_shared(const void* address) const {
+    return static_shared.contains(address) || dynamic_shared.contains(address);
+  }
 };
 
 extern Grid grid;

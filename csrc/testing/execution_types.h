@@ -17,18 +17,12 @@
 #define __shared__ static thread_local
 #endif
 
-#define DX_VECTOR_TYPES(T, name, align2, align4)                               \
-  struct alignas(align2) name##2 {                                             \
-    T x, y;                                                                    \
-  };                                                                           \
-  struct name##3 {                                                             \
-    T x, y, z;                                                                 \
-  };                                                                           \
-  struct alignas(align4) name##4 {                                             \
-    T x, y, z, w;                                                              \
-  };                                                                           \
-  inline name##2 make_##name##2(T x, T y) { return {x, y}; }                   \
-  inline name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; }           \
+#define DX_VECTOR_TYPES(T, name, align2, align4)                     \
+  struct alignas(align2) name##2 { T x, y; };                        \
+  struct name##3 { T x, y, z; };                                     \
+  struct alignas(align4) name##4 { T x, y, z, w; };                  \
+  inline name##2 make_##name##2(T x, T y) { return {x, y}; }         \
+  inline name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; } \
   inline name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
 
 DX_VECTOR_TYPES(unsigned char, uchar, 2, 4)

@@ -18,7 +18,15 @@ struct Problem {
     const T* weight = static_cast<const T*>(log_weight);
     LogWeights<T> weights = LogWeights<T>::make(Estimator(estimator), components, dataset_size, offset, weight);
     weights.column = nullptr;
-    return {static_cast<const T*>(z), static_cast<const T*>(mu), static_cast<const T*>(logvar), weight, problems, queries, components, int(D), weights};
+    return {static_cast<const T*>(z),
+            static_cast<const T*>(mu),
+            static_cast<const T*>(logvar),
+            weight,
+            problems,
+            queries,
+            components,
+            int(D),
+            weights};
   }
 };
 
@@ -30,25 +38,32 @@ SweepPlan forced(SweepPlan plan, int64_t components, int64_t lanes, int64_t grou
 }
 
 template <typename T>
-void forward(const Problem& p, int64_t lanes, int64_t groups, int64_t split_size, T* log_qz, T* marginals, ElboOutput<T> elbo) {
+void forward(const Problem& p, int64_t lanes, int64_t groups, int64_t split_size, T* log_qz, T* marginals,
+             ElboOutput<T> elbo) {
   const AggregatePosterior<T> s = p.stack<T>();
-  const SweepPlan plan = forced(sweep_plan(p.problems, p.queries, p.components), p.components, lanes, groups, split_size);
+  const SweepPlan plan =
+      forced(sweep_plan(p.problems, p.queries, p.components), p.components, lanes, groups, split_size);
   const Workspace<T> marginal(plan.splits * s.rows() * p.D), joint(plan.splits * s.rows() * 2);
   const Workspace<double> partial(p.problems * partial_sums(p.queries) * kFields);
   elbo.partial = partial.get();
-  aggregate_posterior_forward(s, plan, SweepSums<T>{marginal.get(), joint.get()}, DensityOutput<T>{log_qz, marginals, elbo}, nullptr);
+  aggregate_posterior_forward(s, plan, SweepSums<T>{marginal.get(), joint.get()},
+                              DensityOutput<T>{log_qz, marginals, elbo}, nullptr);
 }
 
-// A range of components is a multiple of what the block holds: of 64 with one warp to a group of queries (128 where D <= 4).
+// A range of components is a multiple of what the block holds: of 64 with one warp to a group of
+// queries (128 where D <= 4).
 void force(GradientPlan& plan, int64_t queries, int64_t components, int64_t component_range, int64_t query_range) {
-  if (component_range) plan.component_range = component_range, plan.component_ranges = ceil_div(components, component_range);
+  if (component_range)
+    plan.component_range = component_range, plan.component_ranges = ceil_div(components, component_range);
   if (query_range) plan.query_range = query_range, plan.query_ranges = ceil_div(queries, query_range);
 }
 
 template <typename T>
-void backward(const Problem& p, int64_t component_range, int64_t query_range, const IncomingGradients<T>& in, const OutgoingGradients<T>& out) {
+void backward(const Problem& p, int64_t component_range, int64_t query_range, const IncomingGradients<T>& in,
+              const OutgoingGradients<T>& out) {
   const AggregatePosterior<T> s = p.stack<T>();
-  GradientLayout<T> layout = gradient_layout<T>(p.problems, p.queries, p.components, int(p.D), out.log_weight != nullptr);
+  GradientLayout<T> layout =
+      gradient_layout<T>(p.problems, p.queries, p.components, int(p.D), out.log_weight != nullptr);
   if (component_range) layout.marginal.warp_bits = 0;
   force(layout.marginal, p.queries, p.components, component_range, query_range);
   layout.query_slices = layout.marginal.component_ranges, layout.component_slices = layout.marginal.query_ranges;
@@ -56,9 +71,11 @@ void backward(const Problem& p, int64_t component_range, int64_t query_range, co
     force(layout.joint, p.queries, p.components, component_range, query_range);
     layout.query_slices += layout.joint.component_ranges, layout.component_slices += layout.joint.query_ranges;
   }
-  const Workspace<T> query(layout.query_elements(s.rows(), s.D)), component(layout.component_elements(p.problems * p.components, s.D));
+  const Workspace<T> query(layout.query_elements(s.rows(), s.D)),
+      component(layout.component_elements(p.problems * p.components, s.D));
   const Workspace<T> left(layout.left_elements(p.problems, s.D));
-  aggregate_posterior_backward(s, layout, in, GradientSlices<T>{query.get(), component.get(), left.get()}, out, nullptr);
+  aggregate_posterior_backward(s, layout, in, GradientSlices<T>{query.get(), component.get(), left.get()}, out,
+                               nullptr);
 }
 
 template <typename F>
@@ -70,9 +87,9 @@ void dispatch(int64_t dtype, const F& f) {
 
 }  // namespace
 
-DX_ENTRY(aggregate_forward, const void* z, const void* mu, const void* logvar, const void* log_weight, int64_t problems, int64_t queries, int64_t components,
-         int64_t D, int64_t dtype, int64_t estimator, int64_t dataset_size, int64_t offset, int64_t lanes, int64_t groups, int64_t split_size, void* log_qz,
-         void* marginals) {
+DX_ENTRY(aggregate_forward, const void* z, const void* mu, const void* logvar, const void* log_weight, int64_t problems,
+         int64_t queries, int64_t components, int64_t D, int64_t dtype, int64_t estimator, int64_t dataset_size,
+         int64_t offset, int64_t lanes, int64_t groups, int64_t split_size, void* log_qz, void* marginals) {
   const Problem p{z, mu, logvar, log_weight, problems, queries, components, D, estimator, dataset_size, offset};
   dispatch(dtype, [&](auto type) {
     using T = decltype(type);
@@ -80,25 +97,50 @@ DX_ENTRY(aggregate_forward, const void* z, const void* mu, const void* logvar, c
   });
 }
 
-DX_ENTRY(aggregate_backward, const void* z, const void* mu, const void* logvar, const void* log_weight, int64_t problems, int64_t queries, int64_t components,
-         int64_t D, int64_t dtype, int64_t estimator, int64_t dataset_size, int64_t offset, int64_t component_range, int64_t query_range, const void* log_qz,
+DX_ENTRY(aggregate_backward, const void* z, const void* mu, const void* logvar, const void* log_weight,
+         int64_t problems, int64_t queries, int64_t components, int64_t D, int64_t dtype, int64_t estimator,
+         int64_t dataset_size, int64_t offset, int64_t component_range, int64_t query_range, const void* log_qz,
          const void* marginals, const void* g, const void* h, void* dz, void* dmu, void* dlogvar, void* dweight) {
   const Problem p{z, mu, logvar, log_weight, problems, queries, components, D, estimator, dataset_size, offset};
   dispatch(dtype, [&](auto type) {
     using T = decltype(type);
-    const IncomingGradients<T> in{static_cast<const T*>(log_qz), static_cast<const T*>(marginals), static_cast<const T*>(g), static_cast<const T*>(h), {},
-                                  false, false, T(1)};
-    const OutgoingGradients<T> out{static_cast<T*>(dz), static_cast<T*>(dmu), static_cast<T*>(dlogvar), static_cast<T*>(dweight), nullptr, nullptr, nullptr, nullptr};
+    const IncomingGradients<T> in{static_cast<const T*>(log_qz),
+                                  static_cast<const T*>(marginals),
+                                  static_cast<const T*>(g),
+                                  static_cast<const T*>(h),
+                                  {},
+                                  false,
+                                  false,
+                                  T(1)};
+    const OutgoingGradients<T> out{static_cast<T*>(dz),
+                                   static_cast<T*>(dmu),
+                                   static_cast<T*>(dlogvar),
+                                   static_cast<T*>(dweight),
+                                   nullptr,
+                                   nullptr,
+                                   nullptr,
+                                   nullptr};
     backward<T>(p, component_range, query_range, in, out);
   });
 }
 
-// `fields` is [7, rows] or [7, problems]; the components are `component_mu` and so on, or the posteriors where that is null.
-DX_ENTRY(elbo_forward, const void* z, const void* mu, const void* logvar, const void* component_mu, const void* component_logvar, int64_t problems,
-         int64_t queries, int64_t components, int64_t D, int64_t dtype, int64_t estimator, int64_t dataset_size, int64_t offset, int64_t reduction,
-         int64_t split_size, void* log_qz, void* marginals, void* fields) {
-  const Problem p{z, component_mu ? component_mu : mu, component_mu ? component_logvar : logvar, nullptr, problems, queries, components, D, estimator,
-                  dataset_size, offset};
+// `fields` is [7, rows] or [7, problems]; the components are `component_mu` and so on, or the
+// posteriors where that is null.
+DX_ENTRY(elbo_forward, const void* z, const void* mu, const void* logvar, const void* component_mu,
+         const void* component_logvar, int64_t problems, int64_t queries, int64_t components, int64_t D, int64_t dtype,
+         int64_t estimator, int64_t dataset_size, int64_t offset, int64_t reduction, int64_t split_size, void* log_qz,
+         void* marginals, void* fields) {
+  const Problem p{z,
+                  component_mu ? component_mu : mu,
+                  component_mu ? component_logvar : logvar,
+                  nullptr,
+                  problems,
+                  queries,
+                  components,
+                  D,
+                  estimator,
+                  dataset_size,
+                  offset};
   dispatch(dtype, [&](auto type) {
     using T = decltype(type);
     ElboOutput<T> elbo{static_cast<const T*>(mu), static_cast<const T*>(logvar), {}, nullptr, Reduction(reduction)};
@@ -109,20 +151,39 @@ DX_ENTRY(elbo_forward, const void* z, const void* mu, const void* logvar, const 
 }
 
 // `grads` is [7, rows] or [7, problems]; bit f of `given` says whether field f has one.
-DX_ENTRY(elbo_backward, const void* z, const void* mu, const void* logvar, const void* component_mu, const void* component_logvar, int64_t problems,
-         int64_t queries, int64_t components, int64_t D, int64_t dtype, int64_t estimator, int64_t dataset_size, int64_t offset, int64_t reduction,
-         const void* log_qz, const void* marginals, const void* grads, int64_t given, void* dz, void* dmu, void* dlogvar, void* own_mu, void* own_logvar) {
-  const Problem p{z, component_mu ? component_mu : mu, component_mu ? component_logvar : logvar, nullptr, problems, queries, components, D, estimator,
-                  dataset_size, offset};
+DX_ENTRY(elbo_backward, const void* z, const void* mu, const void* logvar, const void* component_mu,
+         const void* component_logvar, int64_t problems, int64_t queries, int64_t components, int64_t D, int64_t dtype,
+         int64_t estimator, int64_t dataset_size, int64_t offset, int64_t reduction, const void* log_qz,
+         const void* marginals, const void* grads, int64_t given, void* dz, void* dmu, void* dlogvar, void* own_mu,
+         void* own_logvar) {
+  const Problem p{z,
+                  component_mu ? component_mu : mu,
+                  component_mu ? component_logvar : logvar,
+                  nullptr,
+                  problems,
+                  queries,
+                  components,
+                  D,
+                  estimator,
+                  dataset_size,
+                  offset};
   dispatch(dtype, [&](auto type) {
     using T = decltype(type);
     const Reduction r = Reduction(reduction);
-    IncomingGradients<T> in{static_cast<const T*>(log_qz), static_cast<const T*>(marginals), nullptr, nullptr, {}, true, r != Reduction::none,
+    IncomingGradients<T> in{static_cast<const T*>(log_qz),
+                            static_cast<const T*>(marginals),
+                            nullptr,
+                            nullptr,
+                            {},
+                            true,
+                            r != Reduction::none,
                             T(r == Reduction::mean ? 1.0 / double(queries) : 1.0)};
     const int64_t size = r == Reduction::none ? problems * queries : problems;
     for (int f = 0; f < kFields; ++f) in.fields[f] = given >> f & 1 ? static_cast<const T*>(grads) + f * size : nullptr;
-    const OutgoingGradients<T> out{static_cast<T*>(dz), static_cast<T*>(dmu), static_cast<T*>(dlogvar), nullptr, static_cast<const T*>(mu),
-                                   static_cast<const T*>(logvar), static_cast<T*>(own_mu), static_cast<T*>(own_logvar)};
+    const OutgoingGradients<T> out{static_cast<T*>(dz),       static_cast<T*>(dmu),
+                                   static_cast<T*>(dlogvar),  nullptr,
+                                   static_cast<const T*>(mu), static_cast<const T*>(logvar),
+                                   static_cast<T*>(own_mu),   static_cast<T*>(own_logvar)};
     backward<T>(p, 0, 0, in, out);
   });
 }

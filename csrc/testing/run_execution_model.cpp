@@ -9,8 +9,9 @@ namespace {
 __global__ void shuffles(int* out) {
   const int t = threadIdx.x, value = 100 + t;
   const int results[8] = {
-      __shfl_xor_sync(~0u, value, 5),    __shfl_down_sync(~0u, value, 3),    __shfl_up_sync(~0u, value, 2),    __shfl_sync(~0u, value, 7),
-      __shfl_xor_sync(~0u, value, 4, 8), __shfl_down_sync(~0u, value, 3, 8), __shfl_up_sync(~0u, value, 2, 8), __shfl_sync(~0u, value, 9, 8),
+      __shfl_xor_sync(~0u, value, 5),   __shfl_down_sync(~0u, value, 3),   __shfl_up_sync(~0u, value, 2),
+      __shfl_sync(~0u, value, 7),       __shfl_xor_sync(~0u, value, 4, 8), __shfl_down_sync(~0u, value, 3, 8),
+      __shfl_up_sync(~0u, value, 2, 8), __shfl_sync(~0u, value, 9, 8),
   };
   for (int i = 0; i < 8; ++i) out[i * 64 + t] = results[i];
 }
@@ -20,8 +21,13 @@ __global__ void wide_shuffle(double* out) { out[threadIdx.x] = __shfl_xor_sync(~
 __global__ void votes(int* out) {
   const int t = threadIdx.x;
   const int results[7] = {
-      static_cast<int>(__ballot_sync(~0u, t % 3 == 0)), __syncthreads_count(t < 10), __syncthreads_or(t == 47), __syncthreads_or(t == 48),
-      __syncthreads_and(t < 48), __syncthreads_and(t < 47), __any_sync(~0u, t == 40) + 2 * __all_sync(~0u, t < 32),
+      static_cast<int>(__ballot_sync(~0u, t % 3 == 0)),
+      __syncthreads_count(t < 10),
+      __syncthreads_or(t == 47),
+      __syncthreads_or(t == 48),
+      __syncthreads_and(t < 48),
+      __syncthreads_and(t < 47),
+      __any_sync(~0u, t == 40) + 2 * __all_sync(~0u, t < 32),
   };
   if (t % 32 == 0)
     for (int i = 0; i < 7; ++i) out[t / 32 * 7 + i] = results[i];
@@ -162,7 +168,8 @@ __global__ void missed_barrier(int rounds) {
 }
 
 __global__ void divergent_barrier() {
-  if (threadIdx.x < 32) __syncthreads();
+  if (threadIdx.x < 32)
+    __syncthreads();
   else
     __syncthreads();
 }
@@ -170,8 +177,10 @@ __global__ void divergent_barrier() {
 __global__ void lane_not_in_mask() { __syncwarp(0x0fu); }
 
 __global__ void masks_disagree() {
-  if (threadIdx.x < 16) __syncwarp(0x1ffffu);
-  else __syncwarp(~0u);
+  if (threadIdx.x < 16)
+    __syncwarp(0x1ffffu);
+  else
+    __syncwarp(~0u);
 }
 
 __global__ void deadlock() {
@@ -196,7 +205,9 @@ DX_ENTRY(partial_warps, float* out) { DX_LAUNCH(partial_warps, 1, 32, 0, nullptr
 DX_ENTRY(last_block_sums, const float* x, float* parts, unsigned* counter, float* out, int64_t blocks) {
   DX_LAUNCH(last_block_sums, static_cast<unsigned>(blocks), 64, 0, nullptr, x, parts, counter, out);
 }
-DX_ENTRY(three_dimensions, int* counts) { DX_LAUNCH(three_dimensions, dim3(2, 3, 4), dim3(4, 3, 2), 0, nullptr, counts); }
+DX_ENTRY(three_dimensions, int* counts) {
+  DX_LAUNCH(three_dimensions, dim3(2, 3, 4), dim3(4, 3, 2), 0, nullptr, counts);
+}
 DX_ENTRY(reverse, const float* x, float* out, int n, int64_t shared_bytes) {
   DX_LAUNCH(reverse, static_cast<unsigned>((n + 63) / 64), 64, static_cast<size_t>(shared_bytes), nullptr, x, out, n);
 }
@@ -206,7 +217,9 @@ DX_ENTRY(through_workspace, const float* x, float* out) {
   DX_LAUNCH(reverse, 1, 64, 256, nullptr, x, between.get(), 64);
   DX_LAUNCH(reverse, 1, 64, 256, nullptr, between.get(), out, 64);
 }
-DX_ENTRY(static_and_dynamic, float* x, int64_t shared_bytes) { DX_LAUNCH(static_and_dynamic, 1, 64, static_cast<size_t>(shared_bytes), nullptr, x); }
+DX_ENTRY(static_and_dynamic, float* x, int64_t shared_bytes) {
+  DX_LAUNCH(static_and_dynamic, 1, 64, static_cast<size_t>(shared_bytes), nullptr, x);
+}
 DX_ENTRY(half_a_workspace, float* x) {
   const disentangle_ext::testing::Workspace<float> between(64);
   DX_LAUNCH(reverse, 1, 64, 256, nullptr, x, between.get(), 32);
@@ -221,7 +234,9 @@ DX_ENTRY(blocks_race, float* out) { DX_LAUNCH(blocks_race, 4, 32, 0, nullptr, ou
 DX_ENTRY(uninitialised, float* out) { DX_LAUNCH(uninitialised, 1, 4, 0, nullptr, out); }
 DX_ENTRY(read_past_end, const float* x, float* out, int n) { DX_LAUNCH(read_past_end, 1, 1, 0, nullptr, x, out, n); }
 DX_ENTRY(write_before_begin, float* out) { DX_LAUNCH(write_before_begin, 1, 1, 0, nullptr, out); }
-DX_ENTRY(misaligned, const float* x, float* out) { DX_LAUNCH(misaligned, 1, 1, 0, nullptr, x, reinterpret_cast<float4*>(out)); }
+DX_ENTRY(misaligned, const float* x, float* out) {
+  DX_LAUNCH(misaligned, 1, 1, 0, nullptr, x, reinterpret_cast<float4*>(out));
+}
 DX_ENTRY(shared_past_end, float* out, int n) { DX_LAUNCH(shared_past_end, 1, 64, 0, nullptr, out, n); }
 DX_ENTRY(dynamic_past_end, float* out, int n) { DX_LAUNCH(dynamic_past_end, 1, 64, 256, nullptr, out, n); }
 DX_ENTRY(missed_barrier, int rounds) { DX_LAUNCH(missed_barrier, 1, 64, 0, nullptr, rounds); }
@@ -230,8 +245,11 @@ DX_ENTRY(lane_not_in_mask, int64_t) { DX_LAUNCH(lane_not_in_mask, 1, 32, 0, null
 DX_ENTRY(masks_disagree, int64_t) { DX_LAUNCH(masks_disagree, 1, 32, 0, nullptr); }
 DX_ENTRY(deadlock, int64_t) { DX_LAUNCH(deadlock, 1, 32, 0, nullptr); }
 DX_ENTRY(launch_nothing, int64_t blocks, int64_t threads, int64_t shared_bytes) {
-  DX_LAUNCH(nothing, static_cast<unsigned>(blocks), static_cast<unsigned>(threads), static_cast<size_t>(shared_bytes), nullptr);
+  DX_LAUNCH(nothing, static_cast<unsigned>(blocks), static_cast<unsigned>(threads), static_cast<size_t>(shared_bytes),
+            nullptr);
 }
 DX_ENTRY(divide, int* out, int zero) { DX_LAUNCH(divide, 1, 1, 0, nullptr, out, zero); }
 DX_ENTRY(shift, int* out, int by) { DX_LAUNCH(shift, 1, 1, 0, nullptr, out, by); }
-DX_ENTRY(takes_numbers, double* out, double a, float b, int64_t c, bool d) { *out = a + b + static_cast<double>(c) + d; }
+DX_ENTRY(takes_numbers, double* out, double a, float b, int64_t c, bool d) {
+  *out = a + b + static_cast<double>(c) + d;
+}

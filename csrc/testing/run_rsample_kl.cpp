@@ -1,5 +1,5 @@
-// Entries for the kernels of rsample_kl and for the conversions of the half types. A tile size of zero stands for the plan
-// that the shape would get; others force several tiles on small inputs.
+// Entries for the kernels of rsample_kl and for the conversions of the half types. A tile size of zero stands for the
+// plan that the shape would get; others force several tiles on small inputs.
 #include "cuda/rsample_kl.cuh"
 #include "testing/entry.h"
 
@@ -38,8 +38,8 @@ S* output(void* p) {
   return static_cast<S*>(p);
 }
 
-DX_ENTRY(rsample_kl, int64_t type, int64_t problems, int64_t rows, int64_t D, int64_t tile, bool per_dimension, const int64_t* key, const void* mu,
-         const void* logvar, void* z, void* kl) {
+DX_ENTRY(rsample_kl, int64_t type, int64_t problems, int64_t rows, int64_t D, int64_t tile, bool per_dimension,
+         const int64_t* key, const void* mu, const void* logvar, void* z, void* kl) {
   with_storage(Type(type), [&](auto storage) {
     using S = decltype(storage);
     const RsampleKl<S> a{problems, rows, D, key, input<S>(mu), input<S>(logvar), output<S>(z), output<Compute<S>>(kl)};
@@ -47,11 +47,14 @@ DX_ENTRY(rsample_kl, int64_t type, int64_t problems, int64_t rows, int64_t D, in
   });
 }
 
-DX_ENTRY(rsample_kl_backward, int64_t type, int64_t problems, int64_t rows, int64_t D, int64_t tile, bool per_dimension, const int64_t* key,
-         const void* mu, const void* logvar, const void* grad_z, const void* grad_kl, void* grad_mu, void* grad_logvar) {
+DX_ENTRY(rsample_kl_backward, int64_t type, int64_t problems, int64_t rows, int64_t D, int64_t tile, bool per_dimension,
+         const int64_t* key, const void* mu, const void* logvar, const void* grad_z, const void* grad_kl, void* grad_mu,
+         void* grad_logvar) {
   with_storage(Type(type), [&](auto storage) {
     using S = decltype(storage);
-    RsampleKlBackward<S> a{problems, rows, D, key, input<S>(mu), input<S>(logvar), input<S>(grad_z), input<Compute<S>>(grad_kl), nullptr, nullptr};
+    RsampleKlBackward<S> a{
+        problems, rows,   D, key, input<S>(mu), input<S>(logvar), input<S>(grad_z), input<Compute<S>>(grad_kl),
+        nullptr,  nullptr};
     a.grad_mu = output<S>(grad_mu), a.grad_logvar = output<S>(grad_logvar);
     launch_rsample_kl_backward(a, Sizes{problems, rows, D, tile}.plan<S>(), per_dimension, nullptr);
   });
@@ -67,7 +70,8 @@ DX_ENTRY(narrow, int64_t type, int64_t n, const float* from, void* to) {
 
 DX_ENTRY(widen, int64_t type, int64_t n, const void* from, float* to) {
   for (int64_t i = 0; i < n; ++i)
-    to[i] = Type(type) == Type::half ? disentangle_ext::cuda::widen(input<Half>(from)[i]) : disentangle_ext::cuda::widen(input<BFloat16>(from)[i]);
+    to[i] = Type(type) == Type::half ? disentangle_ext::cuda::widen(input<Half>(from)[i])
+                                     : disentangle_ext::cuda::widen(input<BFloat16>(from)[i]);
 }
 
 }  // namespace
