@@ -192,9 +192,7 @@ def _classifier(problem: Problem, predictor: str, seed: int) -> Callable[[int], 
     make = getattr(sklearn("ensemble", "dci"), name)
     # One stream for all factors, as where numpy's global state is seeded and the predictors draw from it.
     random = np.random.RandomState(seed % (1 << 32))
-    # Trees compare codes in float32, which ends at 3.4e38; the order of columns survives the clip.
-    limit = float(np.finfo(np.float32).max) / 4
-    x, rows = np.clip(problem.codes, -limit, limit), problem.train_rows
+    x, rows = _within_float32(problem.codes), problem.train_rows
 
     def learn(k: int) -> tuple[np.ndarray, float, float]:
         y = problem.classes[:, k]
@@ -203,6 +201,16 @@ def _classifier(problem: Problem, predictor: str, seed: int) -> Callable[[int], 
         return importance, accuracy(model, x[:rows], y[:rows]), accuracy(model, x[rows:], y[rows:])
 
     return learn
+
+
+def _within_float32(codes: np.ndarray) -> np.ndarray:
+    """Codes whose columns keep their order, with magnitudes that can be summed over the whole table in float32.
+
+    Trees compare in float32, and scikit-learn sums all entries to look for infinities.
+    """
+    limit = float(np.finfo(np.float32).max) / 4 / codes.size
+    largest = np.abs(codes).max(0).astype(np.float64)
+    return codes / np.maximum(largest / limit, 1.0)
 
 
 def _lasso(problem: Problem) -> Callable[[int], tuple[np.ndarray, float, float]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Explicitness", "ExplicitnessResult", "explicitness"]
 
-VARIANTS = ("multinomial", "one_vs_rest")
+VARIANTS = ("multinomial", "one_vs_rest", "auc")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -30,7 +30,7 @@ class ExplicitnessResult(FactorResult):
 
     Attributes:
         score: the mean of ``auc`` over the factors that vary: in [0, 1], or in [-1, 1] by "one_vs_rest".
-        auc: [K], each factor's mean area under the ROC curve over its classes, as the variant scales it; NaN for a
+        auc: [K], each factor's mean area under the ROC curve over its classes; by "one_vs_rest" 2 AUC - 1. NaN for a
             skipped factor.
         train_score: the same on the training rows; NaN if each factor has but one class among them.
     """
@@ -63,12 +63,18 @@ def explicitness(
     The score is the mean over factors, and over the classes of each, of the area under the ROC curve by which logistic
     regression separates the class from the others: 1 for classes that lines separate, .5 for chance.
 
-    ``variant="multinomial"`` is that of the large study (Locatello et al. 2019): one softmax regression per factor on
-    codes of mean 0 and variance 1, scored on test rows. It is the default because it is scored on rows that it has not
-    seen. ``"one_vs_rest"`` follows the paper and ubisoft's code: a regression per class, with balanced classes, on
-    codes scaled to [0, 1], scored on the rows it was fitted to, all of them, as 2 (AUC - .5): 1 is perfect and 0
-    chance. The two differ by more than that scale: a class amid others on a line is seen by the first and not by the
-    second.
+    - ``variant="auc"`` is the form of the paper (Ridgeway and Mozer 2018): the plain AUC of a regression of each class
+      against the rest, with next to no penalty (C = 1e10, as in the authors' program), on the rows it was fitted to,
+      all of them. The mean is over the classes of a factor first and then over factors, as in that program, which
+      divides the probabilities of a row by their sum before it orders the rows; here each regression stands alone.
+    - ``"one_vs_rest"`` is that of Zaidi et al. 2020 (ubisoft's code): a regression per class, with scikit-learn's
+      penalty and balanced classes, on codes scaled to [0, 1], on the rows it was fitted to, as 2 AUC - 1: 1 is perfect
+      and 0 chance.
+    - ``"multinomial"`` is that of the large study (Locatello et al. 2019) and disentanglement_lib: one softmax
+      regression per factor, with scikit-learn's penalty, on codes of mean 0 and variance 1, as the plain AUC on test
+      rows. It is the default because it is scored on rows that it has not seen.
+
+    They differ by more than their scale: a class amid others on a line is seen by the softmax regression alone.
 
     A code dimension that does not vary is 0 here; disentanglement_lib divides by its deviation and fails. A class that
     is in the test rows alone has no score and is left out; so is one that all of the rows have.
@@ -76,7 +82,7 @@ def explicitness(
     Args:
         codes: [N, D], one row per image, usually the encoder's mean: tensor or array, any real type.
         factors: [N, K], the classes of the factors, whole numbers: each distinct one in a column is a class.
-        variant: "multinomial" or "one_vs_rest".
+        variant: "multinomial", "one_vs_rest" or "auc".
         test_share: the share of the rows, the last of them, that is the test of "multinomial".
         shuffle: whether to bring the rows into a random order first. Needed if they are those of a grid in order;
             a sample of a data set is in random order already.
@@ -92,6 +98,7 @@ def explicitness(
         ImportError: without scikit-learn.
 
     Ridgeway, Mozer, "Learning Deep Disentangled Embeddings with the F-Statistic Loss", NeurIPS 2018 (arXiv 1802.05312).
+    Zaidi, Boilard, Gagnon, Carbonneau, "Measuring Disentanglement: A Review of Metrics", 2020 (arXiv 2012.09276).
     """
     choose("explicitness: variant", variant, VARIANTS)
     multinomial = variant == "multinomial"
@@ -109,7 +116,9 @@ class Explicitness(Metric[ExplicitnessResult], function=explicitness):
 
 
 def _explicitness(problem: Problem, settings: dict[str, Any]) -> ExplicitnessResult:
-    measure = _multinomial if settings["variant"] == "multinomial" else _one_vs_rest
+    measure = {"multinomial": _multinomial, "one_vs_rest": _balanced_one_vs_rest, "auc": _plain_auc}[
+        settings["variant"]
+    ]
     auc, train = np.full(len(problem.sizes), np.nan), np.full(len(problem.sizes), np.nan)
     for k in np.flatnonzero(problem.varies):
         auc[k], train[k] = measure(problem, problem.classes[:, k])
@@ -136,15 +145,24 @@ def _multinomial(problem: Problem, labels: np.ndarray) -> tuple[float, float]:
     )  # type: ignore[return-value]
 
 
-def _one_vs_rest(problem: Problem, labels: np.ndarray) -> tuple[float, float]:
+def _balanced_one_vs_rest(problem: Problem, labels: np.ndarray) -> tuple[float, float]:
+    value = 2 * (_one_vs_rest_auc(problem, labels, _logistic(class_weight="balanced")) - 0.5)
+    return value, value
+
+
+def _plain_auc(problem: Problem, labels: np.ndarray) -> tuple[float, float]:
+    value = _one_vs_rest_auc(problem, labels, _logistic(C=1e10, max_iter=1000))
+    return value, value
+
+
+def _one_vs_rest_auc(problem: Problem, labels: np.ndarray, make: Any) -> float:
+    """The mean AUC of a regression per class, on the rows it was fitted to."""
     low, high = problem.codes.min(0), problem.codes.max(0)
     half = high / 2 - low / 2
     x = (problem.codes / 2 - low / 2) / np.where(half > 0, half, 1)
     members = labels[:, None] == np.unique(labels)
-    make = _logistic(class_weight="balanced")
     probability = np.stack([fit_classifier(make, x, each).predict_proba(x)[:, 1] for each in members.T], 1)
-    value = 2 * (_mean_auc(probability, members) - 0.5)
-    return value, value
+    return _mean_auc(probability, members)
 
 
 def _logistic(**options: Any) -> Any:

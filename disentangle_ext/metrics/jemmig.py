@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["JEMMIG", "JEMMIGResult", "jemmig"]
 
+# Tables that are equal up to the order of their cells have mutual informations that differ by the order of a sum, nats.
+ROUNDING = 1e-12
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class JEMMIGResult(FactorResult):
@@ -27,11 +30,12 @@ class JEMMIGResult(FactorResult):
 
     Attributes:
         score: the mean of ``normalized`` over the factors that vary, in [0, 1]; more is better.
-        normalized: [K], of each factor; NaN for a skipped one.
+        normalized: [K], each factor's score, in [0, 1]; NaN for a skipped one.
         jemmig: [K], nats, as the paper defines it: less is better, 0 is best. NaN for a skipped factor.
-        joint_entropy: [D, K], nats, of code dimension d and factor k.
+        joint_entropy: [D, K], nats, the entropy of code dimension d and factor k together.
         mutual_information: [D, K], nats, between them.
-        best: [K], the code dimension that knows most about each factor (the first of equals); -1 if skipped.
+        best: [K], the code dimension that knows most about each factor; of those that know equally much, to rounding,
+            the one with the smallest joint entropy. -1 if skipped.
     """
 
     normalized: np.ndarray
@@ -68,7 +72,8 @@ def jemmig(
 ) -> JEMMIGResult:
     """JEMMIG, normalized: whether a factor and one code dimension are the same thing, and no other knows of it.
 
-    For factor v_k, with z* the code dimension that knows most about it and z' the one that knows second most,
+    For factor v_k, with z* the code dimension that knows most about it (of equals the one with the smallest joint
+    entropy, which the paper leaves open) and z' the one that knows second most,
 
         JEMMIG_k = H(z*, v_k) - I(z*; v_k) + I(z'; v_k)    nats,
         normalized_k = 1 - JEMMIG_k / (H(v_k) + log num_bins),    score = mean of normalized_k over k,
@@ -82,7 +87,7 @@ def jemmig(
     large. Look at ``mutual_information`` before you praise a score.
 
     The result is that of the code of Zaidi et al. 2020 to rounding, except that a constant factor is skipped and named
-    in the result.
+    in the result, and that among dimensions that know equally much that code takes whichever its sort puts last.
 
     Args:
         codes: [N, D], one row per image, usually the encoder's mean.
@@ -112,7 +117,9 @@ class JEMMIG(Metric[JEMMIGResult], function=jemmig):
 def _measure(problem: Problem, num_bins: int) -> JEMMIGResult:
     known = information(problem, num_bins)
     joint = known.codes[:, None] + known.factors - known.mutual
-    best, first, second = first_and_second(known.mutual)
+    _, first, second = first_and_second(known.mutual)
+    tied = known.mutual >= first - ROUNDING
+    best = np.where(tied, joint, np.inf).argmin(0)
     value = np.maximum(joint[best, np.arange(len(best))] - first + second, 0.0)
     value[~problem.varies] = np.nan
     normalized = np.maximum(1 - value / (known.factors + math.log(num_bins)), 0.0)

@@ -76,9 +76,10 @@ def modularity(
     high, because its I is no more than what :func:`mig` says a finite sample overestimates: .6 for 5,000 points of the
     large study's protocol. Read it beside :func:`explicitness`.
 
-    Each dimension is cut into ``num_bins`` bins of equal width, as in the large study (Locatello et al. 2019); the
-    authors bin by another rule. The score is that of disentanglement_lib to rounding, except that a constant factor is
-    skipped, K counting only those that vary. With one of them a dimension has no other factor to know: it scores 1.
+    Each dimension is cut into ``num_bins`` bins of equal width, 20 as in the large study (Locatello et al. 2019) and in
+    the program of the authors, which leaves out cells that hold 1e-4 of the rows or less. The score is that of
+    disentanglement_lib to rounding, except that a constant factor is skipped, K counting only those that vary. With one
+    of them a dimension has no other factor to know: it scores 1.
 
     Args:
         codes: [N, D], one row per image, usually the encoder's mean: tensor or array, any real type.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from disentangle_ext._names import choose
 from disentangle_ext.metrics._learn import accuracy, fit_classifier, sklearn
 from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._plot import code_names, heat_map
@@ -23,8 +24,19 @@ __all__ = ["SAP", "SAPResult", "sap"]
 # At this standard deviation disentanglement_lib takes a code dimension for dead.
 LEAST_DEVIATION = 1e-6
 
-# liblinear does not come to an end on values far beyond this, where its penalty has no weight any more.
-LARGEST_CODE = 1e6
+PREDICTORS = ("svm", "thresholds")
+SCORES = {"svm": "accuracy", "thresholds": "balanced accuracy", "line": "R²"}
+
+# liblinear does not come to an end on values far beyond the largest, where its penalty has no weight any more, nor
+# where a gradient is so small that its square is 0: its conjugate gradients then take steps of length 0 for ever.
+# Between the smallest and 1e-9 the scale of a dimension changes nothing, since what a square adds to 1 is rounded off.
+LARGEST_CODE, SMALLEST_CODE = 1e6, 1e-100
+
+# Codes nearer to 0 than this are 0 to it. Sums of others, with their rounding, have squares that float64 can hold.
+NO_CODE = 1e-120
+
+# Test codes that are farther out lie on the side of every line that their sign says.
+FARTHEST_CODE = 1e100
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -34,7 +46,8 @@ class SAPResult(FactorResult):
     Attributes:
         score: the mean of ``gaps`` over the factors that vary, in [0, 1].
         gaps: [K], each factor's gap between its two best code dimensions; NaN for a skipped factor.
-        predictability: [D, K], the test accuracy, or R^2, of factor k from code dimension d; NaN for a skipped factor.
+        predictability: [D, K], the accuracy, balanced accuracy or R^2 of factor k from code dimension d; NaN for a
+            skipped factor.
     """
 
     gaps: np.ndarray
@@ -51,7 +64,7 @@ class SAPResult(FactorResult):
             self.predictability,
             code_names(len(self.predictability)),
             [f"{name}\ngap {gap:.2f}" if gap == gap else name for name, gap in zip(self.factor_names, self.gaps)],
-            title=f"{self._headline()}: {'R²' if self.settings['continuous'] else 'accuracy'}",
+            title=f"{self._headline()}: {SCORES[self.settings['predictor']]}",
             what="SAPResult.plot",
             ax=ax,
             marked=[(int(d), k) for row in ranked for d, k in zip(row, columns)],
@@ -64,6 +77,7 @@ def sap(
     factors: Any,
     *,
     continuous: bool = False,
+    predictor: str = "svm",
     test_share: float = 0.2,
     shuffle: bool = False,
     factor_names: Sequence[str] | None = None,
@@ -76,23 +90,32 @@ def sap(
 
         gap_k = (largest S_dk - second largest S_dk),    score = mean of gap_k over k.
 
-    For classes, S is the test accuracy of a linear support vector machine, C = .01, with balanced classes. For
-    ``continuous`` factors it is the R^2 of linear regression on the training rows: the squared correlation.
+    - ``predictor="svm"``, for classes, is the form of the large study (Locatello et al. 2019) and disentanglement_lib:
+      S is the test accuracy of a linear support vector machine, C = .01, with balanced classes.
+    - ``predictor="thresholds"``, for classes, is the form of the paper (Kumar et al. 2018): S is the largest balanced
+      accuracy, the mean over the classes of the share of their rows that is named rightly, by which thresholds on the
+      dimension tell the classes apart. The paper speaks of "one or more"; here a factor of C classes has up to C - 1,
+      and each interval between them is given the class that serves the accuracy most. As in the paper they are fitted
+      to the rows that they are scored on, all of them.
+    - ``continuous=True``, for numbers, is R^2 of linear regression in both: the squared correlation, here as in
+      disentanglement_lib on the training rows.
 
-    The classifier is kept as the field uses it, but mind what it does: a single dimension orders the classes on a
-    line, of which one-against-rest lines can name the two ends and little between. A perfect code of dSprites scores
-    .17 by it, .999 by R^2, and the value depends on the scale of the codes. Compare models by rank, on one data set.
-    A dimension that goes beyond 1e6 is scaled down to it.
+    Mind what the support vector machine does: a single dimension orders the classes on a line, of which
+    one-against-rest lines can name the two ends and little between. A perfect code of dSprites scores .17 by it, .999
+    by R^2, and the value depends on the scale of the codes. Compare models by rank, on one data set. A dimension whose
+    training rows go beyond 1e6 is scaled down to it, and one that stays within 1e-100 of 0 up to that. Thresholds
+    depend on the order of the codes alone, but tell many classes apart by chance where rows are few.
 
     Values are those of disentanglement_lib: exact for R^2, within what versions of scikit-learn differ by, 8e-4, for
-    classes. A constant factor is skipped, where that code fails. With a single code dimension the second best is a dead
-    one. A dimension whose variance is below 1e-12 has R^2 = 0.
+    the support vector machine. A constant factor is skipped, where that code fails. With a single code dimension the
+    second best is a dead one. A dimension whose variance is below 1e-12 has S = 0 by R^2 and by thresholds.
 
     Args:
         codes: [N, D], one row per image, usually the encoder's mean: tensor or array, any real type.
         factors: [N, K], whole numbers: each distinct one in a column is a class; or with ``continuous`` any numbers.
         continuous: whether factors are numbers to be regressed on.
-        test_share: the share of the rows, the last of them, that is the test.
+        predictor: "svm" or "thresholds", what tells classes apart.
+        test_share: the share of the rows, the last of them, that is the test. Thresholds take all rows.
         shuffle: whether to bring the rows into a random order first. Needed if they are those of a grid in order;
             a sample of a data set is in random order already.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
@@ -102,25 +125,30 @@ def sap(
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, test rows whose classes no training row
-            has, no row for training or for test.
+            has, no row for training or for test, an unknown predictor, or thresholds for continuous factors.
         TypeError: for codes or factors that are not real numbers.
-        ImportError: without scikit-learn.
+        ImportError: for the support vector machine without scikit-learn.
 
     Kumar, Sattigeri, Balakrishnan, "Variational Inference of Disentangled Latent Concepts from Unlabeled
     Observations", ICLR 2018 (arXiv 1711.00848).
     """
+    choose("sap: predictor", predictor, PREDICTORS)
+    if continuous and predictor != "svm":
+        raise ValueError(f"sap: predictor must be left out for continuous factors, got {predictor!r}")
+    share = 0.0 if predictor == "thresholds" else test_share
     problem = pose(
         "sap",
         codes,
         factors,
         factor_names,
-        test_share=test_share,
+        test_share=share,
         shuffle=shuffle,
         classify=not continuous,
         values=bool(continuous),
         seed=seed,
     )
-    settings = {"continuous": bool(continuous), "test_share": test_share, "shuffle": shuffle}
+    predictor = "line" if continuous else predictor
+    settings = {"continuous": bool(continuous), "predictor": predictor, "test_share": share, "shuffle": shuffle}
     settings |= {"num_points": len(problem.codes), "seed": int(seed)}
     return evaluate(problem, lambda each: _sap(each, settings), bootstrap=bootstrap, seed=seed)
 
@@ -135,8 +163,12 @@ def _sap(problem: Problem, settings: dict[str, Any]) -> SAPResult:
         codes = np.hstack([codes, np.zeros_like(codes)])
     scores = np.full((codes.shape[1], len(problem.factor_names)), np.nan)
     columns = np.flatnonzero(problem.varies)
-    if settings["continuous"]:
+    if settings["predictor"] == "line":
         scores[:, columns] = _squared_correlations(codes, problem.factors[:, columns], problem.train_rows)
+    elif settings["predictor"] == "thresholds":
+        dead = _normalised(codes)[1] <= LEAST_DEVIATION
+        for k in columns:
+            scores[:, k] = np.where(dead, 0.0, _balanced_accuracies(codes, problem.classes[:, k]))
     else:
         svm = sklearn("svm", "sap")
         make = partial(svm.LinearSVC, C=0.01, class_weight="balanced", random_state=settings["seed"])
@@ -157,12 +189,39 @@ def _sap(problem: Problem, settings: dict[str, Any]) -> SAPResult:
 
 
 def _test_accuracy(make: Any, code: np.ndarray, labels: np.ndarray, train_rows: int) -> float:
-    x = code.astype(np.float64)[:, None]
-    largest = np.abs(x).max()
-    if largest > LARGEST_CODE:
-        x = x / largest * LARGEST_CODE
+    x = _within_reach(code.astype(np.float64), train_rows)[:, None]
     model = fit_classifier(make, x[:train_rows], labels[:train_rows])
     return accuracy(model, x[train_rows:], labels[train_rows:])
+
+
+def _within_reach(code: np.ndarray, train_rows: int) -> np.ndarray:
+    """A code dimension [N] in a unit, and without the values, that liblinear would not come to an end with."""
+    largest = np.abs(code[:train_rows]).max()
+    unit = np.clip(largest, SMALLEST_CODE, LARGEST_CODE)
+    if largest > 0 and unit != largest:
+        with np.errstate(over="ignore"):  # test rows, which are clipped below
+            code = code / largest * unit
+    return np.clip(np.where(np.abs(code) < NO_CODE, 0.0, code), -FARTHEST_CODE, FARTHEST_CODE)
+
+
+def _balanced_accuracies(codes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """[D], the largest balanced accuracy by which as many intervals of each code dimension as classes name these.
+
+    Row by row in the order of the codes, it keeps what is reached with each number of intervals if the last of them
+    names each class: a row goes on with the interval, or opens the next one where its code differs from the one before.
+    """
+    columns, counts = np.arange(codes.shape[1]), np.bincount(labels)
+    order = np.argsort(codes, axis=0, kind="stable")
+    ranked, named = np.take_along_axis(codes, order, 0), labels[order]
+    opens = np.vstack([np.zeros(len(columns), bool), ranked[1:] > ranked[:-1]])
+    reached = np.full((len(columns), len(counts), len(counts)), -np.inf)
+    reached[:, 0] = 0.0
+    for row in range(len(codes)):
+        if opens[row].any():
+            before = np.where(opens[row], reached[:, :-1].max(2).T, -np.inf).T
+            np.maximum(reached[:, 1:], before[:, :, None], out=reached[:, 1:])
+        reached[columns, :, named[row]] += 1 / counts[named[row], None]
+    return np.minimum(reached.max((1, 2)) / len(counts), 1.0)
 
 
 def _squared_correlations(codes: np.ndarray, factors: np.ndarray, rows: int) -> np.ndarray:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["UDR", "UDRResult", "udr"]
 
 SIMILARITIES = ("lasso", "spearman")
+AVERAGES = ("sides", "latents")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -37,7 +38,7 @@ class UDRResult(MetricResult):
         models: [M], each model's median agreement with the others: what to choose a model by.
         best: the model with the largest (the first of equals).
         pairs: [M, M], the agreement of each two models; NaN on the diagonal.
-        informative: of each model, [D_m], whether each dimension was kept.
+        informative: for each model [D_m], whether each dimension was kept.
     """
 
     models: np.ndarray
@@ -64,6 +65,7 @@ def udr(
     kl: Sequence[Any] | None = None,
     similarity: str = "lasso",
     alpha: float = 0.1,
+    average: str = "sides",
     kl_threshold: float = 0.01,
     bootstrap: int = 0,
     seed: int = 0,
@@ -72,10 +74,20 @@ def udr(
 
     With R(a, b) the similarity of latent a of model i and latent b of model j, over latents that are informative,
 
-        UDR_ij = 1/2 (mean over b of r_b^2 / sum_a R(a, b) + mean over a of r_a^2 / sum_b R(a, b)),
-        r_b = max_a R(a, b),    r_a = max_b R(a, b),    UDR_i = median of UDR_ij over j != i,
+        s_b = r_b^2 / sum_a R(a, b),    s_a = r_a^2 / sum_b R(a, b),
+        r_b = max_a R(a, b),            r_a = max_b R(a, b),
+        UDR_ij = 1/2 (mean over b of s_b + mean over a of s_a),    UDR_i = median of UDR_ij over j != i,
 
-    where a latent with no similarity at all adds 0. ``similarity="lasso"``: the absolute weights of a lasso
+    where a latent with no similarity at all adds 0. This average of two means, ``average="sides"``, is what the authors
+    published in disentanglement_lib (``relative_strength_disentanglement``). The paper divides once, by the informative
+    latents of both models: ``average="latents"``,
+
+        UDR_ij = (sum over b of s_b + sum over a of s_a) / (number of a + number of b).
+
+    The two are equal where both models have as many informative latents; elsewhere the second gives the model with more
+    of them the more weight.
+
+    ``similarity="lasso"``: the absolute weights of a lasso
     regression of all latents of j on those of i, both standardized; not symmetric. Its penalty takes ``alpha``
     off each weight, so that two models with the same independent latents agree by 1 - alpha. ``"spearman"``: the
     absolute rank correlation, for which they agree by 1 less the chance correlations of the others. Unrelated models
@@ -88,16 +100,17 @@ def udr(
     that agree need not be disentangled. The models should be of one method and setting, with different seeds.
 
     Args:
-        codes: of each of M >= 2 models [N, D_m], the codes of the same images in the same order.
-        kl: of each model [D_m], the mean KL(q(z_d | x) || p(z_d)) of each latent in nats.
+        codes: for each of M >= 2 models the codes [N, D_m] of the same images in the same order.
+        kl: for each model [D_m], the mean KL(q(z_d | x) || p(z_d)) of each latent in nats.
         similarity: "lasso" or "spearman".
-        alpha: of the lasso, greater than 0.
+        alpha: the penalty of the lasso, greater than 0.
+        average: "sides", as in disentanglement_lib, or "latents", as in the paper.
         kl_threshold: nats.
         bootstrap: number of resamples of the rows for the interval of the score; 0 for none.
         seed: of the resamples.
 
     Raises:
-        ValueError: for fewer than two models, a wrong shape, NaN or infinity, or an unknown similarity.
+        ValueError: for fewer than two models, a wrong shape, NaN or infinity, or an unknown name.
         TypeError: for codes that are not real numbers.
         ImportError: without scikit-learn.
 
@@ -105,6 +118,7 @@ def udr(
     Disentangled Representation Learning", ICLR 2020 (arXiv 1905.12614).
     """
     choose("udr: similarity", similarity, SIMILARITIES)
+    choose("udr: average", average, AVERAGES)
     check_count("udr", "seed", seed, 0)
     for name, value, least in (("alpha", alpha, 0.0), ("kl_threshold", kl_threshold, -math.inf)):
         if not isinstance(value, (int, float)) or not least < value < math.inf:
@@ -114,17 +128,18 @@ def udr(
     settings = {
         "similarity": similarity,
         "alpha": float(alpha) if similarity == "lasso" else None,
+        "average": average,
         "kl_threshold": float(kl_threshold) if kl is not None else None,
         "num_points": len(tables[0]),
         "seed": None,
     }
     rows = len(tables[0])
-    pairs = _pairs(tables, kept, similarity, float(alpha))
+    pairs = _pairs(tables, kept, settings)
     models = np.nanmedian(pairs, axis=0)
 
     def again(rng: np.random.Generator) -> float:
         drawn = rng.integers(0, rows, rows)
-        sampled = _pairs([table[drawn] for table in tables], kept, similarity, float(alpha))
+        sampled = _pairs([table[drawn] for table in tables], kept, settings)
         return float(np.nanmedian(sampled, axis=0).mean())
 
     result = UDRResult(
@@ -193,8 +208,9 @@ def _informative(tables: list[np.ndarray], kl: Sequence[Any] | None, threshold: 
     return [np.asarray(each > threshold) & some for each, some in zip(values, vary)]
 
 
-def _pairs(tables: list[np.ndarray], kept: list[np.ndarray], similarity: str, alpha: float) -> np.ndarray:
+def _pairs(tables: list[np.ndarray], kept: list[np.ndarray], settings: dict[str, Any]) -> np.ndarray:
     """The agreement [M, M] of each two models."""
+    similarity, average = settings["similarity"], settings["average"]
     prepared = [_standardize(_ranks(table) if similarity == "spearman" else table) for table in tables]
     pairs = np.full((len(tables), len(tables)), np.nan)
     for i, j in itertools.permutations(range(len(tables)), 2):
@@ -203,9 +219,10 @@ def _pairs(tables: list[np.ndarray], kept: list[np.ndarray], similarity: str, al
             pairs[i, j] = 0.0
         elif similarity == "spearman":
             matrix = np.minimum(np.abs(source.T @ target) / len(source), 1.0)
-            pairs[i, j] = _agreement(matrix[kept[i]][:, kept[j]])
+            pairs[i, j] = _agreement(matrix[kept[i]][:, kept[j]], average)
         else:
-            pairs[i, j] = _agreement(_lasso(source, target[:, kept[j]], alpha)[kept[i]])
+            weights = _lasso(source, target[:, kept[j]], settings["alpha"])
+            pairs[i, j] = _agreement(weights[kept[i]], average)
     return pairs
 
 
@@ -218,12 +235,14 @@ def _lasso(source: np.ndarray, target: np.ndarray, alpha: float) -> np.ndarray:
     return np.abs(np.atleast_2d(weights)).T
 
 
-def _agreement(matrix: np.ndarray) -> float:
+def _agreement(matrix: np.ndarray, average: str) -> float:
     sides = []
     for axis in (0, 1):
         total, largest = matrix.sum(axis), matrix.max(axis)
-        sides.append(np.divide(largest**2, total, out=np.zeros_like(total), where=total > 0).mean())
-    return float(np.mean(sides))
+        sides.append(np.divide(largest**2, total, out=np.zeros_like(total), where=total > 0))
+    if average == "latents":
+        return float(np.concatenate(sides).mean())
+    return float(np.mean([side.mean() for side in sides]))
 
 
 def _standardize(table: np.ndarray) -> np.ndarray:
@@ -232,7 +251,7 @@ def _standardize(table: np.ndarray) -> np.ndarray:
 
 
 def _ranks(table: np.ndarray) -> np.ndarray:
-    """Of each column, with the mean rank for equal values."""
+    """The ranks in each column, with the mean rank for equal values."""
     ranks = np.empty(table.shape)
     for d, column in enumerate(table.T):
         _, place, count = np.unique(column, return_inverse=True, return_counts=True)

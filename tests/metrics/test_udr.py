@@ -43,7 +43,7 @@ def test_ranks_do_not_mind_a_monotone_change():
     assert udr(bent, similarity="spearman").score == pytest.approx(udr(models, similarity="spearman").score, abs=1e-12)
 
 
-def test_agreement_is_the_formula_of_the_paper():
+def test_agreement_is_the_mean_of_two_means_or_the_formula_of_the_paper():
     stats = pytest.importorskip("scipy.stats")
     rng = np.random.default_rng(0)
     a = np.round(rng.normal(size=(60, 3)), 1)
@@ -56,6 +56,23 @@ def test_agreement_is_the_formula_of_the_paper():
     assert result.pairs[0, 1] == pytest.approx(expected, abs=1e-12)
     assert result.pairs[1, 0] == pytest.approx(expected, abs=1e-12)
     assert math.isnan(result.pairs[0, 0])
+    # The paper divides the sums by all latents of both models, once.
+    expected = (sum(columns) + sum(rows)) / 5
+    assert abs(expected - result.pairs[0, 1]) > 1e-3
+    once = udr([a, b], similarity="spearman", average="latents")
+    assert once.pairs[0, 1] == pytest.approx(expected, abs=1e-12)
+    assert once.settings["average"] == "latents"
+
+
+def test_the_two_averages_differ_where_one_model_has_more_informative_latents_alone():
+    models = [shuffled(independent(), seed) for seed in range(2)]
+    for similarity in ("lasso", "spearman"):
+        same = [udr(models, similarity=similarity, average=average).score for average in ("sides", "latents")]
+        assert same[0] == pytest.approx(same[1], abs=1e-12)
+    fewer = [models[0], models[1][:, :2]]
+    kl = [[1, 1, 0, 1], [1, 1]]
+    sides, latents = (udr(fewer, kl=kl, average=average).pairs[0, 1] for average in ("sides", "latents"))
+    assert sides != pytest.approx(latents, abs=1e-3)
 
 
 def test_a_rotated_model_agrees_least_and_unrelated_ones_do_not():
@@ -103,6 +120,7 @@ def test_batches_give_what_all_rows_give():
     assert result.settings == {
         "similarity": "lasso",
         "alpha": 0.2,
+        "average": "sides",
         "kl_threshold": None,
         "num_points": 1000,
         "seed": None,
@@ -135,6 +153,7 @@ TWO = [np.eye(3), np.eye(3)]
         ([np.eye(3), np.eye(2)], {}, r"udr: codes must have the same number of rows for each model, got \[3, 2\]"),
         ([np.eye(3), np.diag([1, math.nan, 1])], {}, r"udr, model 1: codes must be finite, got nan at \[1, 1\]"),
         (TWO, {"similarity": "pearson"}, "udr: unknown similarity 'pearson'"),
+        (TWO, {"average": "latent"}, "udr: unknown average 'latent': did you mean 'latents'"),
         (TWO, {"alpha": 0}, "udr: alpha must be a number greater than 0.0, got 0"),
         (TWO, {"kl": [[1, 1, 1]]}, r"udr: kl must have shapes \[\[3\], \[3\]\].*got \[\[3\]\]"),
         (TWO, {"kl": [[1, 1, 1], [1, 1, math.nan]]}, "udr: kl must be finite"),
