@@ -22,10 +22,9 @@ import torch
 import disentangle_ext
 from bench.rows import Row, commit, machine, read
 from disentangle_ext._files import write_atomically
-from disentangle_ext.runs.config import TrainConfig, to_yaml
+from disentangle_ext.runs.config import TrainConfig, resolve, to_yaml
 from disentangle_ext.runs.folder import CONFIG, SCORES
 from disentangle_ext.runs.presets import quick
-from disentangle_ext.training.command_line import parse
 from disentangle_ext.training.fit import train
 
 __all__ = ["IDENTITY", "RUNS", "Run", "columns", "measure", "measure_all"]
@@ -54,9 +53,7 @@ class Run:
         return {**quick(self.model, self.data, "conv"), **self.changes}
 
     def config(self) -> TrainConfig:
-        flags = [f"--{name.replace('_', '-')}={value}" for name, value in self.changes.items()]
-        call = ["--model", self.model, "--data", self.data, "--quick", "--seed", str(self.seed), *flags]
-        return parse([*call, "--output-dir", "unused"]).jobs[0].config
+        return resolve({"model": self.model, "data": self.data, "seed": self.seed, **self.recipe()})
 
     def identity(self) -> Row:
         recipe = self.recipe()
