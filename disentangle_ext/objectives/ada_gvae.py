@@ -17,7 +17,8 @@ from disentangle_ext.objectives.base import Changes, Loss, PairObjective
 from disentangle_ext.objectives.beta_vae import beta_vae
 from disentangle_ext.objectives.likelihood import Scale
 
-Average = Literal["arithmetic", "product"]
+Average = Literal["arithmetic", "product", "geometric"]
+Product = Literal["product", "geometric"]
 
 
 def share_posteriors(mu: Tensor, logvar: Tensor, *, average: Average = "arithmetic") -> tuple[Tensor, Tensor]:
@@ -30,13 +31,17 @@ def share_posteriors(mu: Tensor, logvar: Tensor, *, average: Average = "arithmet
 
         average="arithmetic"    N((mu1 + mu2) / 2, (v1 + v2) / 2)                      (GVAE, Hosoya 2019)
         average="product"       N(v (mu1 / v1 + mu2 / v2), v),  1 / v = 1 / v1 + 1 / v2    (ML-VAE, Bouchacourt 2018)
+        average="geometric"     the same mean with the variance 2 v
+
+    The product of two densities is narrower than either. Their geometric mean, sqrt(q1 q2) up to a constant, has twice
+    the variance of the product: disentanglement_lib and disent compute it under the name of ML-VAE.
 
     Which latents are shared is a decision without a gradient; where all delta_d are equal, none are.
 
     Args:
         mu: posterior means [2 P, D], of the first images of P pairs and then of the second.
         logvar: posterior log-variances [2 P, D].
-        average: "arithmetic" or "product".
+        average: "arithmetic", "product" or "geometric".
 
     Returns:
         Means and log-variances [2 P, D].
@@ -58,6 +63,8 @@ def share_posteriors(mu: Tensor, logvar: Tensor, *, average: Average = "arithmet
     else:
         log_variance = -torch.logaddexp(-logvar1, -logvar2)
         mean = (log_variance - logvar1).exp() * mu1 + (log_variance - logvar2).exp() * mu2
+        if average == "geometric":
+            log_variance = log_variance + _LOG_2
     return torch.where(shared, mean.repeat(2, 1), mu), torch.where(shared, log_variance.repeat(2, 1), logvar)
 
 
@@ -85,7 +92,8 @@ def ada_gvae(
         model: encoder and decoder.
         images: [2 P, C, H, W] in [0, 1], the first images of P pairs and then the second.
         beta: weight of the KL.
-        average: "arithmetic" (GVAE) or "product" (ML-VAE), of the posteriors in shared latents.
+        average: "arithmetic" (GVAE), "product" (ML-VAE) or "geometric" (ML-VAE in public codes), of the posteriors in
+            shared latents.
         likelihood: "bernoulli", "gaussian" or "laplace".
         scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
         generator: where the noise comes from; default: torch's.
@@ -115,6 +123,7 @@ def ml_vae(
     images: Tensor,
     *,
     beta: float = 1.0,
+    average: Product = "product",
     likelihood: str = "bernoulli",
     scale: float | Tensor = 1.0,
     generator: torch.Generator | None = None,
@@ -130,6 +139,7 @@ def ml_vae(
         model: encoder and decoder.
         images: [2 P, C, H, W] in [0, 1], the first images of P pairs and then the second.
         beta: weight of the KL.
+        average: "product", or "geometric" as disentanglement_lib and disent have it, see :func:`share_posteriors`.
         likelihood: "bernoulli", "gaussian" or "laplace".
         scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
         generator: where the noise comes from; default: torch's.
@@ -139,9 +149,13 @@ def ml_vae(
 
     Returns:
         As :func:`ada_gvae`.
+
+    Raises:
+        ValueError: for an unknown average, or an odd number of images.
     """
+    choose("ml_vae: average", average, get_args(Product))
     options: dict[str, Any] = {"likelihood": likelihood, "scale": scale, "generator": generator, "key": key}
-    return ada_gvae(model, images, beta=beta, average="product", process_group=process_group, **options)
+    return ada_gvae(model, images, beta=beta, average=average, process_group=process_group, **options)
 
 
 class AdaGVAE(PairObjective):
@@ -150,7 +164,7 @@ class AdaGVAE(PairObjective):
     Args:
         beta: weight of the KL.
         changes: factors that differ in a pair: one, or a random number of them.
-        average: of the posteriors in shared latents: arithmetic (GVAE) or product (ML-VAE).
+        average: posterior of shared latents: arithmetic (GVAE), product (ML-VAE), or geometric with twice its variance.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
         scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
@@ -209,11 +223,19 @@ class MLVAE(AdaGVAE):
     Args:
         beta: weight of the KL.
         changes: factors that differ in a pair: one, or a random number of them.
+        average: posterior of shared latents: product, or geometric with twice its variance, as public codes have it.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
         scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     def __init__(
-        self, *, beta: float = 1.0, changes: Changes = "one", likelihood: str = "bernoulli", scale: Scale = 1.0
+        self,
+        *,
+        beta: float = 1.0,
+        changes: Changes = "one",
+        average: Product = "product",
+        likelihood: str = "bernoulli",
+        scale: Scale = 1.0,
     ) -> None:
-        super().__init__(beta=beta, changes=changes, average="product", likelihood=likelihood, scale=scale)
+        choose(f"{type(self).__name__}: average", average, get_args(Product))
+        super().__init__(beta=beta, changes=changes, average=average, likelihood=likelihood, scale=scale)

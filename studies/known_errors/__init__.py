@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from bench.rows import markdown
 from studies.known_errors.error import CODES, Error
-from studies.known_errors.losses import DIP, DSPRITES, KERNELS, MMD, TOTAL_CORRELATION, share_of_ties
+from studies.known_errors.losses import DIP, DSPRITES, KERNELS, MMD, PAIRS, TOTAL_CORRELATION, share_of_ties
 from studies.known_errors.metrics import CONVENTIONS, METRICS
 
 __all__ = ["PAGE", "TABLES", "tables"]
 
 PAGE = "docs/known_errors.md"
 
-TABLES = {"known-tc": TOTAL_CORRELATION, "known-dip": DIP, "known-mmd": MMD, "known-metrics": METRICS}
-TABLES |= {"known-conventions": CONVENTIONS}
+TABLES = {
+    "known-tc": TOTAL_CORRELATION,
+    "known-dip": DIP,
+    "known-pairs": PAIRS,
+    "known-mmd": MMD,
+    "known-metrics": METRICS,
+    "known-conventions": CONVENTIONS,
+}
 
 
 def error_table(errors: tuple[Error, ...]) -> str:

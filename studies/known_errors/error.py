@@ -76,6 +76,6 @@ def _shown(value: float, digits: int) -> str:
 
 @cache
 def stored_arrays(name: str) -> dict[str, np.ndarray]:
-    """Of a file of the tests."""
+    """The arrays of a file of the tests."""
     with np.load(TESTS / name) as stored:
         return dict(stored)

@@ -1,4 +1,4 @@
-"""Errors and conventions of losses: total correlation, DIP-VAE, MMD, and permutations by sorting."""
+"""Errors and conventions of losses: total correlation, DIP-VAE, ML-VAE, MMD, and permutations by sorting."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from disentangle_ext import ops
+from disentangle_ext.objectives.ada_gvae import Average, share_posteriors
 from disentangle_ext.objectives.dip_vae import dip_penalty
 from studies.known_errors.error import NOTHING, Error, stored_arrays
 
@@ -199,7 +200,7 @@ LAMBDAS = {"lambda_od": 10.0, "lambda_d": 5.0}
 
 
 def _penalty(covariance: Tensor) -> float:
-    """Of DIP-VAE: lambda_od sum of squares off the diagonal + lambda_d sum of (1 - each)^2 on it."""
+    """The penalty of DIP-VAE: lambda_od sum of squares off the diagonal + lambda_d sum of (1 - each)^2 on it."""
     diagonal = covariance.diagonal()
     outside = covariance.square().sum() - diagonal.square().sum()
     return float(LAMBDAS["lambda_od"] * outside + LAMBDAS["lambda_d"] * (diagonal - 1).square().sum())
@@ -252,6 +253,29 @@ DIP = (
         lambda: _right_penalty(DSPRITES),
         NOTHING,
         "dip ii, over latents",
+    ),
+)
+
+
+# Shared posteriors
+
+
+def kl_of_pairs(data: Batch, average: Average) -> float:
+    """The mean KL of the images of pairs (i, i + B / 2), whose posteriors ML-VAE has shared."""
+    mu, logvar = share_posteriors(data.mu, data.logvar, average=average)
+    return float(0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(1).mean())
+
+
+PAIRS = (
+    Error(
+        "KL, ML-VAE",
+        "twice the variance of the product of two posteriors, which is that of their geometric mean",
+        ("disentanglement_lib", "disent"),
+        f"{DSPRITES}, as {len(DSPRITES.z) // 2} pairs",
+        lambda: kl_of_pairs(DSPRITES, "geometric"),
+        lambda: kl_of_pairs(DSPRITES, "product"),
+        '`average="geometric"`',
+        "ml-vae, shared",
     ),
 )
 
