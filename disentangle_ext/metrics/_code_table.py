@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from disentangle_ext.metrics._discrete import check_codes
+from disentangle_ext.metrics._interval import half
 from disentangle_ext.metrics._problem import check_count, with_interval
 from disentangle_ext.metrics._result import MetricResult
 
@@ -38,7 +39,7 @@ class Spread:
 
 
 def evaluate_codes(where: str, codes: Any, compute: Callable[[np.ndarray], R], *, bootstrap: int, seed: int) -> R:
-    """The result of ``compute`` on the checked codes [N, D], with an interval from ``bootstrap`` resamples of the rows.
+    """The result of ``compute`` on the checked codes [N, D], with an interval from ``bootstrap`` halves of the rows.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, or a wrong seed or bootstrap.
@@ -49,7 +50,7 @@ def evaluate_codes(where: str, codes: Any, compute: Callable[[np.ndarray], R], *
     return with_interval(
         where,
         compute(table),
-        lambda rng: compute(table[rng.integers(0, len(table), len(table))]).score,
+        lambda rng: compute(table[half(len(table), rng)]).score,
         bootstrap=bootstrap,
         seed=seed,
     )

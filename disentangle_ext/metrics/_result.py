@@ -16,10 +16,20 @@ __all__ = ["FactorResult", "Interval", "MetricResult"]
 
 
 class Interval(NamedTuple):
-    """A bootstrap interval of a score."""
+    """The interval of a score, from random halves of its points.
+
+    Attributes:
+        low, high: the ends. The score lies between them.
+        bias: how much higher half of the points score on average: an estimate of how much higher all points score than
+            the population. The interval is longer by it on the side where the score of the population is expected.
+        confidence: the probability that the interval is made for.
+        resamples: the number of halves.
+        seed: of the draws.
+    """
 
     low: float
     high: float
+    bias: float
     confidence: float
     resamples: int
     seed: int
@@ -32,7 +42,7 @@ class MetricResult:
     Attributes:
         score: the number that papers report.
         settings: everything that the score depends on besides the data, with the seed: None if nothing is drawn.
-        interval: of the score, if the call asked for ``bootstrap`` resamples.
+        interval: of the score, if the call asked for it by ``bootstrap``.
     """
 
     score: float

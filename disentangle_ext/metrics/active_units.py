@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from disentangle_ext.metrics._code_table import Spread, evaluate_codes
+from disentangle_ext.metrics._code_table import Spread
+from disentangle_ext.metrics._discrete import check_codes
 from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._plot import bars, code_names
 from disentangle_ext.metrics._result import MetricResult
@@ -42,19 +43,18 @@ class ActiveUnitsResult(MetricResult):
         return bars(self.std, names, title=title, what="ActiveUnitsResult.plot", ax=ax)
 
 
-def active_units(codes: Any, *, threshold: float = 0.01, bootstrap: int = 0, seed: int = 0) -> ActiveUnitsResult:
+def active_units(codes: Any, *, threshold: float = 0.01) -> ActiveUnitsResult:
     """The number of latent dimensions whose posterior mean varies over the data.
 
         score = number of d with Var_x(E[z_d | x]) > threshold
 
     The variance is that of the rows (ddof 0). A VAE pushes dimensions that it does not use onto the prior, where the
-    mean is the same for every image.
+    mean is the same for every image. There is no interval: a count jumps where a variance is close to the threshold,
+    and does not move elsewhere; ``std`` tells which.
 
     Args:
         codes: [N, D], the encoder's means, one row per image.
         threshold: of the variance, at least 0.
-        bootstrap: number of resamples of the rows for the interval of the score; 0 for none.
-        seed: of the resamples.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, or a negative threshold.
@@ -64,9 +64,7 @@ def active_units(codes: Any, *, threshold: float = 0.01, bootstrap: int = 0, see
     """
     if not isinstance(threshold, (int, float)) or not 0 <= threshold < math.inf:
         raise ValueError(f"active_units: threshold must be a number of at least 0, got {threshold!r}")
-    return evaluate_codes(
-        "active_units", codes, lambda table: _measure(table, float(threshold)), bootstrap=bootstrap, seed=seed
-    )
+    return _measure(check_codes(codes, "active_units"), float(threshold))
 
 
 class ActiveUnits(Metric[ActiveUnitsResult], function=active_units):

@@ -89,8 +89,9 @@ def beta_vae_score(
         num_train: number of training points.
         num_test: number of test points.
         factor_names: the K names, with a table of codes; ``factor_0``, ``factor_1``, ... by default.
-        bootstrap: number of resamples of the test points for the interval of the score; 0 for none.
-        seed: of the draws and the resamples.
+        bootstrap: number of random halves of the rows for the interval of the score, 100 say, with as many points from
+            each; 0 for none.
+        seed: of the draws and the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, or a number out of range.
@@ -102,29 +103,13 @@ def beta_vae_score(
     where = "beta_vae_score"
     given = {"batch_size": batch_size, "num_train": num_train, "num_test": num_test}
     counts = {name: check_count(where, name, value, 1) for name, value in given.items()}
-    rng = np.random.default_rng(check_count(where, "seed", seed, 0))
+    check_count(where, "seed", seed, 0)
     representation = represent(where, codes, factors, factor_names)
-    columns = factors_to_draw(where, representation)
-    train, test = (draw_factors(columns, counts[name], rng) for name in ("num_train", "num_test"))
-    points = [_points(representation, held, counts["batch_size"], rng) for held in (train, test)]
-    model = fit_classifier(sklearn("linear_model", where).LogisticRegression, points[0], train)
-    named = model.predict(points[1])
-    size = len(representation.sizes)
-    confusion = np.bincount(test * size + named, minlength=size * size).reshape(size, size)
-    counted = confusion.sum(1)
-    result = BetaVAEScoreResult(
-        score=float(np.mean(named == test)),
-        train_score=accuracy(model, points[0], train),
-        accuracy=np.where(counted > 0, confusion.diagonal() / np.maximum(counted, 1), np.nan),
-        confusion=confusion,
-        factor_names=representation.factor_names,
-        skipped=tuple(int(k) for k in range(size) if k not in columns),
-        settings={**counts, "num_points": len(representation), "seed": int(seed)},
-    )
+    settings = {**counts, "num_points": len(representation), "seed": int(seed)}
     return with_interval(
         where,
-        result,
-        lambda rng: float(np.mean((named == test)[rng.integers(0, len(test), len(test))])),
+        _measure(representation, settings, np.random.default_rng(seed)),
+        lambda rng: _measure(representation._half(rng), settings, rng).score,
         bootstrap=bootstrap,
         seed=seed,
     )
@@ -132,6 +117,27 @@ def beta_vae_score(
 
 class BetaVAEScore(Metric[BetaVAEScoreResult], function=beta_vae_score):
     """:func:`beta_vae_score` of a table whose rows arrive in batches."""
+
+
+def _measure(representation: Representation, settings: dict[str, Any], rng: np.random.Generator) -> BetaVAEScoreResult:
+    where = "beta_vae_score"
+    columns = factors_to_draw(where, representation)
+    train, test = (draw_factors(columns, settings[name], rng) for name in ("num_train", "num_test"))
+    points = [_points(representation, held, settings["batch_size"], rng) for held in (train, test)]
+    model = fit_classifier(sklearn("linear_model", where).LogisticRegression, points[0], train)
+    named = model.predict(points[1])
+    size = len(representation.sizes)
+    confusion = np.bincount(test * size + named, minlength=size * size).reshape(size, size)
+    counted = confusion.sum(1)
+    return BetaVAEScoreResult(
+        score=float(np.mean(named == test)),
+        train_score=accuracy(model, points[0], train),
+        accuracy=np.where(counted > 0, confusion.diagonal() / np.maximum(counted, 1), np.nan),
+        confusion=confusion,
+        factor_names=representation.factor_names,
+        skipped=tuple(int(k) for k in range(size) if k not in columns),
+        settings=dict(settings),
+    )
 
 
 def _points(representation: Representation, held: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:

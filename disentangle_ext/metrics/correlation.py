@@ -83,8 +83,8 @@ def correlation(
         periods: for each factor on a circle, by its name, what its values grow by in a turn, above 0; the number of its
             classes where they divide the circle. All others are on a line.
         factor_names: the K names; ``factor_0``, ``factor_1``, ... by default.
-        bootstrap: number of resamples of the rows for the interval of the score; 0 for none.
-        seed: of the resamples.
+        bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
+        seed: of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, an unknown name, a latent that is not

@@ -123,9 +123,9 @@ def dci(
         shuffle: whether to bring the rows into a random order first. Needed if they are those of a grid in order;
             a sample of a data set is in random order already.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
-        bootstrap: number of resamples of the rows for the interval of the score, with new predictors for each; 0 for
-            none.
-        seed: of the order, the predictors and the resamples.
+        bootstrap: number of random halves of the rows for the interval of the score, with new predictors for each, 20
+            say; 0 for none.
+        seed: of the order, the predictors and the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, test rows whose classes no training row

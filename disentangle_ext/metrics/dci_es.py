@@ -10,6 +10,7 @@ import numpy as np
 
 from disentangle_ext._names import choose
 from disentangle_ext.metrics._code_table import Spread
+from disentangle_ext.metrics._interval import half
 from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._plot import heat_map
 from disentangle_ext.metrics._problem import Problem, check_count, pose, with_interval
@@ -102,8 +103,8 @@ def dci_es(
         test_share: the share of the rows that is the test.
         shuffle: whether to bring the rows into a random order before they are split.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
-        bootstrap: number of resamples of the test rows for the interval of the score; 0 for none.
-        seed: of the order, of the features, and of the resamples.
+        bootstrap: number of random halves of the test rows for the interval of the score, 100 say; 0 for none.
+        seed: of the order, of the features, and of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, or features that are not two or more
@@ -144,7 +145,7 @@ def dci_es(
     )
 
     def again(rng: np.random.Generator) -> float:
-        rows = rng.integers(0, errors.shape[1], errors.shape[1])
+        rows = half(errors.shape[1], rng)
         return float(np.mean(_curve(errors[:, rows], capacity, problem.varies, lowest)[1][problem.varies]))
 
     return with_interval("dci_es", result, again, bootstrap=bootstrap, seed=seed)

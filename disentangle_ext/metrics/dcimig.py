@@ -84,8 +84,8 @@ def dcimig(
         factors: [N, K], the classes of the factors, whole numbers: each distinct one in a column is a class.
         num_bins: bins per code dimension, at least 2.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
-        bootstrap: number of resamples of the rows for the interval of the score; 0 for none.
-        seed: of the resamples.
+        bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
+        seed: of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, or num_bins below 2.

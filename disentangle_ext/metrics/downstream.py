@@ -11,6 +11,7 @@ import numpy as np
 
 from disentangle_ext._extras import require
 from disentangle_ext._names import choose
+from disentangle_ext.metrics._interval import half
 from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._plot import heat_map
 from disentangle_ext.metrics._problem import Problem, check_count, pose, with_interval
@@ -95,8 +96,8 @@ def downstream(
         test_share: the share of the rows that is the test.
         shuffle: whether to bring the rows into a random order before they are split.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
-        bootstrap: number of resamples of the test rows for the interval of the score; 0 for none.
-        seed: of the order, of the trees, and of the resamples.
+        bootstrap: number of random halves of the test rows for the interval of the score, 100 say; 0 for none.
+        seed: of the order, of the trees, and of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, an unknown predictor, train_sizes that
@@ -135,7 +136,7 @@ def downstream(
         factor_names=problem.factor_names,
         settings={"predictor": predictor, **options, "num_points": len(problem.codes)},
     )
-    draw = lambda rng: float(last[rng.integers(0, len(last), len(last))].mean())  # noqa: E731
+    draw = lambda rng: float(last[half(len(last), rng)].mean())  # noqa: E731
     return with_interval("downstream", result, draw, bootstrap=bootstrap, seed=seed)
 
 

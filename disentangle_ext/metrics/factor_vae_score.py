@@ -93,8 +93,9 @@ def factor_vae_score(
         num_variance: rows for the variance over all, at least 2.
         prune_threshold: the least standard deviation of a dimension that takes part.
         factor_names: the K names, with a table of codes; ``factor_0``, ``factor_1``, ... by default.
-        bootstrap: number of resamples of the votes for the interval of the score; 0 for none.
-        seed: of the draws and the resamples.
+        bootstrap: number of random halves of the rows for the interval of the score, 100 say, with as many votes from
+            each; 0 for none.
+        seed: of the draws and the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, or a number out of range.
@@ -106,20 +107,39 @@ def factor_vae_score(
     least = {"batch_size": 2, "num_train": 1, "num_test": 1, "num_variance": 2}
     given = {"batch_size": batch_size, "num_train": num_train, "num_test": num_test, "num_variance": num_variance}
     counts = {name: check_count(where, name, given[name], least[name]) for name in given}
-    rng = np.random.default_rng(check_count(where, "seed", seed, 0))
+    check_count(where, "seed", seed, 0)
     if not isinstance(prune_threshold, (int, float)) or not 0 <= prune_threshold < np.inf:
         raise ValueError(f"{where}: prune_threshold must be at least 0 and finite, got {prune_threshold!r}")
     representation = represent(where, codes, factors, factor_names)
-    columns = factors_to_draw(where, representation)
-    scale, active = _scale(representation, counts["num_variance"], prune_threshold, rng)
+    settings = {**counts, "prune_threshold": prune_threshold, "num_points": len(representation), "seed": int(seed)}
+    return with_interval(
+        where,
+        _measure(representation, settings, np.random.default_rng(seed)),
+        lambda rng: _measure(representation._half(rng), settings, rng).score,
+        bootstrap=bootstrap,
+        seed=seed,
+    )
+
+
+class FactorVAEScore(Metric[FactorVAEScoreResult], function=factor_vae_score):
+    """:func:`factor_vae_score` of a table whose rows arrive in batches."""
+
+
+def _measure(
+    representation: Representation, settings: dict[str, Any], rng: np.random.Generator
+) -> FactorVAEScoreResult:
+    columns = factors_to_draw("factor_vae_score", representation)
+    scale, active = _scale(representation, settings["num_variance"], settings["prune_threshold"], rng)
     shape = len(scale), len(representation.sizes)
     train, test = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     if active.any():
         train, test = (
-            _votes(representation, draw_factors(columns, counts[name], rng), counts["batch_size"], scale, active, rng)
+            _votes(
+                representation, draw_factors(columns, settings[name], rng), settings["batch_size"], scale, active, rng
+            )
             for name in ("num_train", "num_test")
         )
-    result = FactorVAEScoreResult(
+    return FactorVAEScoreResult(
         score=_foretold(train, test),
         train_score=_foretold(train, train),
         votes=train,
@@ -128,19 +148,8 @@ def factor_vae_score(
         active=tuple(int(d) for d in np.flatnonzero(active)),
         factor_names=representation.factor_names,
         skipped=tuple(int(k) for k in np.flatnonzero(np.array(representation.sizes) < 2)),
-        settings={**counts, "prune_threshold": prune_threshold, "num_points": len(representation), "seed": int(seed)},
+        settings=dict(settings),
     )
-    return with_interval(
-        where,
-        result,
-        lambda rng: _foretold(_resample(train, rng), _resample(test, rng)),
-        bootstrap=bootstrap,
-        seed=seed,
-    )
-
-
-class FactorVAEScore(Metric[FactorVAEScoreResult], function=factor_vae_score):
-    """:func:`factor_vae_score` of a table whose rows arrive in batches."""
 
 
 def _scale(
@@ -178,8 +187,3 @@ def _votes(
 def _foretold(train: np.ndarray, votes: np.ndarray) -> float:
     total = int(votes.sum())
     return float(votes[np.arange(len(votes)), train.argmax(1)].sum() / total) if total else 0.0
-
-
-def _resample(votes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    total = int(votes.sum())
-    return rng.multinomial(total, votes.ravel() / max(1, total)).reshape(votes.shape) if total else votes

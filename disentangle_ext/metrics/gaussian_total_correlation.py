@@ -61,8 +61,8 @@ def gaussian_total_correlation(codes: Any, *, bootstrap: int = 0, seed: int = 0)
 
     Args:
         codes: [N, D], one row per image, usually the encoder's mean.
-        bootstrap: number of resamples of the rows for the interval of the score; 0 for none.
-        seed: of the resamples.
+        bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
+        seed: of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, or a covariance that is singular to rounding.

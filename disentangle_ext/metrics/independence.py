@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from disentangle_ext.metrics._cyclic import CyclicCodes, pose_cyclic
+from disentangle_ext.metrics._interval import half
 from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._plot import heat_map
 from disentangle_ext.metrics._problem import check_count, with_interval
@@ -80,8 +81,8 @@ def independence(
         sizes: the number of classes n of each factor, which then holds 0 to n - 1. By default its distinct values, in
             order, are its classes: right for a table of the whole grid.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
-        bootstrap: number of resamples of the rows for the interval of the score; 0 for none.
-        seed: of the resamples.
+        bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
+        seed: of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, fewer than two factors that vary, wrong sizes, or a table with
@@ -106,7 +107,7 @@ def independence(
             factor_names=grid.factor_names,
             settings={"num_points": grid.num_points, "num_steps": len(shares), "seed": None},
         ),
-        lambda rng: float(shares[rng.integers(0, len(shares), len(shares))].mean()),
+        lambda rng: float(shares[half(len(shares), rng)].mean()),
         bootstrap=bootstrap,
         seed=seed,
     )

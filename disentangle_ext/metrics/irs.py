@@ -11,7 +11,7 @@ import numpy as np
 from disentangle_ext.metrics._discrete import histogram_bins, to_classes
 from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._plot import code_names, heat_map
-from disentangle_ext.metrics._problem import Problem, check_count, evaluate, pose
+from disentangle_ext.metrics._problem import Problem, check_count, pose
 from disentangle_ext.metrics._result import FactorResult
 
 if TYPE_CHECKING:
@@ -61,8 +61,6 @@ def irs(
     quantile: float = 0.99,
     factor_bins: int | None = None,
     factor_names: Sequence[str] | None = None,
-    bootstrap: int = 0,
-    seed: int = 0,
 ) -> IRSResult:
     """The interventional robustness score: how little a code dimension moves while its factor stands still.
 
@@ -80,7 +78,8 @@ def irs(
     Values are those of disentanglement_lib where factors are not binned again. That code's metric bins them into 20
     bins by default, so that a factor of more values is not held still: .985 for a perfect code of dSprites. Here
     factors are classes already, and ``factor_bins=20`` is that variant. A constant factor is skipped: holding it is no
-    intervention, though that code lets noise be robust to it. Dead code dimensions are left out.
+    intervention, though that code lets noise be robust to it. Dead code dimensions are left out. There is no interval:
+    the largest of few points says nothing of how far the largest of others may lie.
 
     Args:
         codes: [N, D], one row per image, usually the encoder's mean: tensor or array, any real type.
@@ -88,8 +87,6 @@ def irs(
         quantile: of the deviations within a class, in (0, 1]: .99 as in the large study, or 1, the maximum.
         factor_bins: bins of equal width for each factor; by default each value is one.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
-        bootstrap: number of resamples of the rows for the interval of the score; 0 for none.
-        seed: of the resamples.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, or a number out of range.
@@ -100,8 +97,7 @@ def irs(
     if not isinstance(quantile, (int, float)) or not 0 < quantile <= 1:
         raise ValueError(f"irs: quantile must be greater than 0 and at most 1, got {quantile!r}")
     bins = None if factor_bins is None else check_count("irs", "factor_bins", factor_bins, 2)
-    problem = pose("irs", codes, factors, factor_names, seed=seed)
-    return evaluate(problem, lambda each: _irs(each, float(quantile), bins), bootstrap=bootstrap, seed=seed)
+    return _irs(pose("irs", codes, factors, factor_names), float(quantile), bins)
 
 
 class IRS(Metric[IRSResult], function=irs):

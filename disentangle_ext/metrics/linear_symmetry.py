@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from disentangle_ext.metrics._cyclic import CyclicCodes, pose_cyclic
+from disentangle_ext.metrics._interval import half
 from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._plot import bars
 from disentangle_ext.metrics._problem import check_count, with_interval
@@ -83,8 +84,8 @@ def linear_symmetry(
             order, are its classes: right for a table of the whole grid.
         test_share: the share of the rows, chosen at random, that scores.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
-        bootstrap: number of resamples of the test rows for the interval of the score; 0 for none.
-        seed: of the choice of rows, and of the resamples.
+        bootstrap: number of random halves of the test rows for the interval of the score, 100 say; 0 for none.
+        seed: of the choice of rows, and of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, wrong sizes, a share outside (0, 1), or
@@ -103,7 +104,7 @@ def linear_symmetry(
     by_factor = np.array([_score(errors) for _, errors in fits])
 
     def again(rng: np.random.Generator) -> float:
-        return float(np.mean([_score(errors[rng.integers(0, len(errors), len(errors))]) for _, errors in fits]))
+        return float(np.mean([_score(errors[half(len(errors), rng)]) for _, errors in fits]))
 
     result = LinearSymmetryResult(
         score=float(by_factor.mean()),

@@ -13,6 +13,7 @@ from torch import Tensor
 from disentangle_ext import ops
 from disentangle_ext._names import choose
 from disentangle_ext.metrics._discrete import entropy, histogram_bins, mutual_information, to_numpy
+from disentangle_ext.metrics._interval import half
 from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._plot import code_names, heat_map
 from disentangle_ext.metrics._problem import Problem, check_count, evaluate, pose, with_interval
@@ -117,9 +118,9 @@ def mig(
         logvar: [N, D], the log-variances beside the means ``codes``; of "aggregate".
         queries: images to draw a sample for, all of a set that has no more; of "aggregate".
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
-        bootstrap: number of resamples of the rows, of "aggregate" of the queries, for the interval of the score; 0 for
-            none.
-        seed: of the resamples, and of the samples of "aggregate".
+        bootstrap: number of random halves of the rows, of "aggregate" of the queries, for the interval of the score,
+            100 say; 0 for none.
+        seed: of the halves, and of the samples of "aggregate".
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies (as with a single row), num_bins
@@ -167,7 +168,7 @@ def _aggregate(problem: Problem, logvar: Any, queries: int, bootstrap: int, seed
     return with_interval(
         "mig",
         result(np.arange(len(known))),
-        lambda rng: result(rng.integers(0, len(known), len(known))).score,
+        lambda rng: result(half(len(known), rng)).score,
         bootstrap=bootstrap,
         seed=seed,
     )

@@ -94,8 +94,8 @@ def mig_sup(
         num_bins: bins per code dimension, at least 2.
         normalize: "codes" or "factors".
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
-        bootstrap: number of resamples of the rows for the interval of the score; 0 for none.
-        seed: of the resamples.
+        bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
+        seed: of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, num_bins below 2, or an unknown

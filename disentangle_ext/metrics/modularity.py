@@ -89,8 +89,8 @@ def modularity(
             then ranks a model lower for every dimension that it left unused; or "skip", out of the mean, which is 0
             if all are dead. ubisoft's code returns NaN.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
-        bootstrap: number of resamples of the rows for the interval of the score; 0 for none.
-        seed: of the resamples.
+        bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
+        seed: of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, num_bins below 2, or an unknown name.

@@ -57,8 +57,8 @@ def mutual_information_score(
     Args:
         codes: [N, D], one row per image, usually the encoder's mean.
         num_bins: bins per code dimension, at least 2.
-        bootstrap: number of resamples of the rows for the interval of the score; 0 for none.
-        seed: of the resamples.
+        bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
+        seed: of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, or num_bins below 2.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from disentangle_ext.metrics._discrete import check_codes, check_table, to_classes
+from disentangle_ext.metrics._interval import half
 from disentangle_ext.metrics._problem import check_count, check_names
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ class Representation:
     def _set_factors(self, factors: np.ndarray, names: Sequence[str]) -> None:
         self.factor_names = tuple(names)
         self.classes, self.sizes = to_classes(factors)
+        self._drawn_from = np.arange(len(self.classes))
         self._groups: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def __len__(self) -> int:
@@ -89,7 +92,7 @@ class Representation:
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """``n`` rows drawn uniformly, with replacement."""
-        return rng.integers(0, len(self), n)
+        return self._drawn_from[rng.integers(0, len(self._drawn_from), n)]
 
     def draw_alike(self, rows: np.ndarray, factor: int, rng: np.random.Generator, n: int = 1) -> np.ndarray:
         """For each of ``rows`` [m], ``n`` rows of the same class in the column ``factor``: [m, n].
@@ -117,11 +120,17 @@ class Representation:
     def _group(self, factor: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The rows sorted by their class in a column, where each class starts, and how many rows it has."""
         if factor not in self._groups:
-            column = self.classes[:, factor]
+            column = self.classes[self._drawn_from, factor]
             counts = np.bincount(column, minlength=self.sizes[factor])
-            order = np.argsort(column, kind="stable")
+            order = self._drawn_from[np.argsort(column, kind="stable")]
             self._groups[factor] = order, np.cumsum(counts) - counts, counts
         return self._groups[factor]
+
+    def _half(self, rng: np.random.Generator) -> Representation:
+        """The same rows, of which only a random half is drawn from."""
+        other = copy.copy(self)
+        other._drawn_from, other._groups = self._drawn_from[half(len(self._drawn_from), rng)], {}
+        return other
 
     def _encode(self, rows: np.ndarray) -> None:
         with torch.no_grad():

@@ -11,6 +11,7 @@ import torch
 
 from disentangle_ext.metrics._discrete import check_codes, entropy
 from disentangle_ext.metrics._gaps import first_and_second
+from disentangle_ext.metrics._interval import half
 from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._plot import code_names, heat_map
 from disentangle_ext.metrics._problem import Problem, check_count, pose, with_interval
@@ -98,8 +99,8 @@ def rmig(
         num_bins: bins over the range, at least 2.
         value_range: its two ends.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
-        bootstrap: number of resamples of the rows for the interval of the score; 0 for none.
-        seed: of the resamples.
+        bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
+        seed: of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, num_bins below 2, or an empty range.
@@ -116,7 +117,7 @@ def rmig(
     return with_interval(
         "rmig",
         _measure(problem, noise, bins, ends, np.arange(rows)),
-        lambda rng: _measure(problem, noise, bins, ends, rng.integers(0, rows, rows)).score,
+        lambda rng: _measure(problem, noise, bins, ends, half(rows, rng)).score,
         bootstrap=bootstrap,
         seed=seed,
     )

@@ -144,7 +144,7 @@ def score_all(
         periods: for each factor on a circle, by its name, how many classes make a turn, as a data set has them: class n
             is class 0. All others are on a line.
         seed: of every metric that draws something.
-        bootstrap: resamples for an interval of each score; 0 for none.
+        bootstrap: random halves of the points for the interval of each score that has one; 0 for none.
         progress: called before each metric with its name, the number done and their total, and once at the end with an
             empty name.
 

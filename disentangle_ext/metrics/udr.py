@@ -15,6 +15,7 @@ from disentangle_ext._extras import require
 from disentangle_ext._names import choose
 from disentangle_ext.metrics._code_table import Spread
 from disentangle_ext.metrics._discrete import check_codes, to_numpy
+from disentangle_ext.metrics._interval import half
 from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._plot import heat_map
 from disentangle_ext.metrics._problem import check_count, with_interval
@@ -106,8 +107,8 @@ def udr(
         alpha: the penalty of the lasso, greater than 0.
         average: "sides", as in disentanglement_lib, or "latents", as in the paper.
         kl_threshold: nats.
-        bootstrap: number of resamples of the rows for the interval of the score; 0 for none.
-        seed: of the resamples.
+        bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
+        seed: of the halves.
 
     Raises:
         ValueError: for fewer than two models, a wrong shape, NaN or infinity, or an unknown name.
@@ -138,7 +139,7 @@ def udr(
     models = np.nanmedian(pairs, axis=0)
 
     def again(rng: np.random.Generator) -> float:
-        drawn = rng.integers(0, rows, rows)
+        drawn = half(rows, rng)
         sampled = _pairs([table[drawn] for table in tables], kept, settings)
         return float(np.nanmedian(sampled, axis=0).mean())
 

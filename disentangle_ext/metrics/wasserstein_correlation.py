@@ -59,8 +59,8 @@ def wasserstein_correlation(codes: Any, *, bootstrap: int = 0, seed: int = 0) ->
 
     Args:
         codes: [N, D] with N >= 2, one row per image, usually the encoder's mean.
-        bootstrap: number of resamples of the rows for the interval of the score; 0 for none.
-        seed: of the resamples.
+        bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
+        seed: of the halves.
 
     Raises:
         ValueError: for a wrong shape, fewer than 2 rows, NaN or infinity, or codes so large that their variance

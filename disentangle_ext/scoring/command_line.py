@@ -113,7 +113,12 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
         "data set knows its own",
     )
     group.add_argument("--points", type=int, default=10_000, help="images of a RUN to score (default: 10000)")
-    group.add_argument("--bootstrap", type=int, default=0, help="resamples for intervals of the scores (default: none)")
+    group.add_argument(
+        "--bootstrap",
+        type=int,
+        default=0,
+        help="random halves of the points for the intervals of the scores, 100 say (default: none)",
+    )
     group.add_argument(
         "--output",
         metavar="FILE.json",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
-import json
 import math
 import pickle
 
@@ -84,55 +82,17 @@ def test_the_class_form_refuses(call, error, message):
     assert metric.compute().settings["num_points"] == 400  # the refused batch left nothing behind
 
 
-def test_the_interval_holds_the_score_and_narrows_with_more_rows():
-    few, many = (mig(*random_problem(rows=rows), bootstrap=100, seed=3).interval for rows in (200, 5000))
-    assert few.resamples == 100
-    assert few.confidence == 0.95
-    assert few.seed == 3
-    result = mig(*random_problem(rows=200), bootstrap=100, seed=3)
-    assert result.interval == few
-    assert few.low < result.score < few.high
-    assert few.high - few.low > 2 * (many.high - many.low)
-    assert f"[{few.low:.3f}, {few.high:.3f}]" in str(result)
-    assert json.loads(json.dumps(result.as_dict(), allow_nan=False))["interval"]["resamples"] == 100
-    assert dataclasses.replace(result, interval=None).as_dict()["interval"] is None
-
-
-def test_the_interval_covers_the_score_of_other_rows():
-    codes, factors = random_problem(rows=40_000)
-    scores = [mig(codes[i : i + 400], factors[i : i + 400]).score for i in range(0, 40_000, 400)]
-    intervals = [mig(codes[i : i + 400], factors[i : i + 400], bootstrap=40).interval for i in range(0, 16_000, 400)]
-    inside = np.mean([low < np.mean(scores) < high for low, high, *_ in intervals])
-    assert inside > 0.8
-
-
-@pytest.mark.parametrize("value", [1, -3, 2.5, True])
-def test_bootstrap_must_be_a_number_of_resamples(value):
-    with pytest.raises(ValueError, match=r"mig: bootstrap must be an integer of at least 2, got"):
-        mig(*random_problem(), bootstrap=value)
-
-
-def test_a_resample_without_a_score_is_an_error():
-    with pytest.raises(ValueError, match=r"mig: bootstrap has drawn rows .*: mig: factors must hold a column"):
-        mig([[0.0], [1.0]], [[0], [1]], bootstrap=50)
-
-
 @pytest.mark.parametrize("value", [-1, 0.5, None])
 def test_seed_must_be_a_natural_number(value):
     with pytest.raises(ValueError, match=r"mig: seed must be an integer of at least 0"):
         mig(*random_problem(), seed=value)
 
 
-def test_the_split_takes_the_last_rows_and_resamples_each_side_on_its_own():
+def test_the_split_takes_the_last_rows():
     codes, factors = random_problem(rows=1500)
     problem = pose("m", codes, factors, None, test_share=0.2, classify=True)
     assert problem.train_rows == 1200
     np.testing.assert_array_equal(problem.codes, codes)
-    again = problem.resample(np.random.default_rng(0))
-    learnt = {tuple(row) for row in codes[:1200]}
-    assert {tuple(row) for row in again.codes[:1200]} <= learnt
-    assert not {tuple(row) for row in again.codes[1200:]} & learnt
-    assert len(again.codes) == 1500
 
 
 def test_rows_in_the_order_of_the_grid_are_refused_until_they_are_shuffled():

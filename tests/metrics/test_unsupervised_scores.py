@@ -140,12 +140,10 @@ def test_one_dimension_and_dead_codes_have_a_score(score):
 
 
 @pytest.mark.parametrize("score", SCORES)
-def test_tensors_intervals_and_plots(score):
+def test_tensors_and_plots(score):
     table = np.random.default_rng(1).normal(size=(200, 3)) @ [[1, 0.5, 0], [0, 1, 0.5], [0, 0, 1]]
-    result = score(torch.from_numpy(table), bootstrap=50, seed=3)
+    result = score(torch.from_numpy(table))
     assert result.score == score(table).score
-    assert result.interval.low <= result.score <= result.interval.high
-    assert result.interval == score(table, bootstrap=50, seed=3).interval
     assert result.settings["num_points"] == 200
     pytest.importorskip("matplotlib").use("Agg")
     assert result.title in result.plot().get_title(loc="left")
@@ -160,8 +158,6 @@ def test_errors_name_the_argument(score):
         score([0.0, 1.0])
     with pytest.raises(TypeError, match=f"{name}: codes must be real"):
         score([[1j], [2]])
-    with pytest.raises(ValueError, match=f"{name}: bootstrap must be"):
-        score([[0.0], [1.0]], bootstrap=1)
 
 
 def test_errors_of_single_scores():
