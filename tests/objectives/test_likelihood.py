@@ -150,6 +150,14 @@ def test_floats_up_to_255_are_refused(function: Callable[..., Tensor]) -> None:
     assert function(images[:0], images[:0]).shape == (0,)
 
 
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("pixel", [torch.inf, -torch.inf, torch.nan])
+def test_a_pixel_that_is_not_finite_is_left_to_the_loss(function: Callable[..., Tensor], pixel: float) -> None:
+    images = torch.full((2, 1, 4, 4), 0.5)
+    images[1, 0, 0, 0] = pixel
+    assert function(torch.randn(2, 1, 4, 4), images).isfinite().tolist() == [True, False]
+
+
 def test_what_is_no_image_in_bytes_is_told_as_such() -> None:
     """A Bernoulli has no pixels outside [0, 1]; the other two may be given images of another unit."""
     images = torch.linspace(-1, 2.5, 32).view(2, 1, 4, 4)
