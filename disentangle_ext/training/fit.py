@@ -124,6 +124,9 @@ def train_plan(
         groups = ranks.agree(lambda: _build(call, todo))
         if plan.several and groups:
             ranks.first(lambda: _begin_several(plan, locks))
+        fastest = fastest_precision(where)
+        if any(each.job.config.precision != fastest for built in groups for each in built):
+            print(f"Networks are fastest with --precision {fastest} on this {where.type.upper()}.", flush=True)
         outcomes: dict[Path, Outcome] = {}
         for built in groups:
             if not interrupt.requested:
@@ -206,8 +209,6 @@ def _train(call: _Call, built: list[_Built], interrupt: Interrupt) -> dict[Path,
     first, ranks = built[0].job.config, call.ranks
     if call.plan.several and not call.plan.stacked:
         print(f"{built[0].job.folder.path.name}:", flush=True)
-    if first.precision != (fastest := fastest_precision(call.device)):
-        print(f"Networks are fastest with --precision {fastest} on this {call.device.type.upper()}.", flush=True)
     with ExitStack() as locks, cpu_threads(first.threads), deterministic(first.deterministic, call.device):
         with interrupt.deferred():
             with ExitStack() as writers:

@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,19 +14,11 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from tests.processes import context
+
 Check = Callable[[ProcessGroup], None]
 
 WORLDS = (2, 4)
-
-# The first optimiser imports torch._dynamo, which takes seconds.
-_PRELOADED = ["pytest", "torch._dynamo", "torch.nn.parallel", "tyro", "disentangle_ext.train"]
-
-
-def context() -> Any:
-    """Processes forked from a server that has imported, once, what they need, and that has no threads to inherit."""
-    server = mp.get_context("forkserver")
-    server.set_forkserver_preload(_PRELOADED)
-    return server
 
 
 def run(checks: Mapping[str, Check], world: int, folder: Path) -> dict[str, str]:

@@ -8,10 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from multiprocessing.process import BaseProcess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from disentangle_ext.engine.trainer import Trainer
 from disentangle_ext.runs.checkpoint import checkpoints_in, read_tensors
 from disentangle_ext.runs.folder import RunFolder
 from disentangle_ext.training import fit, torchrun
-from tests.ops import ranks as parallel
+from tests.processes import Program
 
 pytestmark = pytest.mark.forks
 
@@ -67,10 +66,8 @@ class Job:
 
     def __init__(self, folder: Path, world: int, *arguments: str, prepare: Callable[[int], None] | None = None) -> None:
         folder.mkdir(exist_ok=True)
-        self.files = [folder / f"{number}.txt" for number in range(world)]
         self._store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        context = parallel.context()
-        self.processes: list[BaseProcess] = []
+        self.programs = []
         for rank in range(world):
             environment = {
                 "RANK": str(rank),
@@ -81,45 +78,25 @@ class Job:
                 "TORCHELASTIC_USE_AGENT_STORE": "True",
                 "TORCHELASTIC_RESTART_COUNT": "0",
             }
-            process = context.Process(target=_main, args=(environment, self.files[rank], arguments, prepare))
-            process.start()
-            self.processes.append(process)
+            first = None if prepare is None else partial(prepare, rank)
+            file = folder / f"{rank}.txt"
+            self.programs.append(Program(file, *arguments, environment=environment, prepare=first))
 
     def wait_for(self, text: str) -> None:
-        end = time.monotonic() + 60
-        while text not in self.printed():
-            assert time.monotonic() < end, f"{text!r} never came: {self.printed()}"
-            time.sleep(0.01)
+        """Wait until the first process, which alone speaks, has printed it."""
+        self.programs[0].wait_for(text)
 
     def printed(self) -> str:
-        return "".join(file.read_text() for file in self.files if file.exists())
+        return "".join(program.printed() for program in self.programs)
 
     def codes(self) -> list[int | None]:
-        for process in self.processes:
-            process.join(60)
-        codes = [process.exitcode for process in self.processes]
+        codes = [program.code() for program in self.programs]
         self.end()
         return codes
 
     def end(self) -> None:
-        for process in self.processes:
-            process.kill()
-
-
-def _main(environment: dict[str, str], file: Path, arguments: tuple[str, ...], prepare: Any) -> None:
-    os.environ.update(environment)
-    torch.set_num_threads(1)
-    with open(file, "w", buffering=1) as stream:
-        sys.stdout = sys.stderr = stream
-        if prepare is not None:
-            prepare(int(environment["RANK"]))
-        try:
-            code = train_module.main(list(arguments))
-        except Exception:
-            traceback.print_exc()
-            code = 1
-    # Not what a process of multiprocessing does at its end, but a program.
-    sys.exit(code)
+        for program in self.programs:
+            program.process.kill()
 
 
 @pytest.fixture
@@ -181,13 +158,13 @@ def test_a_run_goes_on_with_another_number_of_processes(
 
     job = launch(1, "--resume", "--output-dir", str(folder))
     job.wait_for(f"step {first // 10 * 10 + 20}/")
-    os.kill(job.processes[0].pid or 0, signal.SIGTERM)
+    job.programs[0].send(signal.SIGTERM)
     assert job.codes() == [75], job.printed()
     assert "world_size was 2 and is 1: the run goes on, but not bit for bit" in job.printed()
 
     job = launch(4, "--resume", "--output-dir", str(folder))
     assert job.codes() == [0, 0, 0, 0], job.printed()
-    assert [file.read_text() for file in job.files[1:]] == ["", "", ""], "only the first process speaks"
+    assert [program.printed() for program in job.programs[1:]] == ["", "", ""], "only the first process speaks"
     assert job.printed().count("step 90/90") == 1
 
     environment = json.loads((folder / "env.json").read_text())
@@ -208,8 +185,8 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path: Path, l
     model = ["--model", "factor_vae", *QUICK, "--discriminator-width", "16"]
     job = launch(2, *model, "--log-every", "1", "--output-dir", str(folder))
     job.wait_for("step 5/")
-    while job.processes[1].is_alive():  # again and again, as launchers that have got one themselves pass it on
-        os.kill(job.processes[1].pid or 0, signal.SIGTERM)
+    while job.programs[1].process.is_alive():  # again and again, as launchers that have got one themselves pass it on
+        job.programs[1].send(signal.SIGTERM)
         time.sleep(0.02)
     assert job.codes() == [75, 75], job.printed()
     assert job.printed().count("Stopped after step") == job.printed().count("To go on") == 1
@@ -223,7 +200,7 @@ def test_the_loss_of_a_process_ends_the_others(tmp_path: Path, launch: Callable[
     every = ["--log-every", "5", "--checkpoint-every", "5"]
     job = launch(4, "--model", "vae", *QUICK, *every, "--output-dir", str(folder))
     job.wait_for("step 10/")
-    job.processes[2].kill()
+    job.programs[2].process.kill()
     assert job.codes() == [1, 1, -signal.SIGKILL, 1], job.printed()
     lines = [line for line in job.printed().splitlines() if not line.startswith("step ")]
     for rank in (0, 1, 3):
@@ -239,23 +216,18 @@ def test_a_process_that_falls_silent_is_waited_for_no_longer_than_the_time_limit
     every = ["--log-every", "5", "--output-dir", str(tmp_path / "run")]
     job = launch(2, "--model", "vae", *QUICK, *every, prepare=wait_briefly)
     job.wait_for("step 5/")
-    os.kill(job.processes[1].pid or 0, signal.SIGSTOP)
-    job.processes[0].join(30)
-    assert job.processes[0].exitcode == 1, job.printed()
+    job.programs[1].send(signal.SIGSTOP)
+    assert job.programs[0].code() == 1, job.printed()
     assert "train: process 0 of 2 has lost the others" in job.printed()
 
 
 @pytest.mark.parametrize("environment", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "two"}])
-def test_an_environment_that_describes_no_group(environment: dict[str, str]) -> None:
+def test_an_environment_that_describes_no_group(environment: dict[str, str], tmp_path: Path) -> None:
     """In a process of its own: to be launched changes its signals."""
-    command = [sys.executable, "-m", "disentangle_ext.train", "--model", "vae"]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MASTER_")}
-    finished = subprocess.run(
-        command, env={**inherited, "RANK": "0", **environment}, capture_output=True, text=True, timeout=60
-    )
-    assert finished.returncode == 2
-    assert finished.stderr.startswith("train: cannot join the other processes: ")
-    assert finished.stderr.count("\n") == 1
+    program = Program(tmp_path / "printed", "--model", "vae", environment={"RANK": "0", **environment})
+    assert program.code() == 2
+    assert program.printed().startswith("train: cannot join the other processes: ")
+    assert program.printed().count("\n") == 1
 
 
 def test_torchrun_ends_the_others_of_a_lost_process_which_is_no_orderly_stop(tmp_path: Path) -> None:
@@ -287,7 +259,7 @@ def test_mistakes_are_said_once_and_leave_nothing(
 ) -> None:
     job = launch(2, *QUICK, *arguments, "--output-dir", str(tmp_path / "run"))
     assert job.codes() == [2, 2]
-    assert job.files[0].read_text().startswith(message)
+    assert job.programs[0].printed().startswith(message)
     assert job.printed().count("\n") == 1, job.printed()
     assert not (tmp_path / "run").exists()
 
@@ -298,14 +270,14 @@ def test_a_run_that_is_in_the_way(tmp_path: Path, launch: Callable[..., Job]) ->
     job = launch(2, "--model", "vae", *QUICK, "--output-dir", str(tmp_path / "run"))
     assert job.codes() == [2, 2]
     assert job.printed().count("\n") == 1
-    assert "must be a new or empty folder" in job.files[0].read_text()
+    assert "must be a new or empty folder" in job.programs[0].printed()
 
 
 def test_help_is_shown_once(tmp_path: Path, launch: Callable[..., Job]) -> None:
     job = launch(2, "--help")
     assert job.codes() == [0, 0]
     assert job.printed().count("--output-dir") >= 1
-    assert job.files[1].read_text() == ""
+    assert job.programs[1].printed() == ""
 
 
 @pytest.mark.parametrize(
@@ -327,7 +299,7 @@ def test_what_fails_on_one_process_ends_all(
     job = launch(2, *arguments, prepare=prepare)
     assert job.codes() == [code, code], job.printed()
     for rank, message in messages.items():
-        printed = job.files[rank].read_text()
+        printed = job.programs[rank].printed()
         assert message in printed
         assert message or not printed, printed
     assert ("Traceback" in job.printed()) == (prepare is run_out_of_memory)
@@ -338,4 +310,4 @@ def test_a_loss_that_is_not_finite_exits_5(tmp_path: Path, launch: Callable[...,
     job = launch(2, "--model", "beta_vae", *QUICK, *options, "--output-dir", str(tmp_path / "run"))
     assert job.codes() == [5, 5]
     assert job.printed().count("there is no checkpoint from before it") == 1
-    assert job.files[1].read_text() == ""
+    assert job.programs[1].printed() == ""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ import pytest
 from disentangle_ext import train as train_module
 from disentangle_ext.engine.trainer import Trainer
 from disentangle_ext.report import PICTURES
-from disentangle_ext.training import finish, fit
+from disentangle_ext.training import finish, fit, loop
 from disentangle_ext.training.interrupt import SIGNALS, Interrupt, Interrupted
+from tests.processes import Program
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGUSR1: 75}
 
@@ -160,44 +160,30 @@ def test_a_signal_that_a_picture_swallows_still_ends_the_run(
     assert not (tmp_path / "run" / "DONE").exists()
 
 
-SLOW = """
-import sys, time
-from disentangle_ext import train
-from disentangle_ext.training import loop
-
-def save(folder, checkpoint):
-    print("saving", flush=True)
-    time.sleep(100)
-
-loop.save_checkpoint = save
-sys.exit(train.main(sys.argv[1:]))
-"""
+CALL = ["--model", "beta_vae", "--data", "dsprites_like", "--quick", "--network", "mlp", "--log-every", "1"]
 
 
+def save_slowly() -> None:
+    def save(*args: Any) -> None:
+        print("saving", flush=True)
+        time.sleep(100)
+
+    loop.save_checkpoint = save  # type: ignore[assignment]
+
+
+@pytest.mark.forks
 def test_a_second_signal_kills_at_once(tmp_path: Path) -> None:
-    call = ["--model", "beta_vae", "--data", "dsprites_like", "--quick", "--network", "mlp", "--log-every", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, *call, "--output-dir", str(tmp_path / "run")], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
+    program = Program(tmp_path / "printed", *CALL, "--output-dir", str(tmp_path / "run"), prepare=save_slowly)
     for wanted in ("step 3/", "saving"):
-        assert any(line.startswith(wanted) for line in process.stdout)
-        process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == -signal.SIGTERM
-    process.stdout.close()
+        program.wait_for(wanted)
+        program.send(signal.SIGTERM)
+    assert program.code() == -signal.SIGTERM
 
 
+@pytest.mark.forks
 def test_a_signal_to_the_process_gives_its_exit_code(tmp_path: Path) -> None:
-    call = ["--model", "beta_vae", "--data", "dsprites_like", "--quick", "--network", "mlp", "--log-every", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "disentangle_ext.train", *call, "--output-dir", str(tmp_path / "run")],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    assert process.stdout is not None
-    assert any(line.startswith("step 3/") for line in process.stdout)
-    process.send_signal(signal.SIGUSR1)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 75
-    assert "by SIGUSR1. To go on:" in out
+    program = Program(tmp_path / "printed", *CALL, "--output-dir", str(tmp_path / "run"))
+    program.wait_for("step 3/")
+    program.send(signal.SIGUSR1)
+    assert program.code() == 75
+    assert "by SIGUSR1. To go on:" in program.printed()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,18 +11,21 @@ from typing import Any
 import pytest
 
 from disentangle_ext import train as train_module
+from tests.processes import Program
+
+pytestmark = pytest.mark.forks
 
 STEPS = ["--max-steps", "400", "--log-every", "1", "--checkpoint-every", "7"]
 
 
-def kill_after(call: list[str], metrics: Path, lines: int) -> None:
+def kill_after(call: list[str], output: Path, metrics: Path, lines: int) -> None:
     """Start a run and kill it when metrics.jsonl has so many lines."""
-    process = subprocess.Popen([sys.executable, "-m", "disentangle_ext.train", *call], stdout=subprocess.DEVNULL)
-    while process.poll() is None:
+    program = Program(output, *call)
+    while program.process.is_alive():
         if metrics.is_file() and metrics.read_bytes().count(b"\n") >= lines:
-            process.kill()
+            program.process.kill()
         time.sleep(0.002)
-    assert process.wait() == -9, "the run was over before it could be killed"
+    assert program.code() == -9, "the run was over before it could be killed"
 
 
 @pytest.mark.parametrize("model", ["beta_tcvae", "factor_vae", "dcign"])
@@ -38,7 +39,8 @@ def test_a_run_that_is_killed_three_times(
     quick = ["--data", "dsprites_like", "--quick", "--network", "mlp", "--width", "8", "--latent-dim", "3"]
     start = ["--model", model, *quick, "--batch-size", "8", *STEPS, *width]
     for call, point in zip((start, ["--resume"], ["--resume"]), points):
-        kill_after([*call, "--device", "cpu", "--output-dir", str(killed)], killed / "metrics.jsonl", point)
+        call = [*call, "--device", "cpu", "--output-dir", str(killed)]
+        kill_after(call, tmp_path / "printed", killed / "metrics.jsonl", point)
         assert not (killed / "DONE").exists()
     assert train_module.main(["--resume", "--output-dir", str(killed), "--device", "cpu"]) == 0
     assert left(killed) == left(whole)

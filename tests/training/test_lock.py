@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,14 +11,10 @@ import pytest
 from disentangle_ext import train as train_module
 from disentangle_ext.engine.trainer import Trainer
 from tests.conftest import SMALL
-
-SECOND = """
-import sys
-from disentangle_ext import train
-sys.exit(train.main(sys.argv[1:]))
-"""
+from tests.processes import Program
 
 
+@pytest.mark.forks
 @pytest.mark.parametrize(
     ("how", "several"),
     [("--resume", False), ("--overwrite", False), ("--overwrite", True), ("a run of the stack", True)],
@@ -41,16 +35,15 @@ def test_the_second_process_is_refused(
 
     def meanwhile(trainer: Trainer) -> Any:
         if trainer.step == 5:
-            seen.append(subprocess.run([sys.executable, "-c", SECOND, *call], capture_output=True, text=True))
+            second = Program(tmp_path / "printed", *call)
+            seen.append((second.code(), second.printed().splitlines()[-1]))
         return update(trainer)
 
     assert small_run(tmp_path / "whole", *stack) == 0
     monkeypatch.setattr(Trainer, "update", meanwhile)
     assert small_run(run, *stack) == 0
-    (second,) = seen
     folder = run / "seed-0" if how == "a run of the stack" else run
-    assert second.returncode == 2
-    assert second.stderr == f"train: --output-dir {folder}: another process is training there\n"
+    assert seen == [(2, f"train: --output-dir {folder}: another process is training there")]
     name = "seed-0" if several else ""
     assert left(run / name) == left(tmp_path / "whole" / name)
     assert not (run / ".lock").exists()

@@ -282,10 +282,15 @@ def test_a_run_that_diverges_leaves_the_others(
             assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-4)
 
 
-def test_runs_in_turn_may_differ_in_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_in_turn_may_differ_in_anything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also in the model or the network, whose options are then its own."""
+    monkeypatch.setattr(fit, "fastest_precision", lambda device: "bf16")
     assert main(tmp_path / "a", "--vary", "latent_dim=4,6") == 0
-    assert "latent-dim-6:\nstep 4/12" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "latent-dim-6:\nstep 4/12" in printed
+    assert printed.count("Networks are fastest with --precision bf16") == 1
     quick = ["--data", "dsprites_like", "--quick", "--batch-size", "16", "--device", "cpu", *SHORT]
     call = ["--model", "vae", *quick, "--vary", "model=beta_vae,vae", "network=mlp,conv"]
     small = ["--network", "mlp", "--width", "8"]
