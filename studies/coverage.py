@@ -1,6 +1,6 @@
 """How often the interval of a score holds what it should: docs/metrics/foundation.md.
 
-``python -m studies.coverage`` measures every case, which takes a quarter of an hour of a core; with names, those cases.
+``python -m studies.coverage`` measures every case, which takes some minutes of a core; with names, those cases.
 A row is written when it is measured.
 """
 
@@ -87,7 +87,7 @@ class Case:
 
     score: Score
     repetitions: Mapping[int, int]
-    halves: int = 40
+    halves: int = 20
     population: int = POPULATION
     grid: bool = False
 
@@ -112,7 +112,7 @@ def _models(table: Table, **given: Any) -> MetricResult:
     return metrics.udr([codes, turned, np.tanh(codes)], **given)
 
 
-_MANY, _FEW = {800: 200, 10_000: 50}, {800: 50, 10_000: 20}
+_MANY, _FEW = {800: 200, 10_000: 30}, {800: 30, 10_000: 10}
 _DRAWS = {"num_train": 500, "num_test": 300}
 
 CASES = {
@@ -120,19 +120,20 @@ CASES = {
         metric.__name__: Case(of_factors(metric), _MANY)
         for metric in (metrics.mig, metrics.mig_sup, metrics.dcimig, metrics.jemmig, metrics.modularity)
     },
-    "rmig": Case(of_factors(metrics.rmig), {800: 50, 10_000: 10}, halves=20),
-    "mig_aggregate": Case(_posteriors, {800: 100, 5000: 20}, population=20_000),
+    "rmig": Case(of_factors(metrics.rmig), _FEW, halves=10),
+    "mig_aggregate": Case(_posteriors, {800: 100, 5000: 10}, population=20_000),
     "correlation": Case(of_factors(metrics.correlation), _MANY),
-    "sap": Case(of_factors(metrics.sap), _FEW, halves=20),
+    "sap": Case(of_factors(metrics.sap), _FEW, halves=10),
     "sap_continuous": Case(of_factors(metrics.sap, continuous=True), _MANY),
-    "explicitness": Case(of_factors(metrics.explicitness), _FEW, halves=20),
-    "dci_lasso": Case(of_factors(metrics.dci, predictor="lasso"), {800: 30, 10_000: 10}, halves=20),
-    "dci_fast": Case(of_factors(metrics.dci, predictor="fast"), {800: 20}, halves=10, population=20_000),
+    "explicitness": Case(of_factors(metrics.explicitness), _FEW, halves=10),
+    "infomec": Case(of_factors(metrics.infomec), {800: 30}, halves=10),
+    "dci_lasso": Case(of_factors(metrics.dci, predictor="lasso"), _FEW, halves=10),
+    "dci_fast": Case(of_factors(metrics.dci, predictor="fast"), {800: 15}, halves=10, population=20_000),
     "dci_es": Case(of_factors(metrics.dci_es, features=(0, 16, 64)), _MANY),
     "downstream": Case(of_factors(metrics.downstream, train_sizes=(500,)), _MANY),
-    "factor_vae_score": Case(of_factors(metrics.factor_vae_score, num_variance=2000, **_DRAWS), _FEW, halves=20),
-    "beta_vae_score": Case(of_factors(metrics.beta_vae_score, **_DRAWS), _FEW, halves=20),
-    "udr": Case(_models, _FEW, halves=20),
+    "factor_vae_score": Case(of_factors(metrics.factor_vae_score, num_variance=2000, **_DRAWS), _FEW),
+    "beta_vae_score": Case(of_factors(metrics.beta_vae_score, **_DRAWS), _FEW),
+    "udr": Case(_models, _FEW),
     **{
         metric.__name__: Case(of_codes(metric), _MANY)
         for metric in (

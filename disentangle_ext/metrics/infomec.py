@@ -16,7 +16,7 @@ from disentangle_ext._names import choose
 from disentangle_ext.metrics._discrete import entropy, mutual_information, to_classes
 from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._plot import code_names, heat_map
-from disentangle_ext.metrics._problem import Problem, check_count, pose
+from disentangle_ext.metrics._problem import Problem, check_count, evaluate, pose
 from disentangle_ext.metrics._result import FactorResult
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def infomec(
     prune: str = "iqr",
     max_iter: int = 100,
     factor_names: Sequence[str] | None = None,
+    bootstrap: int = 0,
     seed: int = 0,
 ) -> InfoMECResult:
     """Modularity, explicitness and compactness from mutual information and a linear classifier.
@@ -101,8 +102,7 @@ def infomec(
 
     The estimate can be exactly 0 for all factors or dimensions, where the authors' programs return NaN: the share is
     then 1 / K, or 1 / D', which adds 0. With one factor, or one dimension, it is 1 if there is any information and 0 if
-    not. If no dimension is kept, all three are 0. Repeated rows are neighbours at no distance, which the estimator
-    takes for information: so there is no bootstrap.
+    not. If no dimension is kept, all three are 0.
 
     Args:
         codes: [N, D], one row per image, usually the encoder's mean.
@@ -112,7 +112,8 @@ def infomec(
         prune: "iqr", "range" or "none".
         max_iter: of the logistic regression, at least 1.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
-        seed: of the noise on equal codes.
+        bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
+        seed: of the noise on equal codes and of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, or an unknown estimator or pruning.
@@ -127,19 +128,29 @@ def infomec(
     check_count("infomec", "neighbors", neighbors, 1)
     check_count("infomec", "max_iter", max_iter, 1)
     problem = pose("infomec", codes, factors, factor_names, seed=seed)
-    discrete = estimator == "discrete"
+    settings = {"estimator": estimator, "neighbors": int(neighbors), "prune": prune, "max_iter": int(max_iter)}
+    settings |= {"num_points": len(problem.codes), "seed": int(seed)}
+    return evaluate(problem, lambda each: _measure(each, settings), bootstrap=bootstrap, seed=seed)
+
+
+class InfoMEC(Metric[InfoMECResult], function=infomec):
+    """:func:`infomec` of rows that arrive in batches."""
+
+
+def _measure(problem: Problem, settings: dict[str, Any]) -> InfoMECResult:
+    discrete = settings["estimator"] == "discrete"
     varies, names = problem.varies, problem.factor_names
     total = entropy(problem.classes, problem.sizes)
     if discrete:
         values, counts = to_classes(problem.codes)
         known = mutual_information(values, counts, problem.classes, problem.sizes)
     else:
-        known = _knn(problem, int(neighbors), np.random.default_rng(seed))
+        known = _knn(problem, settings["neighbors"], np.random.default_rng(settings["seed"]))
     normalized = np.divide(known, total, out=np.full(known.shape, np.nan), where=varies)
-    active = _active(problem.codes, prune, discrete)
+    active = _active(problem.codes, settings["prune"], discrete)
     kept = normalized[active][:, varies]
     removed = np.full(len(names), np.nan)
-    removed[varies] = _explicitness(problem, discrete, int(max_iter)) if active.any() else 0.0
+    removed[varies] = _explicitness(problem, discrete, settings["max_iter"]) if active.any() else 0.0
     modularity = _concentration(kept)
     return InfoMECResult(
         score=modularity,
@@ -151,19 +162,8 @@ def infomec(
         active=active,
         skipped=problem.skipped,
         factor_names=names,
-        settings={
-            "estimator": estimator,
-            "neighbors": int(neighbors),
-            "prune": prune,
-            "max_iter": int(max_iter),
-            "num_points": len(problem.codes),
-            "seed": int(seed),
-        },
+        settings=dict(settings),
     )
-
-
-class InfoMEC(Metric[InfoMECResult], function=infomec):
-    """:func:`infomec` of rows that arrive in batches."""
 
 
 def _active(codes: np.ndarray, prune: str, discrete: bool) -> np.ndarray:

@@ -20,7 +20,6 @@ from disentangle_ext.metrics import (
     correlation,
     factor_vae_score,
     gaussian_total_correlation,
-    infomec,
     irs,
     lsbd,
     mig,
@@ -234,7 +233,7 @@ def test_half_of_a_representation_draws_from_half_of_its_rows():
 
 def test_metrics_without_an_interval_have_no_argument_for_it():
     without = {each for each in FUNCTIONS if "bootstrap" not in inspect.signature(each).parameters}
-    assert without == {active_units, irs, lsbd, infomec}
+    assert without == {active_units, irs, lsbd}
     for function in (active_units, irs):
         with pytest.raises(TypeError, match="bootstrap"):
             function(*random_problem()[: 1 if function is active_units else 2], bootstrap=10)
