@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bench import pages
-from studies import beta_scale, ceilings, coverage, data_sets, dcign_faces, known_errors, model_table
+from studies import beta_scale, ceilings, coverage, data_sets, dcign_faces, known_errors, model_table, recipes
 
-STUDIES = (beta_scale, ceilings, coverage, data_sets, dcign_faces, known_errors, model_table)
+STUDIES = (beta_scale, ceilings, coverage, data_sets, dcign_faces, known_errors, model_table, recipes)
 """Each has a ``PAGE`` and its ``tables()``, by the names in the markers."""
 
 if __name__ == "__main__":

@@ -1,44 +1,9 @@
-"""Recipes by name: settings that go together.
+"""Recipes by name: settings that go together. docs/recipes.md says where each comes from.
 
-``--quick`` is a demonstration, not a recipe of a paper: half a minute on one core, on the quick form of
-``dsprites_like``. 2,500 steps of 64 images, 6 latents, half the study's channels, Adam at 1e-3 falling by a cosine.
-It was tuned on that set alone; on the others it shows that everything works.
-
-beta of beta-TCVAE is 15: at 10 a prototype of this recipe settled on rotated axes with two seeds of five (MIG below
-.3), and at 20 the median is .59. MIG by the histogram protocol on all 1,536 images at 15: .66 .62 .59 .54 .73 on seeds
-0 to 4, on which the recipe was chosen, and .55 .62 .26 .55 .72 on seeds 5 to 9, on which it was not. beta-VAE loses
-scale at that beta: its medians over seeds 0 to 4 are .36 at 15, .37 at 10, .49 at 8, .50 at 6 (with .06 for one seed),
-.21 at 4 and .13 at 1, and it has 8.
-
-The main settings of five others were chosen among a handful on seed 100, the best of them again on seed 101. MIG of
-what was taken and, in brackets, of what was not: annealed-capacity VAE .27 .14 with c_max 8 in 2,000 steps (.12 in
-1,000; 5 in 2,000: .23 .04; 12 in 2,000: .22; gamma 1,000: .03). FactorVAE .44 .39 with gamma 60 (10: .36 .37; 35: .24
-.16; 100: .32). InfoVAE .12 .21 with alpha 0 and lambda 1,000 (100: .26 .07; alpha 1: .11; 10,000 empties the codes).
-DIP-VAE-I .42 .38 with lambda_od 100 and lambda_d 1 (30 and 1: .28 .22; the paper's lambda_d = 10 lambda_od: .05 to .11,
-because it gives every latent unit variance, needed or not). DIP-VAE-II .45 .55 with 30 and 1 (100 and 1: .43; the
-paper's lambda_d = lambda_od: .15 at 10, .37 at 100). ``make model-table`` has scores on seeds that chose nothing. For
-the remaining models nothing was searched.
-
-DC-IGN has 10,000 steps of 16 images, 20 latents and a Gaussian likelihood of scale .2, chosen on the default form of
-``faces_like`` by one run each of 6,000 steps. After 5,000 of them its latents correlated with azimuth, elevation and
-light of held-out heads by .98 .83 .98 on seed 1, and all latents held 18 nats; with a Bernoulli likelihood by .97 .86
-.97 on seed 0, with 8 nats; with a scale of .1 and ``strength`` 1 by .55 .78 .97 on seed 0.
-
-``--preset locatello/MODEL`` is the recipe of the study of Locatello et al. (2019, "Challenging common assumptions in
-the unsupervised learning of disentangled representations") for its six objectives. Its hyper-parameter had six values
-each, :data:`SWEEPS`, none of them preferred; a preset has the third. FactorVAE runs 150,000 updates there, because both
-its optimisers advanced the one counter of steps that ended a run at 300,000: ``--max-steps 300000`` gives it as many
-updates as the others.
-
-``--preset paper/MODEL`` is the recipe of the paper that introduced the objective, on dSprites where it has that. What a
-preset leaves out is the study's. Kulkarni et al. call their optimiser RMSProp, and so does their program; what that
-computes, with its decays .1 and .01, is Adam with betas .9 and .99, which ``paper/dcign`` has.
-
-What a preset cannot say: Kim & Mnih had 128 hidden units where the study's network has 256; Tolstikhin et al. lowered
-the learning rate in steps; Kingma & Welling had one hidden layer and a prior on the weights; Zhao et al., Tolstikhin et
-al. and Kulkarni et al. other networks and images; and Hinton & Salakhutdinov trained layer by layer, so that
-``paper/ae`` has the sizes of their code and first layer alone. ``paper/ml_vae`` is the recipe of Locatello et al.
-(2020), whose way to find the shared latents it has.
+``--quick`` is a demonstration on small data. ``--preset locatello/MODEL`` is the recipe of Locatello et al. 2019
+("Challenging common assumptions in the unsupervised learning of disentangled representations") for their six
+objectives, and ``--preset paper/MODEL`` that of the paper that introduced the objective; what it leaves out is the
+recipe of the study.
 """
 
 from __future__ import annotations
@@ -63,7 +28,7 @@ _QUICK_MODEL: dict[str, dict[str, Any]] = {
     "annealed_vae": {"c_max": 8.0, "gamma": 100.0, "threshold": 2000},
     "beta_tcvae": {"beta": 15.0},
     "beta_vae": {"beta": 8.0},
-    # Of a batch in which one factor varies 16 images say about as much as 64: there are four times the steps instead.
+    # Where one factor varies in a batch, 16 images say about as much as 64: there are four times the steps instead.
     "dcign": {"latent_dim": 20, "batch_size": 16, "likelihood": "gaussian", "scale": 0.2, "max_steps": 10_000},
     "dip_vae_i": {"lambda_od": 100.0, "lambda_d": 1.0},
     "dip_vae_ii": {"lambda_od": 30.0, "lambda_d": 1.0},
@@ -112,9 +77,9 @@ _STUDY_MODEL: dict[str, dict[str, Any]] = {
     "factor_vae": {"second_batch": False, "max_steps": 150_000},
 }
 
-_MLP: dict[str, Any] = {"network": "mlp", "width": 1200}  # of Higgins et al. on dSprites, and of who compare with them
+_MLP: dict[str, Any] = {"network": "mlp", "width": 1200}  # Higgins et al. on dSprites, and those who compare with them
 _PAPER: dict[str, dict[str, Any]] = {
-    "ada_gvae": {"beta": 1.0, "changes": "one", "batch_size": 128},  # 64 pairs
+    "ada_gvae": {"beta": 1.0, "changes": "one", "average": "arithmetic", "batch_size": 128},  # 64 pairs
     "ae": {"network": "mlp", "width": 1000, "latent_dim": 30},
     "annealed_vae": {"network": "burgess", "c_max": 25.0, "gamma": 1000.0, "threshold": 100_000, "lr": 5e-4},
     # 50 epochs of the 737,280 images.
@@ -128,13 +93,19 @@ _PAPER: dict[str, dict[str, Any]] = {
         "betas": (0.9, 0.99),
         "lr": 5e-4,
     },
-    "dip_vae_i": {**_MLP, "lambda_od": 10.0},
-    "dip_vae_ii": {**_MLP, "lambda_od": 10.0},
+    "dip_vae_i": {**_MLP, "lambda_od": 10.0, "batch_size": 400},
+    "dip_vae_ii": {**_MLP, "lambda_od": 10.0, "batch_size": 400},
     "factor_vae": {"kernels": "4x4", "gamma": 35.0, "second_batch": True},
-    "info_vae": {"alpha": 1.0, "lambda_mmd": 50.0, "convention": "infovae", "batch_size": 100},
+    "info_vae": {
+        "alpha": 0.0,
+        "lambda_mmd": 1000.0,
+        "convention": "infovae",
+        "batch_size": 400,
+        "lr": 1e-4,
+        "max_steps": 100_000,
+    },
     # The formula of the paper; the authors' program has "geometric": twice the variance.
     "ml_vae": {"beta": 1.0, "changes": "one", "average": "product", "batch_size": 128},
-    # Of the step sizes .01, .02 and .1 that they chose from.
     "vae": {"network": "mlp", "width": 500, "batch_size": 100, "optimizer": "adagrad", "lr": 1e-2},
     # The squared distance is a Gaussian of variance 1/2; 100 epochs of the 60,000 images of MNIST.
     "wae_mmd": {
