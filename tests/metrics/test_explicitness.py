@@ -6,18 +6,11 @@ import numpy as np
 import pytest
 
 from disentangle_ext.metrics import explicitness
+from tests.metrics.problems import random_problem
 
 linear_model = pytest.importorskip("sklearn.linear_model")
 
 VARIANTS = ("multinomial", "one_vs_rest", "auc")
-
-
-def random_problem(seed=0, rows=400):
-    rng = np.random.default_rng(seed)
-    factors = np.stack([rng.integers(0, size, rows) for size in (3, 5, 4)], 1)
-    codes = rng.normal(size=(rows, 4))
-    codes[:, :3] += factors
-    return codes, factors
 
 
 def area(score, member):

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from disentangle_ext.metrics import infomec
+from tests.metrics.parity import data, read
 
 pytest.importorskip("sklearn")
 
-ORACLES = Path(__file__).parent / "oracles"
-CASES = json.loads((ORACLES / "information.json").read_text())["cases"]
+CASES = read("information.json")["cases"]
 THEIRS = [(case, estimator) for case in CASES for estimator in CASES[case]["hsu"]]
-
-
-@pytest.fixture(scope="module")
-def arrays():
-    with np.load(ORACLES / "mig.npz") as stored:
-        return dict(stored)
 
 
 def random_problem(seed=0, rows=400, sizes=(3, 5, 4)):
@@ -31,9 +24,9 @@ def random_problem(seed=0, rows=400, sizes=(3, 5, 4)):
 
 
 @pytest.mark.parametrize(("case", "estimator"), THEIRS)
-def test_equals_the_authors_programs(arrays, case, estimator):
+def test_equals_the_authors_programs(case, estimator):
     theirs = CASES[case]["hsu"][estimator]
-    result = infomec(arrays[f"{case}__codes"], arrays[f"{case}__factors"], estimator=estimator)
+    result = infomec(*data(case), estimator=estimator)
     assert result.active.tolist() == theirs["active"]
     # Their logistic regression is another version's, with other steps towards an optimum at infinity.
     assert result.explicitness == pytest.approx(theirs["infoe"], abs=1e-3)
@@ -48,10 +41,10 @@ def test_equals_the_authors_programs(arrays, case, estimator):
             assert ours == pytest.approx(theirs[name], abs=0.025 if drawn else 1e-9)
 
 
-def test_a_dimension_without_information_gives_a_number_where_the_programs_give_nan(arrays):
+def test_a_dimension_without_information_gives_a_number_where_the_programs_give_nan():
     case = "c12_small_float32"
     assert math.isnan(CASES[case]["hsu"]["knn"]["infom"])
-    result = infomec(arrays[f"{case}__codes"], arrays[f"{case}__factors"])
+    result = infomec(*data(case))
     silent = result.normalized.sum(1) == 0
     assert silent.sum() == 1
     share = result.normalized[~silent].max(1) / result.normalized[~silent].sum(1)

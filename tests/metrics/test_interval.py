@@ -30,20 +30,13 @@ from disentangle_ext.metrics import (
 from disentangle_ext.metrics._interval import half, student_quantile
 from disentangle_ext.metrics._problem import pose, with_interval
 from disentangle_ext.metrics._result import MetricResult
+from tests.metrics.problems import random_problem
 
 FUNCTIONS = [
     each.function
     for each in vars(metrics).values()
     if inspect.isclass(each) and issubclass(each, Metric) and each is not Metric
 ]
-
-
-def random_problem(seed=0, rows=400):
-    rng = np.random.default_rng(seed)
-    factors = np.stack([rng.integers(0, size, rows) for size in (3, 5, 4)], 1)
-    codes = rng.normal(size=(rows, 4))
-    codes[:, :3] += factors
-    return codes, factors
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,44 +15,17 @@ from hypothesis.extra import numpy as hnp
 
 from disentangle_ext.metrics import mig
 from disentangle_ext.metrics._discrete import histogram_bins
+from tests.metrics.parity import data as stored
+from tests.metrics.parity import read
+from tests.metrics.problems import information_by_definition, random_problem
 
-ORACLES = Path(__file__).parent / "oracles"
-CASES = json.loads((ORACLES / "mig.json").read_text())["cases"]
-
-
-@pytest.fixture(scope="module")
-def arrays():
-    with np.load(ORACLES / "mig.npz") as stored:
-        return dict(stored)
-
-
-def mig_by_definition(codes, factors, num_bins=20):
-    """Counts pairs one by one; the gaps in plain Python."""
-
-    def information(a, b):
-        n, pairs, left, right = len(a), Counter(zip(a, b)), Counter(a), Counter(b)
-        return sum(c / n * math.log(c * n / (left[x] * right[y])) for (x, y), c in pairs.items())
-
-    bins = [np.digitize(column, np.histogram(column, num_bins)[1][:-1]).tolist() for column in codes.T]
-    gaps = []
-    for factor in factors.T.tolist():
-        first, second = sorted((information(code, factor) for code in bins), reverse=True)[:2]
-        gaps.append((first - second) / information(factor, factor))
-    return sum(gaps) / len(gaps)
-
-
-def random_problem(seed=0, rows=400, dims=4, sizes=(3, 5, 4)):
-    rng = np.random.default_rng(seed)
-    factors = np.stack([rng.integers(0, size, rows) for size in sizes], 1)
-    codes = rng.normal(size=(rows, dims))
-    codes[:, : len(sizes)] += factors
-    return codes, factors
+CASES = read("mig.json")["cases"]
 
 
 @pytest.mark.parametrize("num_bins", [20, 10])
 @pytest.mark.parametrize("case", [name for name in CASES if "constant_factor" not in name])
-def test_equals_disentanglement_lib(arrays, case, num_bins):
-    result = mig(arrays[f"{case}__codes"], arrays[f"{case}__factors"], num_bins=num_bins)
+def test_equals_disentanglement_lib(case, num_bins):
+    arrays, result = read("mig.npz"), mig(*stored(case), num_bins=num_bins)
     assert result.score == pytest.approx(CASES[case][f"mig_{num_bins}"], abs=1e-9)
     np.testing.assert_allclose(result.gaps, CASES[case][f"gaps_{num_bins}"], rtol=0, atol=1e-9)
     information = arrays[f"{case}__mutual_information_{num_bins}"]
@@ -63,10 +34,10 @@ def test_equals_disentanglement_lib(arrays, case, num_bins):
     assert result.skipped == ()
 
 
-def test_skips_the_constant_factor_where_disentanglement_lib_gives_nan(arrays):
+def test_skips_the_constant_factor_where_disentanglement_lib_gives_nan():
     case = "c21_constant_factor"
     assert math.isnan(CASES[case]["mig_20"])
-    codes, factors = arrays[f"{case}__codes"], arrays[f"{case}__factors"]
+    codes, factors = stored(case)
     result = mig(codes, factors, factor_names=["size", "colour"])
     assert result.score == pytest.approx(CASES[case]["gaps_20"][0], abs=1e-9)
     assert result.skipped == (1,)
@@ -80,7 +51,9 @@ def test_skips_the_constant_factor_where_disentanglement_lib_gives_nan(arrays):
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_the_definition(seed):
     codes, factors = random_problem(seed)
-    assert mig(codes, factors).score == pytest.approx(mig_by_definition(codes, factors), abs=1e-12)
+    _, known, _, of_factors = information_by_definition(codes, factors, 20)
+    gaps = [np.diff(sorted(column)[-2:])[0] / h for column, h in zip(zip(*known), of_factors)]
+    assert mig(codes, factors).score == pytest.approx(np.mean(gaps), abs=1e-12)
 
 
 @given(
@@ -203,6 +176,20 @@ def test_dead_codes_change_nothing_and_one_code_competes_with_a_dead_one():
     assert mig(dead[:, :1], factors).score == 0
 
 
+def test_the_aggregate_protocol_draws_its_own_samples():
+    arrays = read("aggregate_mig.npz")
+    stored = read("aggregate_mig.json")["cases"]["g1_perfect"]
+    mu, logvar = arrays["g1_perfect__mu"], arrays["g1_perfect__logvar"]
+    factors = np.stack(np.unravel_index(np.arange(len(mu)), arrays["g1_perfect__sizes"]), 1)
+    scores = [mig(mu, factors, protocol="aggregate", logvar=logvar, seed=seed).score for seed in range(5)]
+    assert len(set(scores)) == 5
+    assert np.mean(scores) == pytest.approx(stored["MIG"], abs=0.02)
+    assert stored["disvae"] < 0.6
+    few = mig(mu, factors, protocol="aggregate", logvar=logvar, queries=50, bootstrap=50)
+    assert few.settings["queries"] == 50
+    assert few.interval.low <= few.score <= few.interval.high
+
+
 def test_tensors_and_arrays_of_any_real_type_are_taken():
     codes, factors = random_problem()
     codes = np.round(codes * 4) / 4
@@ -300,8 +287,8 @@ def test_errors_name_the_argument(codes, factors, options, error, message):
         mig(codes, factors, **options)
 
 
-def test_the_study_size_takes_milliseconds(arrays):
-    codes, factors = arrays["c20_standard_10k__codes"], arrays["c20_standard_10k__factors"]
+def test_the_study_size_takes_milliseconds():
+    codes, factors = stored("c20_standard_10k")
     assert codes.shape == (10_000, 10)
     seconds = []
     for _ in range(5):

@@ -14,16 +14,9 @@ import pytest
 
 from disentangle_ext.metrics import sap
 from tests.metrics.parity import data, read
+from tests.metrics.problems import random_problem
 
 sklearn_svm = pytest.importorskip("sklearn.svm")
-
-
-def random_problem(seed=0, rows=400):
-    rng = np.random.default_rng(seed)
-    factors = np.stack([rng.integers(0, size, rows) for size in (3, 5, 4)], 1)
-    codes = rng.normal(size=(rows, 4))
-    codes[:, :3] += factors
-    return codes, factors
 
 
 @pytest.mark.parametrize("continuous", [False, True])
