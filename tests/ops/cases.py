@@ -29,6 +29,10 @@ BATCHES = (1, 2, 3, 31, 64, 257)
 DIMS = (1, 2, 10, 33, 128)
 STACKS = (Shape((2,), 1, 33), Shape((2,), 31, 10), Shape((2, 3), 1, 1), Shape((2, 3), 3, 2), Shape((2, 3), 64, 10))
 NASTY = (*(Shape((), batch, D) for batch, D in itertools.product(BATCHES, DIMS)), *STACKS)
+# The reference holds a number for every pair of rows and dimension: what it has in no time, and the rest of the table with
+# fewer rows where they are long.
+QUICK = tuple(shape for shape in NASTY if shape.batch * shape.D < 257 * 33)
+LARGE = (Shape((), 257, 33), Shape((), 131, 128))
 # A few of every kind, for what does not need the whole table.
 SOME = (
     Shape((), 1, 1),
