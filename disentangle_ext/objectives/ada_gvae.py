@@ -12,10 +12,11 @@ from disentangle_ext import ops
 from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAE, VAEOutput
-from disentangle_ext.objectives._weights import check_weights
+from disentangle_ext.objectives._arguments import check_codes, check_model, check_weights
 from disentangle_ext.objectives.base import Changes, Loss, PairObjective
 from disentangle_ext.objectives.beta_vae import beta_vae
 from disentangle_ext.objectives.likelihood import Scale
+from disentangle_ext.ops import _checks
 
 Average = Literal["arithmetic", "product", "geometric"]
 Product = Literal["product", "geometric"]
@@ -50,6 +51,7 @@ def share_posteriors(mu: Tensor, logvar: Tensor, *, average: Average = "arithmet
         ValueError: for an unknown average, or shapes that are not [2 P, D].
     """
     choose("share_posteriors: average", average, get_args(Average))
+    check_codes("share_posteriors", mu=mu, logvar=logvar)
     if mu.ndim != 2 or mu.shape != logvar.shape or len(mu) % 2:
         raise MistakeError(
             f"share_posteriors: mu and logvar must both be [2 P, D], got {tuple(mu.shape)} and {tuple(logvar.shape)}"
@@ -107,6 +109,8 @@ def ada_gvae(
     Raises:
         ValueError: for an unknown average, or an odd number of images.
     """
+    check_model("ada_gvae", model)
+    _checks.dense("ada_gvae", "images", images)
     mu, logvar = share_posteriors(*model.encode(images), average=average)
     # First and second images are two problems that share a key, so that a rank's rows of both have their noise.
     halves = (2, len(mu) // 2)

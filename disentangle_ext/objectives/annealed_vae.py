@@ -7,16 +7,26 @@ from torch.distributed import ProcessGroup
 
 from disentangle_ext._errors import MistakeError
 from disentangle_ext.models.vae import VAEOutput
-from disentangle_ext.objectives._weights import check_weights
+from disentangle_ext.objectives._arguments import check_number, check_output, check_weights
 from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
-from disentangle_ext.ops import _collectives
+from disentangle_ext.ops import _checks, _collectives
 
 
 def _check(c_max: float | Tensor, gamma: float | Tensor, threshold: int) -> None:
     check_weights("annealed_vae", c_max=c_max, gamma=gamma)
+    _checks.integer("annealed_vae", "threshold", threshold)
     if threshold < 1:
         raise MistakeError(f"annealed_vae: threshold must be at least 1, got {threshold}")
+
+
+def _check_step(step: int | Tensor) -> None:
+    if isinstance(step, Tensor):
+        check_number("annealed_vae", "step", step)
+        return
+    _checks.integer("annealed_vae", "step", step)
+    if step < 0:
+        raise MistakeError(f"annealed_vae: step must be at least 0, got {step}")
 
 
 def _capacity(step: int, c_max: float, threshold: int) -> float:
@@ -66,7 +76,9 @@ def annealed_vae(
     Raises:
         ValueError: for a negative ``c_max`` or ``gamma``, or a ``threshold`` below 1.
     """
+    check_output("annealed_vae", output)
     _check(c_max, gamma, threshold)
+    _check_step(step)
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     kl = output.kl.mean()
     of_all = kl

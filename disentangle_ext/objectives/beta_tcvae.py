@@ -12,7 +12,7 @@ from disentangle_ext import ops
 from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAEOutput
-from disentangle_ext.objectives._weights import check_weights
+from disentangle_ext.objectives._arguments import check_output, check_weights
 from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 from disentangle_ext.ops import _collectives
@@ -76,6 +76,7 @@ def beta_tcvae(
         ValueError: for a weight that is negative or not finite, an unknown kl or estimator, alpha or gamma with
             kl="analytic", a batch of 1, or a data set smaller than the batch.
     """
+    check_output("beta_tcvae", output)
     _check(kl, beta, alpha, gamma)
     if len(output.z) < 2 and _collectives.parallel("beta_tcvae", process_group) is None:
         raise MistakeError(f"beta_tcvae: output must be of at least 2 images, got {len(output.z)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from disentangle_ext.models.vae import VAEOutput
-from disentangle_ext.objectives._weights import check_weights
+from disentangle_ext.objectives._arguments import check_output, check_weights
 from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 
@@ -31,6 +31,7 @@ def beta_vae(
     Raises:
         ValueError: for a weight that is negative or not finite.
     """
+    check_output("beta_vae", output)
     check_weights("beta_vae", beta=beta)
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     kl = output.kl.mean()

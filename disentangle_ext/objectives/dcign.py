@@ -13,7 +13,7 @@ from disentangle_ext import ops
 from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAE, VAEOutput
-from disentangle_ext.objectives._weights import check_weights
+from disentangle_ext.objectives._arguments import check_active, check_codes, check_output, check_weights
 from disentangle_ext.objectives.base import GroupObjective, Loss
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 from disentangle_ext.ops import _collectives
@@ -39,6 +39,10 @@ def clamp_codes(
         [B, D].
     """
     choose("clamp_codes: reference", reference, get_args(Reference))
+    check_codes("clamp_codes", z=z)
+    if z.ndim != 2:
+        raise MistakeError(f"clamp_codes: z must be [B, D], got {tuple(z.shape)}")
+    check_active("clamp_codes", active, z)
     return torch.where(active, z, _reference("clamp_codes", z, reference, process_group))
 
 
@@ -78,8 +82,10 @@ def dcign(
     Returns:
         A :class:`Loss` with the terms ``reconstruction``, ``kl`` and ``invariance``: half the sum of squares.
     """
+    check_output("dcign", output)
     choose("dcign: reference", reference, get_args(Reference))
     check_weights("dcign", strength=strength)
+    check_active("dcign", active, output.z)
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     kl = output.kl.mean()
     squares = (output.z - _reference("dcign", output.z, reference, process_group)).square()

@@ -9,7 +9,7 @@ from torch.distributed import ProcessGroup
 from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAEOutput
-from disentangle_ext.objectives._weights import check_weights
+from disentangle_ext.objectives._arguments import check_codes, check_output, check_weights
 from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 from disentangle_ext.ops import _collectives
@@ -51,6 +51,7 @@ def dip_penalty(
     check_weights("dip_penalty", lambda_od=lambda_od, lambda_d=lambda_d)
     if (group := _collectives.parallel("dip_penalty", process_group)) is not None:
         _collectives.agree("dip_penalty", group, mu=mu, logvar=logvar)
+    check_codes("dip_penalty", mu=mu, logvar=logvar)
     if mu.ndim != 2 or mu.shape != logvar.shape or len(mu) == 0:
         raise MistakeError(
             f"dip_penalty: mu and logvar must both be [B, D] with B >= 1, got {tuple(mu.shape)}, {tuple(logvar.shape)}"
@@ -94,10 +95,12 @@ def dip_vae(
         A :class:`Loss` with the terms ``reconstruction``, ``kl``, ``dip_off_diagonal`` and ``dip_diagonal``, the last
         two with their weights.
     """
+    check_output("dip_vae", output)
+    choose("dip_vae: kind", kind, _DIAGONAL_FACTOR)
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     kl = output.kl.mean()
     check_weights("dip_vae", lambda_od=lambda_od, lambda_d=0.0 if lambda_d is None else lambda_d)
-    weight = lambda_od * _DIAGONAL_FACTOR.get(kind, 1.0) if lambda_d is None else lambda_d
+    weight = lambda_od * _DIAGONAL_FACTOR[kind] if lambda_d is None else lambda_d
     off_diagonal, diagonal = dip_penalty(
         output.mu, output.logvar, kind=kind, lambda_od=lambda_od, lambda_d=weight, process_group=process_group
     )

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from disentangle_ext import ops
 from disentangle_ext.models.discriminator import Discriminator
 from disentangle_ext.models.vae import VAEOutput
-from disentangle_ext.objectives._weights import check_weights
+from disentangle_ext.objectives._arguments import check_codes, check_discriminator, check_output, check_weights
 from disentangle_ext.objectives.base import AdversarialObjective, Loss
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 
@@ -41,6 +41,8 @@ def factor_vae(
     Returns:
         A :class:`Loss` with the terms ``reconstruction``, ``kl`` and ``tc_discriminator``.
     """
+    check_output("factor_vae", output)
+    check_discriminator("factor_vae", discriminator)
     check_weights("factor_vae", gamma=gamma)
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     kl = output.kl.mean()
@@ -73,6 +75,8 @@ def discriminator_loss(
     Returns:
         A scalar.
     """
+    check_codes("discriminator_loss", codes=codes, others=others)
+    check_discriminator("discriminator_loss", discriminator)
     permuted = ops.permute_dims(others.detach(), generator=generator, key=key, process_group=process_group)
     real, fake = _log_ratio(discriminator(codes.detach())), _log_ratio(discriminator(permuted))
     # The cross-entropies of two classes, by the difference of their logits.

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from disentangle_ext.models.vae import VAEOutput
-from disentangle_ext.objectives._weights import check_weights
+from disentangle_ext.objectives._arguments import check_number, check_output, check_weights
 from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 from disentangle_ext.objectives.prior_mmd import Convention, check_convention, prior_mmd, smallest_batch
@@ -51,8 +51,10 @@ def info_vae(
     Raises:
         ValueError: for an unknown convention, or a ``lambda_mmd`` that is negative or not finite.
     """
+    check_output("info_vae", output)
     check_convention("info_vae", convention)
     check_weights("info_vae", lambda_mmd=lambda_mmd)
+    check_number("info_vae", "alpha", alpha)
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     kl = output.kl.mean()
     mmd = prior_mmd(output.z, convention=convention, generator=generator, key=key, process_group=process_group)
@@ -83,6 +85,7 @@ class InfoVAE(Objective):
         super().__init__(likelihood=likelihood, scale=scale)
         check_convention("info_vae", convention)
         check_weights("info_vae", lambda_mmd=lambda_mmd)
+        check_number("info_vae", "alpha", alpha)
         self.smallest_batch = smallest_batch(convention)
         self.alpha = alpha
         self.lambda_mmd = lambda_mmd

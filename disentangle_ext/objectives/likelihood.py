@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from disentangle_ext._errors import MistakeError
+from disentangle_ext._errors import MistakeError, describe
 from disentangle_ext._names import choose
+from disentangle_ext.ops import _checks
 from disentangle_ext.ops._library import transformed
 
 # Pixels of no negative value that come to this much are bytes; the Gaussian and the Laplace take smaller units.
@@ -26,6 +27,12 @@ _ROUNDING = 1e-3
 
 
 def _prepare(name: str, reconstruction: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    _checks.floating(name, "reconstruction", reconstruction, 1)
+    _checks.dense(name, "images", images)
+    if images.device != reconstruction.device:
+        raise MistakeError(
+            f"{name}: images must be on the device of reconstruction ({reconstruction.device}), got {images.device}"
+        )
     if reconstruction.shape != images.shape:
         raise MistakeError(
             f"{name}: reconstruction must have the shape of images {tuple(images.shape)}, "
@@ -64,6 +71,8 @@ def _log_scale(name: str, scale: float | Tensor) -> float | Tensor:
         if scale.ndim != 0:
             raise MistakeError(f"{name}: scale must be a number or a scalar tensor, got shape {tuple(scale.shape)}")
         return scale.log()
+    if not _checks.real_number(scale):
+        raise TypeError(f"{name}: scale must be a number or a scalar tensor, got {describe(scale)}")
     if not 0 < scale < math.inf:
         raise MistakeError(f"{name}: scale must be greater than 0 and finite, got {scale}")
     return math.log(scale)
@@ -181,6 +190,8 @@ def negative_log_likelihood(
     function = LIKELIHOODS[choose("negative_log_likelihood: likelihood", likelihood, LIKELIHOODS)]
     if likelihood != "bernoulli":
         return function(reconstruction, images, scale=scale)
-    if isinstance(scale, Tensor) or scale != 1.0:
-        raise MistakeError(f"negative_log_likelihood: scale must be 1 for likelihood 'bernoulli', got {scale!r}")
+    if not _checks.real_number(scale) or scale != 1.0:
+        raise MistakeError(
+            f"negative_log_likelihood: scale must be 1 for likelihood 'bernoulli', got {describe(scale)}"
+        )
     return function(reconstruction, images)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from disentangle_ext.models.vae import VAEOutput
+from disentangle_ext.objectives._arguments import check_output
 from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import negative_log_likelihood
 
@@ -25,6 +26,7 @@ def ae(output: VAEOutput, images: Tensor, *, likelihood: str = "bernoulli", scal
     Returns:
         A :class:`Loss` with the term ``reconstruction``.
     """
+    check_output("ae", output)
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     return Loss(recon, {"reconstruction": recon})
 
@@ -44,6 +46,7 @@ def vae(output: VAEOutput, images: Tensor, *, likelihood: str = "bernoulli", sca
     Returns:
         A :class:`Loss` with the terms ``reconstruction`` and ``kl``.
     """
+    check_output("vae", output)
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()
     kl = output.kl.mean()
     return Loss(recon + kl, {"reconstruction": recon, "kl": kl})

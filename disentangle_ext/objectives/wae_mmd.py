@@ -10,7 +10,7 @@ from torch.distributed import ProcessGroup
 
 from disentangle_ext._names import choose
 from disentangle_ext.models.vae import VAEOutput
-from disentangle_ext.objectives._weights import check_weights
+from disentangle_ext.objectives._arguments import check_output, check_weights
 from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 from disentangle_ext.objectives.prior_mmd import Convention, check_convention, prior_mmd, smallest_batch
@@ -54,6 +54,7 @@ def wae_mmd(
         ValueError: for a weight that is negative or not finite, an unknown convention, or a batch of 1 with an unbiased
             one.
     """
+    check_output("wae_mmd", output)
     check_convention("wae_mmd", convention)
     check_weights("wae_mmd", lambda_mmd=lambda_mmd)
     recon = negative_log_likelihood(output.reconstruction, images, likelihood=likelihood, scale=scale).mean()

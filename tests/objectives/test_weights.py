@@ -49,6 +49,6 @@ def test_of_a_function(model: str, name: str) -> None:
     images = torch.full((3, 1, 2, 2), 0.5)
     with pytest.raises(ValueError, match=f"{name} must be at least 0 and finite, got -0.5"):
         function(output, images, **FUNCTIONS.get(model, {}), **{name: -0.5})
-    with pytest.raises(TypeError, match=f"{name} must be a number, got str '1'"):
+    with pytest.raises(TypeError, match=f"{name} must be a number or a scalar tensor, got str '1'"):
         function(output, images, **FUNCTIONS.get(model, {}), **{name: "1"})
     assert function(output, images, **FUNCTIONS.get(model, {}), **{name: torch.tensor(0.5)}).total.isfinite()
