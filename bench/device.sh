@@ -88,7 +88,7 @@ build() {
 tests() {
   local workers=()
   "$PYTHON" -c "import xdist" 2>/dev/null && workers=(-n $(($(nproc) > 12 ? 12 : $(nproc))))
-  OMP_NUM_THREADS=2 run test 240 "$PYTHON" -m pytest tests/ops tests/data/test_cuda.py tests/engine/test_graph.py -k cuda --ignore tests/ops/test_memory.py -q --maxfail=30 --durations=8 \
+  OMP_NUM_THREADS=2 run test 240 "$PYTHON" -m pytest tests/ops tests/data/test_cuda.py tests/engine/test_graph_on_cuda.py -k cuda --ignore tests/ops/test_memory.py -q --maxfail=30 --durations=8 \
     -p no:cacheprovider "${workers[@]}"
 }
 

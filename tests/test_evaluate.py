@@ -30,7 +30,7 @@ OPTIONS = ["--base-channels", "4", "--batch-size", "16", "--max-steps", "20", "-
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, small_run_once: object) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "a"
     quick = ["--model", "beta_tcvae", "--data", "dsprites_like", "--quick", *OPTIONS]
     assert train.main([*quick, "--output-dir", str(folder)]) == 0
@@ -73,6 +73,7 @@ def command(run: Path) -> list[str]:
     return [sys.executable, "-m", "disentangle_ext.evaluate", str(run), "--exact-elbo"]
 
 
+@pytest.mark.forks
 def test_as_a_command_in_any_encoding(run: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command(run), capture_output=True, text=True, timeout=100, env=environment)
@@ -82,6 +83,7 @@ def test_as_a_command_in_any_encoding(run: Path) -> None:
     assert "\x1b" not in done.stdout
 
 
+@pytest.mark.forks
 def test_bars_on_a_terminal(run: Path) -> None:
     (run / CODES).unlink(missing_ok=True)  # so that there is something to encode
     parent, child = pty.openpty()

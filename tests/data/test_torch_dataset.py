@@ -75,6 +75,7 @@ def test_a_shuffling_loader_keeps_images_with_their_factors(noisy):
     assert torch.equal(seen.sort().values, torch.arange(len(noisy)))
 
 
+@pytest.mark.forks
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 def test_worker_processes(noisy):
     """A process that is spawned gets the set as one that is forked, through a pickle."""

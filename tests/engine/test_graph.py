@@ -1,11 +1,11 @@
-"""An update as one CUDA graph: without a GPU what it would hold, replayed op by op; with one, the graph itself."""
+"""An update as one CUDA graph, without a GPU: what the graph would hold, replayed op by op."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,61 +15,15 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from disentangle_ext import train as train_module
-from disentangle_ext.data import ArrayData, DSpritesLike, FacesLike, GroundTruthData, Shapes3DLike, TorusLike
+from disentangle_ext.data import DSpritesLike, FacesLike, GroundTruthData, Shapes3DLike, TorusLike
 from disentangle_ext.engine import descent, graph
 from disentangle_ext.engine import trainer as trainer_module
-from disentangle_ext.engine.build import build_trainer
-from disentangle_ext.engine.descent import Schedule
 from disentangle_ext.engine.meter import NonFiniteLossError
 from disentangle_ext.engine.trainer import Trainer
-from disentangle_ext.objectives import OBJECTIVES, AnnealedVAE, Loss, PlainVAE, annealed_vae, likelihood
+from disentangle_ext.objectives import AnnealedVAE, annealed_vae, likelihood
 from disentangle_ext.runs.checkpoint import last_checkpoint, save_checkpoint
-from disentangle_ext.runs.config import resolve
+from tests.engine.graphs import CASES, STEPS, Float32, make, make_data, objectives, precisions
 from tests.engine.recording import LIFT, Graph, Recorder, waits
-
-STEPS = 13
-"""With 40 images, 8 in a batch: past two epochs, and with windows of 4 steps past three of them."""
-
-SMALL_DISCRIMINATOR = {"discriminator_layers": 2, "discriminator_width": 16}
-CASES: dict[str, dict[str, Any]] = {
-    **{name: {"model": name} for name in OBJECTIVES},
-    "annealed_vae": {"model": "annealed_vae", "threshold": 7},
-    "factor_vae": {"model": "factor_vae", **SMALL_DISCRIMINATOR},
-    "factor_vae of two batches": {"model": "factor_vae", "second_batch": True, **SMALL_DISCRIMINATOR},
-    "vae with a learned scale": {"model": "vae", "likelihood": "gaussian", "scale": "learned"},
-    "conv": {"model": "beta_tcvae", "network": "conv", "base_channels": 4},
-}
-objectives = pytest.mark.parametrize("case", CASES)
-precisions = pytest.mark.parametrize("precision", ["fp32", "bf16"])
-
-
-class Float32(Schedule):
-    """Learning rates that lose nothing on their way to the device."""
-
-    def __call__(self, step: int) -> float:
-        return float(torch.tensor(super().__call__(step), dtype=torch.float32))
-
-
-def make_data() -> ArrayData:
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(256, (40, 1, 32, 32), dtype=torch.uint8, generator=generator)
-    return ArrayData(pixels, list(product(range(2), range(4), range(5))))
-
-
-def make(
-    case: str, precision: str = "fp32", compilation: str = "eager", data: GroundTruthData | None = None
-) -> Trainer:
-    settings = {"network": "mlp", **CASES[case]}
-    size = {"width": 8} if settings["network"] == "mlp" else {}
-    config = resolve(
-        {
-            **{"data": "dsprites_like", "latent_dim": 4, "batch_size": 8, "max_steps": STEPS, "lr": 1e-3},
-            **{"lr_schedule": "cosine", "lr_warmup": 3, "precision": precision, "compilation": compilation},
-            **size,
-            **settings,
-        }
-    )
-    return build_trainer(config, data or make_data())
 
 
 @pytest.fixture
@@ -344,121 +298,3 @@ def test_a_failed_capture_is_one_line_and_gives_the_stream_back(monkeypatch: pyt
     with pytest.raises(ValueError, match="cannot be captured: operation not permitted when stream is capturing$"):
         graph.CudaGraph(torch.device("cuda")).record(work)
     assert current == ["default"]
-
-
-cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
-
-def on_cuda(case: str, precision: str = "fp32", *, graphed: bool) -> Trainer:
-    host = make(case, precision)
-    return Trainer(
-        host.model.cuda(),
-        host.objective.cuda(),
-        host.data.to("cuda"),
-        optimizer=host.optimizer,
-        learning_rate=host.learning_rate,
-        adversary=host.adversary,
-        batch_size=8,
-        seed=0,
-        autocast=host.autocast,
-        graph=graphed,
-    )
-
-
-@pytest.fixture
-def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graph, "LENGTH", 4)
-    monkeypatch.setattr(descent, "Schedule", Float32)
-
-
-def copies(values: Any) -> list[Tensor]:
-    return [each.detach().clone() for each in values]
-
-
-def assert_close(a: Trainer, b: Trainer) -> None:
-    """Where kernels may add in another order: Adam makes much of a small gradient's last bits."""
-    for ours, theirs in zip(a.model.parameters(), b.model.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
-    for ours, theirs in zip(a.objective.parameters(), b.objective.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
-
-
-@cuda
-@objectives
-@precisions
-@pytest.mark.usefixtures("short_windows")
-def test_replays_on_cuda_are_the_steps_of_the_eager_run(case: str, precision: str) -> None:
-    eager, graphed = (on_cuda(case, precision, graphed=each) for each in (False, True))
-    for step in range(STEPS):
-        rows = [each.read(each.update()) for each in (eager, graphed)]
-        assert rows[0] == pytest.approx(rows[1], rel=1e-3, abs=1e-4), f"step {step}"
-    assert_close(eager, graphed)
-    assert graphed.meter.state()[1] == eager.meter.state()[1]
-
-
-@cuda
-@pytest.mark.usefixtures("short_windows")
-def test_every_replay_on_cuda_has_the_noise_and_the_images_of_its_step() -> None:
-    eager, graphed = (on_cuda("beta_vae", graphed=each) for each in (False, True))
-    noises = []
-    for _ in range(STEPS):  # past the ends of epochs and windows
-        want, got = copies(eager.update()), copies(graphed.update())
-        for ours, theirs in zip(got, want, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
-        _, z, mu, logvar, _ = got
-        noises.append((z - mu) / (logvar / 2).exp())
-    for one, two in pairwise(noises):
-        assert (one - two).abs().max() > 0.1
-
-
-@cuda
-@pytest.mark.parametrize("cut", [0, 2, 6, 11])
-@pytest.mark.parametrize("case", ["beta_tcvae", "factor_vae of two batches", "dcign"])
-@pytest.mark.usefixtures("short_windows")
-def test_a_graphed_run_on_cuda_goes_on_where_it_stopped(case: str, cut: int) -> None:
-    whole, stopped, resumed = (on_cuda(case, graphed=True) for _ in range(3))
-    for _ in range(STEPS):
-        whole.update()
-    for _ in range(cut):
-        stopped.update()
-    for _ in range(6):
-        resumed.update()
-    resumed.load(stopped.checkpoint())
-    while resumed.step < STEPS:
-        resumed.update()
-    assert_close(resumed, whole)
-
-
-@cuda
-@pytest.mark.parametrize("case", ["beta_tcvae", "factor_vae of two batches"])
-@pytest.mark.usefixtures("short_windows")
-def test_replays_on_cuda_wait_for_nothing(case: str) -> None:
-    trainer = on_cuda(case, graphed=True)
-    for _ in range(graph.WARM_UP + 1):
-        trainer.update()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for _ in range(9):  # and two new windows
-            trainer.update()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert trainer.step == graph.WARM_UP + 10
-
-
-class Waiting(PlainVAE):
-    """Reads its loss back."""
-
-    def forward(self, *arguments: Any, **options: Any) -> Loss:
-        loss = super().forward(*arguments, **options)
-        return Loss(loss.total * (1 + float(loss.total.detach()) * 0), loss.terms)
-
-
-@cuda
-@pytest.mark.usefixtures("short_windows")
-def test_an_update_that_waits_cannot_be_captured_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(OBJECTIVES, "vae", Waiting)
-    trainer = on_cuda("vae", graphed=True)
-    for _ in range(graph.WARM_UP):
-        trainer.update()
-    with pytest.raises(ValueError, match="^train: compilation 'graph': the update cannot be captured: .+"):
-        trainer.update()

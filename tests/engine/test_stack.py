@@ -159,7 +159,7 @@ def test_every_objective_is_here() -> None:
 
 @pytest.mark.parametrize("name", [*MAKERS, *OTHERS])
 def test_a_stack_equals_its_members_alone(name: str) -> None:
-    steps = 50 if name in ("annealed_vae", "beta_tcvae", "beta_vae", "dcign", "factor_vae") else 8
+    steps = 25 if name in ("annealed_vae", "beta_tcvae", "beta_vae", "dcign", "factor_vae") else 8
     for stacked, alone in zip(*both({**MAKERS, **OTHERS}[name], steps), strict=True):
         assert len(stacked.meter.rows) == steps
         assert_alike(stacked, alone, 1e-8)

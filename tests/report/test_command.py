@@ -64,7 +64,7 @@ def test_what_the_subject_is(run):
     assert subject.capacity(config["threshold"] // 2) == pytest.approx(config["c_max"] / 2)
 
 
-def test_an_encoder_without_noise(tmp_path):
+def test_an_encoder_without_noise(tmp_path, one_picture):
     subject = read_run(make(tmp_path / "run", "ae", "dsprites_like"))
     assert subject.deterministic
     assert subject.labels[0].split("  ")[1].startswith("variance ")
@@ -127,6 +127,7 @@ def test_a_picture_that_cannot_be_drawn_is_named(run, capsys):
     assert captured.err == "Not drawn: losses: save_losses: rows must hold at least one line of metrics, got none\n"
 
 
+@pytest.mark.forks
 def test_as_a_command(run):
     call = [sys.executable, "-m", "disentangle_ext.report", str(run), "--only", "samples"]
     done = subprocess.run(call, capture_output=True, text=True, timeout=60)

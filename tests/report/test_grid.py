@@ -240,6 +240,7 @@ def test_integers_other_than_bytes_are_refused(tmp_path):
         save_reconstructions(tmp_path / "x.png", GREY[0].long(), GREY[0])
 
 
+@pytest.mark.forks
 def test_matplotlib_is_imported_only_to_draw():
     code = "import sys, disentangle_ext.report; sys.exit('matplotlib' in sys.modules or 'PIL' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
