@@ -2,61 +2,50 @@
 
     python -m tests.cuda.barriers [OP ...]
 
-One that nobody misses is redundant, or the tests lack the case that needs it. Takes some seconds for each barrier.
+One that nobody misses is redundant, or the tests lack the case that needs it. Takes a minute for each op.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 
-from tests.cuda import harness
-from tests.cuda.planted import copies, outcome
+from tests.cuda import harness, switches
+from tests.cuda.planted import PLANTS
+from tests.cuda.stand import Stand, Trial
+from tests.cuda.switches import Edit
 
 BARRIER = re.compile(r"__sync(threads|warp)\(\);")
+MODES = ("check", "plain")
 
 
-@dataclass(frozen=True)
-class Removal:
-    op: str
-    file: str
-    line: int
-    text: str  # of the file without the barrier
+def removals(op: str) -> list[Edit]:
+    found = [(file, match) for file, text in switches.kernels(op).items() for match in BARRIER.finditer(text)]
+    return [Edit(file, match.start(), match[0], "") for file, match in found]
 
 
-def ops() -> list[str]:
-    names = [path.stem.removeprefix("run_") for path in (harness.ROOT / "csrc" / "testing").glob("run_*.cpp")]
-    return sorted(name for name in names if (harness.ROOT / "tests" / "cuda" / f"test_{name}.py").exists())
-
-
-def removals(op: str) -> Iterator[Removal]:
-    csrc = harness.ROOT / "csrc"
-    for file, content in sorted(harness.included(csrc / "testing" / f"run_{op}.cpp", csrc).items()):
-        text = content.decode()
-        for match in BARRIER.finditer(text) if file.startswith("cuda/") else []:
-            without = text[: match.start()] + ";" + text[match.end() :]
-            yield Removal(op, file, text[: match.start()].count("\n") + 1, without)
-
-
-def report(removal: Removal) -> bool:
-    csrc = copies.make(removal.file, removal.text)
-    for mode in ("check", "plain"):
-        harness.builder.start(removal.op, mode, csrc).result()
-        result = outcome(removal.op, mode, csrc)
-        if result.caught:
-            print(f"{removal.file}:{removal.line}: {mode}: {' '.join(result.how.split())[:150]}", flush=True)
+def report(stand: Stand, op: str, edits: list[Edit], number: int) -> bool:
+    edit = edits[number - 1]
+    for mode in MODES:
+        outcome = stand.run(Trial(op, mode, switches.build(op, mode, edits), number))
+        if outcome.test:
+            how = " ".join(f"{outcome.test}: {outcome.how}".split())
+            print(f"{edit.file}:{edit.line()}: {mode}: {how[:150]}", flush=True)
             return True
-    print(f"{removal.file}:{removal.line}: NOT MISSED by the tests of {removal.op}", flush=True)
+    print(f"{edit.file}:{edit.line()}: NOT MISSED by the tests of {op}", flush=True)
     return False
 
 
 def main() -> None:
-    try:
-        noticed = [report(removal) for op in sys.argv[1:] or ops() for removal in removals(op)]
-    finally:
-        copies.remove()
+    reason = harness.unavailable()
+    if reason:
+        raise SystemExit(reason)
+    ops = sys.argv[1:] or list(PLANTS)
+    noticed = []
+    with Stand(ops) as stand:
+        for op in ops:
+            edits = removals(op)
+            noticed += [report(stand, op, edits, number) for number in range(1, len(edits) + 1)]
     print(f"{sum(noticed)} of {len(noticed)} barriers are missed when removed")
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
 
-from tests.cuda import harness, planted
+from tests.cuda import harness
 
 # What the check and the sanitizers find does not depend on the order.
 ORDERS = ("fwd", "rev", "seed")
@@ -36,13 +35,24 @@ def _selected(names: set[str]) -> list[tuple[str, str]]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names = set(metafunc.fixturenames) - _own_parameters(metafunc)
-    combinations = _selected(names)
-    if "mode" in names and "order" in names:
-        metafunc.parametrize(("mode", "order"), combinations, indirect=True)
-    elif "mode" in names:
-        metafunc.parametrize("mode", [mode for mode, _ in combinations], indirect=True)
-    elif "order" in names:
-        metafunc.parametrize("order", [order for _, order in combinations], indirect=True)
+    chosen = [name for name in ("mode", "order") if name in names]
+    if chosen:
+        sets = [{"mode": mode, "order": order} for mode, order in _selected(names)]
+        metafunc.parametrize(chosen, [[values[name] for name in chosen] for values in sets], indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Calls in mode asan are processes of their own."""
+    for item in items:
+        if getattr(item, "callspec", None) and item.callspec.params.get("mode") == "asan":
+            item.add_marker(pytest.mark.forks)
+
+
+@pytest.fixture(autouse=True)
+def available() -> None:
+    reason = harness.unavailable()
+    if reason:
+        pytest.skip(reason)
 
 
 @pytest.fixture(autouse=True)
@@ -56,9 +66,6 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def mode(request: pytest.FixtureRequest) -> str:
-    reason = harness.unavailable()
-    if reason:
-        pytest.skip(reason)
     return request.param
 
 
@@ -69,34 +76,17 @@ def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     return request.param
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Builds what the selected tests will ask for while the first of them run."""
-    if harness.unavailable() or session.config.option.collectonly:
-        return
-    harness.forget_old_builds()
-    for item in session.items:
-        call = getattr(item, "callspec", None)
-        if call is None or item.path.parent != Path(__file__).parent:
-            continue
-        op = item.path.stem.removeprefix("test_")
-        if "mode" in call.params and (harness.sources() / "testing" / f"run_{op}.cpp").exists():
-            harness.builder.start(op, call.params["mode"])
-        if "run_mode" in call.params:
-            harness.builder.start(call.params["op"], call.params["run_mode"], planted.copies.of(None))
-        if isinstance(call.params.get("plant"), planted.Plant):
-            planted.copies.prepare(call.params["plant"])
-
-
 def pytest_sessionfinish() -> None:
-    harness.builder.abandon()
-    planted.copies.remove()
+    harness.forget_old_builds()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not planted.verdicts:
+    """Which test noticed each mistake; with pytest-xdist the reports come from the processes that ran the tests."""
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, [])]
+    verdicts = [(report, value) for report in reports for name, value in report.user_properties if name == "planted"]
+    if not verdicts:
         return
     terminalreporter.section("mistakes planted into the CUDA kernels")
-    for plant, mode, how in planted.verdicts:
-        terminalreporter.write_line(f"{plant.op:22} {plant.name:44} {mode:8} {' '.join(how.split())[:120]}")
-    caught = sum(mode != planted.MISSED for _, mode, _ in planted.verdicts)
-    terminalreporter.write_line(f"{caught} of {len(planted.verdicts)} caught")
+    for _, (op, name, mode, test, how) in verdicts:
+        terminalreporter.write_line(f"{op:20} {name:48} {mode:6} {test or 'MISSED'}: {' '.join(how.split())[:100]}")
+    terminalreporter.write_line(f"{sum(report.passed for report, _ in verdicts)} of {len(verdicts)} caught")

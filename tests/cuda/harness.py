@@ -1,5 +1,8 @@
 """Runs the CUDA kernels on the CPU: builds csrc/testing/run_OP.cpp with g++ and calls its entries with torch tensors.
 
+A library is built when the first test asks for it, and kept in build/host-runs; processes that want the same one wait
+for the first of them.
+
 Modes: `plain` computes; `check` also finds data races, uninitialised memory and out-of-bounds accesses; `asan`
 runs each call in a process of its own under AddressSanitizer and UndefinedBehaviorSanitizer.
 """
@@ -20,12 +23,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
+CSRC = ROOT / "csrc"
 CACHE = ROOT / "build" / "host-runs"
 MODES = ("plain", "check", "asan")
 OLDEST_GXX = 11  # std::source_location
@@ -36,8 +39,6 @@ COMMON_FLAGS = ["-std=c++20", "-Wall", "-Wno-unknown-pragmas", "-fno-strict-alia
 COMMON_FLAGS += ["-DDX_HOST_RUN"]
 # Unrolled loops take longer to build than they save.
 KERNEL_FLAGS = ["-O1", "-fdisable-tree-cunroll", "-fdisable-tree-cunrolli"]
-# Kernels with a planted mistake do not run for long. The checker needs an optimiser, which drops loads made in vain.
-PLANTED_FLAGS = {"plain": ["-O0"], "check": KERNEL_FLAGS, "asan": KERNEL_FLAGS}
 MODEL_FLAGS = ["-O2"]
 SHARED_FLAGS = ["-fPIC", "-shared"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -93,11 +94,6 @@ def unavailable() -> str | None:
     if int(number.split(".")[0]) < OLDEST_GXX:
         return f"host runs of the CUDA kernels need g++ {OLDEST_GXX} or newer, {compiler()} is {number}"
     return None
-
-
-def sources() -> Path:
-    """The folder csrc. DX_CSRC names a copy, with which mistakes are planted."""
-    return Path(os.environ.get("DX_CSRC", ROOT / "csrc"))
 
 
 # ---- building ----
@@ -158,7 +154,7 @@ def forget_old_builds(days: float = 3) -> None:
                 path.unlink()
 
 
-def build(op: str, mode: str, csrc: Path) -> Path:
+def build(op: str, mode: str, csrc: Path = CSRC, kernel_flags: Sequence[str] = KERNEL_FLAGS) -> Path:
     """A shared library in modes plain and check, an executable in mode asan."""
     source = csrc / "testing" / f"run_{op}.cpp"
     flags = [*COMMON_FLAGS, *FLAGS[mode]]
@@ -167,7 +163,7 @@ def build(op: str, mode: str, csrc: Path) -> Path:
         built(f"{Path(name).stem}-{mode}", [csrc / "testing" / name], csrc, [*flags, *MODEL_FLAGS, *position, "-c"])
         for name in MODEL_SOURCES[mode]
     ]
-    flags += KERNEL_FLAGS if csrc == ROOT / "csrc" else PLANTED_FLAGS[mode]
+    flags += kernel_flags
     if mode == "check":
         flags += CHECKED_FLAGS
         program = built(f"{op}-{mode}-object", [source], csrc, [*flags, *position, "-c"])
@@ -175,28 +171,6 @@ def build(op: str, mode: str, csrc: Path) -> Path:
         # library function that both contain the uninstrumented copy is taken.
         return built(f"{op}-{mode}", [], csrc, ["-shared"], [*model, program])
     return built(f"{op}-{mode}", [source], csrc, [*flags, *([] if mode == "asan" else SHARED_FLAGS)], model)
-
-
-class Builder:
-    """Builds two at a time in the background; whoever needs a library waits for it."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=2)
-        self._builds: dict[tuple[str, str, Path], Future[Path]] = {}
-
-    def start(self, op: str, mode: str, csrc: Path | None = None) -> Future[Path]:
-        csrc = csrc or sources()
-        wanted = (op, mode, csrc)
-        if wanted not in self._builds:
-            self._builds[wanted] = self._pool.submit(build, op, mode, csrc)
-        return self._builds[wanted]
-
-    def abandon(self) -> None:
-        """Starts nothing more: a session that ends early does not wait for what it no longer needs."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-builder = Builder()
 
 
 # ---- calling ----
@@ -300,8 +274,12 @@ class OwnProcess:
         assert at == len(answer)
 
 
-@functools.cache
+libraries: dict[tuple[str, str], InProcess | OwnProcess] = {}
+
+
 def library(op: str, mode: str) -> InProcess | OwnProcess:
-    """The entries of csrc/testing/run_OP.cpp, built if they changed."""
-    path = builder.start(op, mode).result()
-    return OwnProcess(path) if mode == "asan" else InProcess(path, op in PADDED_ROWS)
+    """The entries of csrc/testing/run_OP.cpp."""
+    if (op, mode) not in libraries:
+        path = build(op, mode)
+        libraries[op, mode] = OwnProcess(path) if mode == "asan" else InProcess(path, op in PADDED_ROWS)
+    return libraries[op, mode]

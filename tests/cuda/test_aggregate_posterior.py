@@ -13,6 +13,8 @@ from disentangle_ext.ops import reference
 from tests.cuda import harness
 from tests.ops.cases import NANS
 
+pytestmark = pytest.mark.builds
+
 TYPES = {torch.float32: 2, torch.float64: 3}
 ESTIMATORS = {name: i for i, name in enumerate(reference.ESTIMATORS)}
 N = 1000  # data-set size

@@ -11,6 +11,8 @@ from torch import Tensor
 from tests.cuda import harness
 from tests.cuda.harness import HostRunError
 
+pytestmark = pytest.mark.builds
+
 
 def only(*modes: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("mode", modes, indirect=True)

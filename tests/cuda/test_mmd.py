@@ -14,6 +14,8 @@ from tests.cuda import harness
 from tests.ops.cases import NANS, bandwidths, dtypes, normal
 from tests.ops.tolerance import assert_agrees, largest
 
+pytestmark = pytest.mark.builds
+
 KERNELS = reference.KERNELS
 kernels = pytest.mark.parametrize("kernel", KERNELS)
 both = dtypes(torch.float32, torch.float64)

@@ -10,6 +10,8 @@ from disentangle_ext.ops import reference
 from tests.cuda import harness
 from tests.ops.cases import dtypes
 
+pytestmark = pytest.mark.builds
+
 # Leading dimensions, rows, D, and the longest run; zero is the one that the kernel chooses.
 ONE_RUN = (((), 1, 3, 0), ((), 2, 2, 0), ((3,), 3, 1, 0), ((), 64, 2, 0), ((2, 3), 31, 5, 0), ((), 257, 3, 0))
 # A last run that is full, ragged, a single row, and left without a partner once and twice.

@@ -13,6 +13,8 @@ from tests.cuda import harness
 from tests.ops.cases import NANS, dtypes, normal
 from tests.ops.tolerance import DTYPES, HALF, assert_agrees, compute_dtype
 
+pytestmark = pytest.mark.builds
+
 # Problems, rows, D and the tile: whole rows in one tile and in several, rows that begin inside a group of elements,
 # problems that do (9 x 5), and rows cut into chunks.
 SHAPES = (
