@@ -1,4 +1,4 @@
-"""What the metrics that hold a factor fixed have in common."""
+"""Draws that the metrics with a factor held fixed have in common."""
 
 from __future__ import annotations
 

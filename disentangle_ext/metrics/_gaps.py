@@ -14,10 +14,10 @@ __all__ = ["Information", "first_and_second", "information"]
 
 @dataclass(frozen=True, eq=False)
 class Information:
-    """What binned codes and factors know of each other, in nats.
+    """The information that binned codes and factors share, in nats.
 
     Attributes:
-        mutual: [D, K], between code dimension d and factor k.
+        mutual: [D, K], the mutual information of code dimension d and factor k.
         codes: [D], the entropy of each binned code dimension.
         factors: [K], the entropy of each factor.
     """
@@ -28,7 +28,7 @@ class Information:
 
 
 def information(problem: Problem, num_bins: int) -> Information:
-    """Of ``num_bins`` bins of equal width over the range of each code dimension, and the classes of the factors."""
+    """The information shared by ``num_bins`` bins of equal width over the range of each code dimension, and classes."""
     bins = histogram_bins(problem.codes, num_bins)
     counts = [num_bins] * bins.shape[1]
     mutual = mutual_information(bins, counts, problem.classes, problem.sizes)
@@ -36,7 +36,10 @@ def information(problem: Problem, num_bins: int) -> Information:
 
 
 def first_and_second(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each column of ``values`` [n, m], none negative: the row of its largest value (the first of equals), the
-    largest value, and the second, which is 0 where there is only one row."""
+    """The largest and the second largest value in each column of ``values`` [n, m], none of them negative.
+
+    Returns:
+        The row of the largest value (the first of equals), the largest value, and the second, 0 for a single row: [m].
+    """
     ranked = np.sort(np.vstack([np.zeros(values.shape[1]), values]), axis=0)
     return values.argmax(0), ranked[-1], ranked[-2]

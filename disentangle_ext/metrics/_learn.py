@@ -20,7 +20,7 @@ def sklearn(module: str, what: str) -> ModuleType:
 
 
 class OneClass:
-    """What any classifier must learn where the training rows are of one class."""
+    """The classifier that training rows of one class leave no choice but to be."""
 
     def __init__(self, label: int, width: int) -> None:
         self.classes_ = np.array([label])

@@ -102,7 +102,7 @@ def pose(
         classify: whether the factors are classes to be predicted, so that those of the test must be among those of
             the training rows.
         values: whether factors are numbers of which the metric takes more than which of them are equal.
-        seed: of the order; the generator of the metric's own draws should be seeded with it too.
+        seed: the seed of that order; the generator of the metric's own draws should be seeded with it too.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, classes that are no whole numbers, no factor that varies, wrong
@@ -167,10 +167,10 @@ def with_interval(
 
     Args:
         where: begins the errors.
-        result: of all points.
+        result: the result of all points.
         again: the score of half of the points, which it draws from the generator.
         bootstrap: number of halves.
-        seed: of the halves.
+        seed: the seed of the halves.
 
     Raises:
         ValueError: for a wrong ``bootstrap``, or where a half has no finite score.

@@ -1,4 +1,4 @@
-"""What every metric returns: a score, its parts, and how they were made."""
+"""The result of every metric: a score, its parts, and how they were made."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Interval(NamedTuple):
             the population. The interval is longer by it on the side where the score of the population is expected.
         confidence: the probability that the interval is made for.
         resamples: the number of halves.
-        seed: of the draws.
+        seed: the seed of the draws.
     """
 
     low: float
@@ -42,7 +42,7 @@ class MetricResult:
     Attributes:
         score: the number that papers report.
         settings: everything that the score depends on besides the data, with the seed: None if nothing is drawn.
-        interval: of the score, if the call asked for it by ``bootstrap``.
+        interval: the interval of the score, if the call asked for it by ``bootstrap``.
     """
 
     score: float
@@ -50,16 +50,16 @@ class MetricResult:
     interval: Interval | None = None
 
     title: ClassVar[str]
-    """What the field calls the metric; begins ``str(result)`` and the plot."""
+    """The name of the metric in the field; begins ``str(result)`` and the plot."""
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    """Between which values the score lies, and hence its interval."""
+    """The values between which the score lies, and hence its interval."""
 
     def __str__(self) -> str:
         details = self._details()
         return f"{self._headline()} ({details})" if details else self._headline()
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values for JSON: matrices as nested lists, and None for what is not defined."""
+        """The result as plain values for JSON: matrices as nested lists, and None for what is not defined."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -72,7 +72,7 @@ class MetricResult:
         return f"{self.title} {self.score:.3f} [{self.interval.low:.3f}, {self.interval.high:.3f}]"
 
     def _details(self) -> str:
-        """What stands in the brackets of ``str(result)``."""
+        """The text in the brackets of ``str(result)``."""
         return ""
 
 
@@ -82,8 +82,8 @@ class FactorResult(MetricResult):
 
     Attributes:
         factor_names: the K names.
-        skipped: the columns of factors that are constant. They are left out of ``score``, and what is theirs in an
-            array over factors is NaN.
+        skipped: the columns of factors that are constant. They are left out of ``score``, and their entries in an
+            array over factors are NaN.
     """
 
     factor_names: tuple[str, ...]
@@ -93,7 +93,7 @@ class FactorResult(MetricResult):
     """The fields of shape [K], which ``as_dict`` gives by name; ``str(result)`` shows the first."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values for JSON: by factor name where there is one value each, None for a skipped one."""
+        """The result as plain values for JSON: by factor name where there is one value each, None if it is skipped."""
         plain = super().as_dict()
         for name in self.by_factor:
             plain[name] = dict(zip(self.factor_names, plain[name]))

@@ -22,7 +22,7 @@ __all__ = ["ActiveUnits", "ActiveUnitsResult", "active_units"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ActiveUnitsResult(MetricResult):
-    """What :func:`active_units` measured.
+    """The result of :func:`active_units`.
 
     Attributes:
         score: the number of active dimensions, 0 to D.
@@ -54,7 +54,7 @@ def active_units(codes: Any, *, threshold: float = 0.01) -> ActiveUnitsResult:
 
     Args:
         codes: [N, D], the encoder's means, one row per image.
-        threshold: of the variance, at least 0.
+        threshold: the variance above which a dimension is active, at least 0.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, or a negative threshold.

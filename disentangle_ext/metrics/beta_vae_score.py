@@ -24,7 +24,7 @@ __all__ = ["BetaVAEScore", "BetaVAEScoreResult", "beta_vae_score"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BetaVAEScoreResult(FactorResult):
-    """What :func:`beta_vae_score` measured.
+    """The result of :func:`beta_vae_score`.
 
     Attributes:
         score: the test accuracy of the classifier, in [0, 1].
@@ -91,7 +91,7 @@ def beta_vae_score(
         factor_names: the K names, with a table of codes; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the rows for the interval of the score, 100 say, with as many points from
             each; 0 for none.
-        seed: of the draws and the halves.
+        seed: the seed of the draws and the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, or a number out of range.

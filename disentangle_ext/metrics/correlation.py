@@ -22,7 +22,7 @@ __all__ = ["Correlation", "CorrelationResult", "correlation"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CorrelationResult(FactorResult):
-    """What :func:`correlation` measured.
+    """The result of :func:`correlation`.
 
     Attributes:
         score: the mean of ``correlations`` over the factors that have a latent and vary, in [0, 1].
@@ -84,7 +84,7 @@ def correlation(
             classes where they divide the circle. All others are on a line.
         factor_names: the K names; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
-        seed: of the halves.
+        seed: the seed of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, an unknown name, a latent that is not

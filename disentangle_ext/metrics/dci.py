@@ -32,7 +32,7 @@ PREDICTORS = (*CLASSIFIERS, "lasso")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DCIResult(FactorResult):
-    """What :func:`dci` measured.
+    """The result of :func:`dci`.
 
     Attributes:
         score: the disentanglement, in [0, 1].
@@ -125,7 +125,7 @@ def dci(
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the rows for the interval of the score, with new predictors for each, 20
             say; 0 for none.
-        seed: of the order, the predictors and the halves.
+        seed: the seed of the order, the predictors and the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, test rows whose classes no training row

@@ -29,7 +29,7 @@ _PENALTY = 1e-8
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DCIESResult(FactorResult):
-    """What :func:`dci_es` measured.
+    """The result of :func:`dci_es`.
 
     Attributes:
         score: the mean of ``explicitness`` over the factors that vary, in [-1, 1].
@@ -104,7 +104,7 @@ def dci_es(
         shuffle: whether to bring the rows into a random order before they are split.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the test rows for the interval of the score, 100 say; 0 for none.
-        seed: of the order, of the features, and of the halves.
+        seed: the seed of the order, of the features, and of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, or features that are not two or more

@@ -22,7 +22,7 @@ __all__ = ["DCIMIG", "DCIMIGResult", "dcimig"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DCIMIGResult(FactorResult):
-    """What :func:`dcimig` measured.
+    """The result of :func:`dcimig`.
 
     Attributes:
         score: the sum of ``captured`` over that of ``entropy``, in [0, 1].
@@ -85,7 +85,7 @@ def dcimig(
         num_bins: bins per code dimension, at least 2.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
-        seed: of the halves.
+        seed: the seed of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, or num_bins below 2.

@@ -27,14 +27,14 @@ PREDICTORS = ("logistic", "boosted_trees", "histogram_boosting")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DownstreamResult(FactorResult):
-    """What :func:`downstream` measured.
+    """The result of :func:`downstream`.
 
     Attributes:
         score: the mean over factors of the accuracy with the most labels, in [0, 1].
         accuracies: [K], each factor's accuracy with the most labels; NaN for a skipped factor.
         curve: [S, K], the accuracy on the test rows with each number of labels; NaN for a skipped factor.
         train_sizes: the S numbers of labels.
-        efficiency: of each number of labels but the largest, its mean accuracy over that with the most labels.
+        efficiency: by number of labels, without the largest: the mean accuracy over that with the most labels.
         chance: [K], the accuracy on the test rows of naming the training rows' most frequent class; NaN for a
             skipped factor.
     """
@@ -80,9 +80,9 @@ def downstream(
     with the most, for every n.
 
     ``predictor="logistic"`` is scikit-learn's logistic regression of standardized codes with an L2 penalty of
-    C = 1 (the study chose C by cross-validation). ``"boosted_trees"`` is its GradientBoostingClassifier, as in the
-    study: minutes for factors with many classes. ``"histogram_boosting"`` is the fast form of it. Classes that the
-    labels do not show cannot be named.
+    C = 1; the study took the codes as they are, chose C by cross-validation, and drew other images for each number of
+    labels. ``"boosted_trees"`` is its GradientBoostingClassifier, as in the study: minutes for factors with many
+    classes. ``"histogram_boosting"`` is the fast form of it. Classes that the labels do not show cannot be named.
 
     A perfect code scores 1 with enough labels. A linear classifier asks more of a code than trees do: a class must not
     lie between parts of another. A code that knows nothing scores about ``chance``, or less.
@@ -97,7 +97,7 @@ def downstream(
         shuffle: whether to bring the rows into a random order before they are split.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the test rows for the interval of the score, 100 say; 0 for none.
-        seed: of the order, of the trees, and of the halves.
+        seed: the seed of the order, of the trees, and of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, an unknown predictor, train_sizes that

@@ -30,21 +30,21 @@ class Term(NamedTuple):
 
     mean: float
     sd: float
-    """Of a single query, or of a single minibatch."""
+    """The standard deviation of a single query, or of a single minibatch."""
     standard_error: float
-    """Of the mean: ``sd`` over the root of the number of queries or minibatches."""
+    """The standard error of the mean: ``sd`` over the root of the number of queries or minibatches."""
 
 
 @dataclass(frozen=True, eq=False)
 class ExactElboResult:
-    """What :func:`exact_elbo` measured, in nats.
+    """The result of :func:`exact_elbo`, in nats.
 
     The terms are ``mutual_information``, ``total_correlation``, ``dimwise_kl`` and their sum ``kl``, which is the KL
     term of the ELBO.
 
     Attributes:
         exact: each term under the mixture of all posteriors.
-        estimates: by estimator, ``mss`` and ``mws``, each term as minibatches estimate it.
+        estimates: for each estimator, ``mss`` and ``mws``, each term as minibatches estimate it.
         index: [Q], the images whose samples were the queries.
         z: [Q, D], those samples.
         rows: the fields of :class:`ops.ElboDecomposition` for each query, [Q].

@@ -26,13 +26,13 @@ VARIANTS = ("multinomial", "one_vs_rest", "auc")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ExplicitnessResult(FactorResult):
-    """What :func:`explicitness` measured.
+    """The result of :func:`explicitness`.
 
     Attributes:
         score: the mean of ``auc`` over the factors that vary: in [0, 1], or in [-1, 1] by "one_vs_rest".
         auc: [K], each factor's mean area under the ROC curve over its classes; by "one_vs_rest" 2 AUC - 1. NaN for a
             skipped factor.
-        train_score: the same on the training rows; NaN if each factor has but one class among them.
+        train_score: the score on the training rows; NaN if each factor has but one class among them.
     """
 
     auc: np.ndarray
@@ -89,7 +89,7 @@ def explicitness(
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the rows for the interval of the score, 100 say, of training and test rows
             each; 0 for none.
-        seed: of the order and the halves.
+        seed: the seed of the order and the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, test rows whose classes no training row

@@ -23,11 +23,11 @@ __all__ = ["FactorVAEScore", "FactorVAEScoreResult", "factor_vae_score"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FactorVAEScoreResult(FactorResult):
-    """What :func:`factor_vae_score` measured.
+    """The result of :func:`factor_vae_score`.
 
     Attributes:
         score: the share of the test votes that the majority of the training votes foretells, in [0, 1].
-        train_score: the same for the training votes themselves.
+        train_score: the share of the training votes that they foretell themselves.
         votes: [D, K], the training votes: how often dimension d varied least while factor k was held.
         test_votes: [D, K].
         vote: [D], the factor that most training votes of a dimension name; -1 for one without votes.
@@ -95,7 +95,7 @@ def factor_vae_score(
         factor_names: the K names, with a table of codes; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the rows for the interval of the score, 100 say, with as many votes from
             each; 0 for none.
-        seed: of the draws and the halves.
+        seed: the seed of the draws and the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, or a number out of range.

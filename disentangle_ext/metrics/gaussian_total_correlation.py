@@ -25,7 +25,7 @@ _THIN = 1e-6
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GaussianTotalCorrelationResult(MetricResult):
-    """What :func:`gaussian_total_correlation` measured.
+    """The result of :func:`gaussian_total_correlation`.
 
     Attributes:
         score: the total correlation in nats, 0 or more; less is better.
@@ -62,7 +62,7 @@ def gaussian_total_correlation(codes: Any, *, bootstrap: int = 0, seed: int = 0)
     Args:
         codes: [N, D], one row per image, usually the encoder's mean.
         bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
-        seed: of the halves.
+        seed: the seed of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, or a covariance that is singular to rounding.

@@ -26,7 +26,7 @@ _STILL = 1e-6
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class IndependenceResult(MetricResult):
-    """What :func:`independence` measured.
+    """The result of :func:`independence`.
 
     Attributes:
         score: the mean over rows and factors, in [0, 1].
@@ -82,7 +82,7 @@ def independence(
             order, are its classes: right for a table of the whole grid.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
-        seed: of the halves.
+        seed: the seed of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, fewer than two factors that vary, wrong sizes, or a table with
@@ -134,7 +134,7 @@ def _cosines(grid: CyclicCodes) -> np.ndarray:
 
 
 def _largest_other(cosine: np.ndarray) -> np.ndarray:
-    """Of each factor, the largest cosine with another, [m, K]: 1 where it does not move, and over those that do."""
+    """The largest cosine of each factor with another that moves, [m, K]: 1 where it does not move itself."""
     still = np.isnan(np.diagonal(cosine, axis1=1, axis2=2))
     others = np.where(np.eye(cosine.shape[1], dtype=bool), 0.0, np.nan_to_num(cosine))
     return np.where(still, 1.0, others.max(2))

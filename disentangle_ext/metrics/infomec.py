@@ -33,7 +33,7 @@ _IQR_SHARE, _RANGE_SHARE = 1 / 10, 1 / 20
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class InfoMECResult(FactorResult):
-    """What :func:`infomec` measured.
+    """The result of :func:`infomec`.
 
     Attributes:
         score: ``modularity``.
@@ -108,12 +108,12 @@ def infomec(
         codes: [N, D], one row per image, usually the encoder's mean.
         factors: [N, K], the classes of the factors, whole numbers: each distinct one in a column is a class.
         estimator: "knn" or "discrete".
-        neighbors: of the knn estimator, at least 1.
+        neighbors: the number of neighbours of the knn estimator, at least 1.
         prune: "iqr", "range" or "none".
-        max_iter: of the logistic regression, at least 1.
+        max_iter: the limit of steps of the logistic regression, at least 1.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
-        seed: of the noise on equal codes and of the halves.
+        seed: the seed of the noise on equal codes and of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, or an unknown estimator or pruning.
@@ -192,7 +192,7 @@ def _concentration(shares: np.ndarray) -> float:
 
 
 def _explicitness(problem: Problem, discrete: bool, max_iter: int) -> np.ndarray:
-    """The share of the entropy of balanced classes that a linear classifier removes: of the factors that vary."""
+    """The share of the entropy of balanced classes that a linear classifier removes, for each factor that varies."""
     linear = require("sklearn.linear_model", extra="metrics", what="infomec")
     preprocessing = require("sklearn.preprocessing", extra="metrics", what="infomec")
     scaled = problem.codes / (np.abs(problem.codes).max(0) + (problem.codes == 0).all(0))

@@ -22,7 +22,7 @@ __all__ = ["IRS", "IRSResult", "irs"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class IRSResult(FactorResult):
-    """What :func:`irs` measured.
+    """The result of :func:`irs`.
 
     Attributes:
         score: the mean of ``by_code`` weighted by ``max_deviation``, at most 1; 0 if all code dimensions are dead.
@@ -84,7 +84,8 @@ def irs(
     Args:
         codes: [N, D], one row per image, usually the encoder's mean: tensor or array, any real type.
         factors: [N, K], the classes of the factors, whole numbers: each distinct one in a column is a class.
-        quantile: of the deviations within a class, in (0, 1]: .99 as in the large study, or 1, the maximum.
+        quantile: the quantile of the deviations within a class, in (0, 1]: .99 as in the large study, or 1, the
+            maximum, as in the paper.
         factor_bins: bins of equal width for each factor; by default each value is one.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
 

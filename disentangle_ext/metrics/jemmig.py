@@ -26,7 +26,7 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class JEMMIGResult(FactorResult):
-    """What :func:`jemmig` measured.
+    """The result of :func:`jemmig`.
 
     Attributes:
         score: the mean of ``normalized`` over the factors that vary, in [0, 1]; more is better.
@@ -95,7 +95,7 @@ def jemmig(
         num_bins: bins per code dimension, at least 2.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
-        seed: of the halves.
+        seed: the seed of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, or num_bins below 2.

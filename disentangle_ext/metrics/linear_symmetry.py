@@ -27,7 +27,7 @@ _STILL, _THIN = 1e-12, 1e-6
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LinearSymmetryResult(MetricResult):
-    """What :func:`linear_symmetry` measured.
+    """The result of :func:`linear_symmetry`.
 
     Attributes:
         score: the mean of ``by_factor``, in [0, 1].
@@ -85,7 +85,7 @@ def linear_symmetry(
         test_share: the share of the rows, chosen at random, that scores.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the test rows for the interval of the score, 100 say; 0 for none.
-        seed: of the choice of rows, and of the halves.
+        seed: the seed of the choice of rows, and of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, wrong sizes, a share outside (0, 1), or

@@ -26,7 +26,7 @@ _THIN = 1e-6
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LSBDResult(MetricResult):
-    """What :func:`lsbd` measured.
+    """The result of :func:`lsbd`.
 
     Attributes:
         score: 1 - ``dispersion``, in [0, 1]; more is better.
@@ -121,7 +121,7 @@ class LSBD(Metric[LSBDResult], function=lsbd):
 
 
 def _dispersion(grid: CyclicCodes, factor: int, max_frequency: int) -> tuple[float, int]:
-    """Of one factor: the dispersion under the best frequency, and that frequency."""
+    """The dispersion of one factor under the best frequency, and that frequency."""
     # Rows are sorted by class, so the grid is a reshape.
     table = grid.codes.reshape(*grid.sizes, -1)
     moved = table - table.mean(factor, keepdims=True)

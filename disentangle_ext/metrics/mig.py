@@ -29,7 +29,7 @@ PROTOCOLS = ("histogram", "aggregate")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MIGResult(FactorResult):
-    """What :func:`mig` measured.
+    """The result of :func:`mig`.
 
     Attributes:
         score: the mean of ``gaps`` over the factors that vary, in [0, 1].
@@ -120,7 +120,7 @@ def mig(
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the rows, of "aggregate" of the queries, for the interval of the score,
             100 say; 0 for none.
-        seed: of the halves, and of the samples of "aggregate".
+        seed: the seed of the halves, and of the samples of "aggregate".
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies (as with a single row), num_bins

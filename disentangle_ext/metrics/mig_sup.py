@@ -25,7 +25,7 @@ NORMALIZATIONS = ("codes", "factors")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MIGSupResult(FactorResult):
-    """What :func:`mig_sup` measured.
+    """The result of :func:`mig_sup`.
 
     Attributes:
         score: the mean of ``gaps`` over the code dimensions that vary, in [0, 1]; 0 if none does.
@@ -95,7 +95,7 @@ def mig_sup(
         normalize: "codes" or "factors".
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
-        seed: of the halves.
+        seed: the seed of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, num_bins below 2, or an unknown

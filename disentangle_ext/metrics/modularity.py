@@ -25,7 +25,7 @@ DEAD_CODES = ("zero", "skip")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ModularityResult(FactorResult):
-    """What :func:`modularity` measured.
+    """The result of :func:`modularity`.
 
     Attributes:
         score: the mean of ``by_code``, in [0, 1].
@@ -90,7 +90,7 @@ def modularity(
             if all are dead. ubisoft's code returns NaN.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
-        seed: of the halves.
+        seed: the seed of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, num_bins below 2, or an unknown name.

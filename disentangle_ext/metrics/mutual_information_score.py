@@ -1,4 +1,4 @@
-"""What pairs of code dimensions know of each other."""
+"""The mutual information of pairs of code dimensions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["MutualInformationScore", "MutualInformationScoreResult", "mutual_inf
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MutualInformationScoreResult(MetricResult):
-    """What :func:`mutual_information_score` measured.
+    """The result of :func:`mutual_information_score`.
 
     Attributes:
         score: the mean over pairs in nats, in [0, log num_bins]; less is better.
@@ -58,7 +58,7 @@ def mutual_information_score(
         codes: [N, D], one row per image, usually the encoder's mean.
         num_bins: bins per code dimension, at least 2.
         bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
-        seed: of the halves.
+        seed: the seed of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, or num_bins below 2.

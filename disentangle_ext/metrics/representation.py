@@ -1,4 +1,4 @@
-"""What metrics draw from that hold a factor fixed: the codes of a ground-truth data set, or of a table."""
+"""Codes of a ground-truth data set, or of a table, from which metrics draw with a factor held fixed."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Representation:
 
     @classmethod
     def from_table(cls, codes: Any, factors: Any, *, factor_names: Sequence[str] | None = None) -> Representation:
-        """The same from a table: of the whole grid, in any order, or of any rows drawn from it.
+        """A representation from a table that holds the whole grid, in any order, or any rows drawn from it.
 
         Args:
             codes: [N, D].
@@ -127,7 +127,7 @@ class Representation:
         return self._groups[factor]
 
     def _half(self, rng: np.random.Generator) -> Representation:
-        """The same rows, of which only a random half is drawn from."""
+        """This representation, of which only a random half of the rows is drawn from."""
         other = copy.copy(self)
         other._drawn_from, other._groups = self._drawn_from[half(len(self._drawn_from), rng)], {}
         return other

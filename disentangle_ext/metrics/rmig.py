@@ -28,7 +28,7 @@ _CHUNK = 4096
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RMIGResult(FactorResult):
-    """What :func:`rmig` measured.
+    """The result of :func:`rmig`.
 
     Attributes:
         score: the mean of ``normalized`` over the factors that vary, in [0, 1].
@@ -100,7 +100,7 @@ def rmig(
         value_range: its two ends.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
-        seed: of the halves.
+        seed: the seed of the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, num_bins below 2, or an empty range.
@@ -198,7 +198,7 @@ def _mass(mean: np.ndarray, logvar: np.ndarray | None, num_bins: int, ends: tupl
 
 
 def _mutual_information(table: np.ndarray) -> float:
-    """Of a joint distribution [classes, bins], in nats."""
+    """The mutual information of a joint distribution [classes, bins], in nats."""
     expected = table.sum(1, keepdims=True) * table.sum(0)
     some = (table > 0) & (expected > 0)
     return max(0.0, float((table[some] * np.log(table[some] / expected[some])).sum()))

@@ -41,7 +41,7 @@ FARTHEST_CODE = 1e100
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SAPResult(FactorResult):
-    """What :func:`sap` measured.
+    """The result of :func:`sap`.
 
     Attributes:
         score: the mean of ``gaps`` over the factors that vary, in [0, 1].
@@ -121,7 +121,7 @@ def sap(
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the rows for the interval of the score, 100 say, of training and test rows
             each; 0 for none.
-        seed: of the order, the classifier and the halves.
+        seed: the seed of the order, the classifier and the halves.
 
     Raises:
         ValueError: for a wrong shape, NaN or infinity, no factor that varies, test rows whose classes no training row

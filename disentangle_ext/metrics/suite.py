@@ -64,7 +64,7 @@ class Entry:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What has to be given: the positional arguments of the function, and what it needs besides."""
+        """The arguments that have to be given: the positional ones of the function, and the one it needs besides."""
         names = [each.name for each in self.parameters.values() if each.kind is not each.KEYWORD_ONLY]
         return tuple(names if self.needs is None else [*names, self.needs])
 
@@ -100,7 +100,7 @@ SUITE: Mapping[str, Entry] = MappingProxyType(
         **{metric.__name__: Entry(metric, cyclic=True) for metric in (linear_symmetry, independence, lsbd)},
     }
 )
-"""By the name that :func:`score_all` and the command line know them by."""
+"""The metrics, by the names that :func:`score_all` and the command line know them by."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def score_all(
         factor_names: the K names; ``factor_0``, ``factor_1``, ... by default.
         periods: for each factor on a circle, by its name, how many classes make a turn, as a data set has them: class n
             is class 0. All others are on a line.
-        seed: of every metric that draws something.
+        seed: the seed of every metric that draws something.
         bootstrap: random halves of the points for the interval of each score that has one; 0 for none.
         progress: called before each metric with its name, the number done and their total, and once at the end with an
             empty name.

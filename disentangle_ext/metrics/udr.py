@@ -32,7 +32,7 @@ AVERAGES = ("sides", "latents")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class UDRResult(MetricResult):
-    """What :func:`udr` measured.
+    """The result of :func:`udr`.
 
     Attributes:
         score: the mean of ``models``.
@@ -108,7 +108,7 @@ def udr(
         average: "sides", as in disentanglement_lib, or "latents", as in the paper.
         kl_threshold: nats.
         bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
-        seed: of the halves.
+        seed: the seed of the halves.
 
     Raises:
         ValueError: for fewer than two models, a wrong shape, NaN or infinity, or an unknown name.

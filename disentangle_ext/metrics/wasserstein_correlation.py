@@ -21,11 +21,11 @@ __all__ = ["WassersteinCorrelation", "WassersteinCorrelationResult", "wasserstei
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class WassersteinCorrelationResult(MetricResult):
-    """What :func:`wasserstein_correlation` measured.
+    """The result of :func:`wasserstein_correlation`.
 
     Attributes:
         score: the squared distance, in squared units of the codes; less is better.
-        normalized: the same divided by the total variance, in [0, 2): it does not change with the scale of the table.
+        normalized: the score divided by the total variance, in [0, 2): it does not change with the scale of the table.
         covariance: [D, D], of the codes (ddof 1).
         dead: the code dimensions that do not vary. They add nothing.
     """
@@ -60,7 +60,7 @@ def wasserstein_correlation(codes: Any, *, bootstrap: int = 0, seed: int = 0) ->
     Args:
         codes: [N, D] with N >= 2, one row per image, usually the encoder's mean.
         bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
-        seed: of the halves.
+        seed: the seed of the halves.
 
     Raises:
         ValueError: for a wrong shape, fewer than 2 rows, NaN or infinity, or codes so large that their variance
