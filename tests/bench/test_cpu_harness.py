@@ -57,6 +57,7 @@ def test_growth_is_the_peak_and_not_what_is_left():
     assert 63 < memory.growth(step) / 2**20 < 72
 
 
+@pytest.mark.forks
 @needs_proc
 def test_memory_is_measured_in_another_process():
     case = next(registry.cases("cpu", "elbo", quick=True))

@@ -13,6 +13,8 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 
+pytestmark = pytest.mark.forks
+
 
 def device(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = ["bash", str(ROOT / "bench" / "device.sh"), *arguments]
@@ -21,11 +23,24 @@ def device(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device, on which everything would be run")
-@pytest.mark.parametrize("steps", [(), ("test",), ("build", "bench")])
-def test_device_sh_skips_without_a_device_and_says_so(steps, tmp_path):
-    result = device("--logs", str(tmp_path / "logs"), *steps)
+def test_device_sh_skips_without_a_device_and_says_so(tmp_path):
+    result = device("--logs", str(tmp_path / "logs"))
     assert result.returncode == 3
     assert "skipped, nothing was built, tested or measured: torch " in result.stdout
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize("steps", [("test",), ("build", "bench")])
+def test_device_sh_skips_the_steps_that_are_named(steps, tmp_path):
+    """With an interpreter that says what is missing, and agrees to everything else."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$1" = - ] && echo no device\nexit 0\n')
+    python.chmod(0o755)
+    result = device("--logs", str(tmp_path / "logs"), *steps, PYTHON=str(python))
+    assert (result.returncode, result.stdout) == (
+        3,
+        "device.sh: skipped, nothing was built, tested or measured: no device\n",
+    )
     assert not (tmp_path / "logs").exists()
 
 
