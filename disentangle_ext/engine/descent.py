@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.runs.config import LRSchedule, TrainConfig
 
 COSINE_FLOOR = 0.05
@@ -115,6 +116,24 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor]
             else:
                 plain.setdefault(str(index), {})[key] = value
     return tensors, {"plain": plain, "groups": [{"lr": group["lr"]} for group in state["param_groups"]]}
+
+
+def check_moments(where: str, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Compare the moments of a checkpoint with the parameters of an optimiser; ``where`` begins the error.
+
+    Raises:
+        MistakeError: for moments of other parameters, or of another shape than theirs.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        if not (index.isdigit() and int(index) < len(parameters)):
+            raise MistakeError(f"{where}: there are {len(parameters)} parameters, got {key} of parameter {index}")
+        wanted = parameters[int(index)].shape
+        if tensor.ndim and tensor.shape != wanted:
+            raise MistakeError(
+                f"{where}: {key} of parameter {index} must have its shape {list(wanted)}, got {list(tensor.shape)}"
+            )
 
 
 def load_optimizer_state(

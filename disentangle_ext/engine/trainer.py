@@ -13,7 +13,7 @@ from disentangle_ext import ops
 from disentangle_ext._errors import MistakeError
 from disentangle_ext.data import GroundTruthData
 from disentangle_ext.engine.batches import BatchOrder, Order, batch_order
-from disentangle_ext.engine.descent import Descent, make_scaler
+from disentangle_ext.engine.descent import Descent, check_moments, make_scaler
 from disentangle_ext.engine.graph import GraphedUpdate, Inputs, Window, check
 from disentangle_ext.engine.meter import Meter, NonFiniteLossError
 from disentangle_ext.engine.randomness import Stream, noise_key
@@ -220,7 +220,12 @@ class Trainer:
                 raise NonFiniteLossError(self.step - 1, name, math.nan)
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Go on from ``checkpoint``."""
+        """Go on from ``checkpoint``.
+
+        Raises:
+            MistakeError: for a checkpoint of another model or objective; nothing is changed then.
+        """
+        self._check_fits(checkpoint)
         self.model.load_state_dict(_part(checkpoint.tensors, "model"))
         self.objective.load_state_dict(_part(checkpoint.tensors, "objective"))
         self.descent.load(_part(checkpoint.tensors, "optimizer"), checkpoint.state["optimizer"])
@@ -230,6 +235,29 @@ class Trainer:
         self.step = checkpoint.step
         if self._graph is not None:  # the optimisers hold other tensors now
             self._graph = self._graphed()
+
+    def _check_fits(self, checkpoint: Checkpoint) -> None:
+        """Raise for a checkpoint of another model. Its moments would reach past the end of ours in the next update."""
+        wanted = {
+            **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
+            **{f"objective.{name}": tensor for name, tensor in self.objective.state_dict().items()},
+        }
+        for name in sorted(
+            {*wanted, *(each for each in checkpoint.tensors if each.startswith(("model.", "objective.")))}
+        ):
+            ours, found = _shape(wanted.get(name)), _shape(checkpoint.tensors.get(name))
+            if ours != found:
+                raise MistakeError(f"Trainer.load: {name} must be {ours} as in this run, got {found}")
+        parts = {"optimizer": self.descent, **({} if self.adversary is None else {"adversary": self.adversary})}
+        for part, descent in parts.items():
+            check_moments(f"Trainer.load: {part}", descent.optimizer, _part(checkpoint.tensors, part))
+        for name in (*parts, "meter"):
+            if name not in checkpoint.state or (name == "meter" and name not in checkpoint.tensors):
+                raise MistakeError(f"Trainer.load: the checkpoint of step {checkpoint.step} has no {name}")
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "absent" if tensor is None else str(list(tensor.shape))
 
 
 def _check_shares(objective: Objective, batch_size: int, halves: int, world: int) -> None:

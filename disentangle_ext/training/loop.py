@@ -183,7 +183,11 @@ def _one_row(runs: Sequence[Run]) -> Mapping[str, Any]:
 
 def _check_config(checkpoint: Checkpoint, job: Job) -> None:
     """Refuse a checkpoint of another configuration: config.yaml was edited after it. Files may have moved."""
-    then, now = checkpoint.state["config"], job.config.plain()
+    then, now = checkpoint.state.get("config"), job.config.plain()
+    if not isinstance(then, dict):
+        raise MistakeError(
+            f"train: --resume: the checkpoint of step {checkpoint.step} in {job.folder.path} has no config"
+        )
     if checkpoint.step > job.config.max_steps:
         step, last = checkpoint.step, job.config.max_steps
         raise MistakeError(

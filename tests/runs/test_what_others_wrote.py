@@ -15,7 +15,13 @@ import yaml
 import disentangle_ext
 from disentangle_ext import train as train_module
 from disentangle_ext.engine.trainer import Trainer
-from disentangle_ext.runs.checkpoint import checkpoints_in, save_tensors
+from disentangle_ext.runs.checkpoint import (
+    Checkpoint,
+    checkpoints_in,
+    read_checkpoint,
+    save_checkpoint,
+    save_tensors,
+)
 from disentangle_ext.runs.folder import RunFolder
 
 STOP = 7
@@ -163,10 +169,63 @@ def test_a_checkpoint_that_is_none(
     assert error.count("\n") == 1
 
 
+def with_no_state(checkpoint: Checkpoint) -> Checkpoint:
+    return checkpoint._replace(state={})
+
+
+def with_a_configuration_alone(checkpoint: Checkpoint) -> Checkpoint:
+    return checkpoint._replace(state={"config": checkpoint.state["config"]})
+
+
+def without_a_meter(checkpoint: Checkpoint) -> Checkpoint:
+    return checkpoint._replace(tensors={name: each for name, each in checkpoint.tensors.items() if name != "meter"})
+
+
+def without_a_weight(checkpoint: Checkpoint) -> Checkpoint:
+    first = next(name for name in checkpoint.tensors if name.startswith("model."))
+    return checkpoint._replace(tensors={name: each for name, each in checkpoint.tensors.items() if name != first})
+
+
+def with_a_weight_of_another_network(checkpoint: Checkpoint) -> Checkpoint:
+    return checkpoint._replace(tensors={**checkpoint.tensors, "model.encoder.another": torch.zeros(1)})
+
+
+def with_short_moments(checkpoint: Checkpoint) -> Checkpoint:
+    """The fused step would read past their end."""
+    cut = {name: each[:1] for name, each in checkpoint.tensors.items() if name.startswith("optimizer.") and each.ndim}
+    return checkpoint._replace(tensors={**checkpoint.tensors, **cut})
+
+
+def with_moments_of_no_parameter(checkpoint: Checkpoint) -> Checkpoint:
+    return checkpoint._replace(tensors={**checkpoint.tensors, "optimizer.99.exp_avg": torch.zeros(1)})
+
+
+FOREIGN: list[tuple[Callable[[Checkpoint], Checkpoint], str]] = [
+    (with_no_state, "train: --resume: the checkpoint of step 7 in "),
+    (with_a_configuration_alone, "Trainer.load: the checkpoint of step 7 has no optimizer"),
+    (without_a_meter, "Trainer.load: the checkpoint of step 7 has no meter"),
+    (without_a_weight, "as in this run, got absent"),
+    (with_a_weight_of_another_network, "model.encoder.another must be absent as in this run, got [1]"),
+    (with_short_moments, "optimizer: exp_avg of parameter 0 must have its shape "),
+    (with_moments_of_no_parameter, "optimizer: there are 14 parameters, got exp_avg of parameter 99"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), FOREIGN, ids=lambda each: getattr(each, "__name__", None))
+def test_a_checkpoint_of_another_run(
+    run: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Checkpoint], Checkpoint], message: str
+) -> None:
+    for path in checkpoints_in(run / "checkpoints"):
+        save_checkpoint(path.parent, change(read_checkpoint(path)))
+    assert resume(run) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (run / "DONE").exists()
+
+
 def test_a_checkpoint_from_after_the_last_step(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = newest(run)
-    from disentangle_ext.runs.checkpoint import read_checkpoint, save_checkpoint
-
     save_checkpoint(path.parent, read_checkpoint(path)._replace(step=10**9))
     assert resume(run) == 2
     assert "has a checkpoint of step 1000000000, after max_steps 12" in capsys.readouterr().err
