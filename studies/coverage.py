@@ -81,6 +81,7 @@ class Case:
         repetitions: how many tables are drawn at each level, by their number of points.
         halves: the argument ``bootstrap``.
         population: points of the population, from the first; fewer where a score of all takes long.
+        bounded: whether the noise is uniform and not normal, so that the farthest codes are no farther in more points.
         grid: whether the points are all combinations of two cyclic factors, drawn with new noise: they are no part of a
             population, so the score of one is left out.
     """
@@ -89,6 +90,7 @@ class Case:
     repetitions: Mapping[int, int]
     halves: int = 20
     population: int = POPULATION
+    bounded: bool = False
     grid: bool = False
 
 
@@ -112,7 +114,7 @@ def _models(table: Table, **given: Any) -> MetricResult:
     return metrics.udr([codes, turned, np.tanh(codes)], **given)
 
 
-_MANY, _SOME, _FEW = {800: 200, 10_000: 30}, {800: 100, 10_000: 20}, {800: 20}
+_MANY, _FEW = {800: 200, 10_000: 40}, {800: 50, 10_000: 20}
 _DRAWS = {"num_train": 500, "num_test": 300}
 
 CASES = {
@@ -120,22 +122,24 @@ CASES = {
         metric.__name__: Case(of_factors(metric), _MANY)
         for metric in (metrics.mig, metrics.mig_sup, metrics.dcimig, metrics.jemmig, metrics.modularity)
     },
-    "rmig": Case(of_factors(metrics.rmig), {800: 30}, halves=10),
+    "mig_sup_bounded": Case(of_factors(metrics.mig_sup), _MANY, bounded=True),
+    "jemmig_bounded": Case(of_factors(metrics.jemmig), _MANY, bounded=True),
+    "rmig": Case(of_factors(metrics.rmig), {800: 50}, halves=10),
     "mig_aggregate": Case(_posteriors, {800: 100, 5000: 10}, population=20_000),
-    "correlation": Case(of_factors(metrics.correlation), _SOME),
+    "correlation": Case(of_factors(metrics.correlation), _MANY),
     "sap": Case(of_factors(metrics.sap), _FEW, halves=10),
-    "sap_continuous": Case(of_factors(metrics.sap, continuous=True), _SOME),
+    "sap_continuous": Case(of_factors(metrics.sap, continuous=True), _MANY),
     "explicitness": Case(of_factors(metrics.explicitness), _FEW, halves=10),
-    "infomec": Case(of_factors(metrics.infomec), _FEW, halves=10),
-    "dci_lasso": Case(of_factors(metrics.dci, predictor="lasso"), _FEW, halves=10),
+    "infomec": Case(of_factors(metrics.infomec), {800: 50}, halves=10),
+    "dci_lasso": Case(of_factors(metrics.dci, predictor="lasso"), {800: 30}, halves=10),
     "dci_fast": Case(of_factors(metrics.dci, predictor="fast"), {800: 10}, halves=10, population=20_000),
-    "dci_es": Case(of_factors(metrics.dci_es, features=(0, 16, 64)), _SOME),
-    "downstream": Case(of_factors(metrics.downstream, train_sizes=(500,)), _SOME),
-    "factor_vae_score": Case(of_factors(metrics.factor_vae_score, num_variance=2000, **_DRAWS), {800: 30, 10_000: 10}),
-    "beta_vae_score": Case(of_factors(metrics.beta_vae_score, **_DRAWS), {800: 30, 10_000: 10}),
-    "udr": Case(_models, {800: 30}),
+    "dci_es": Case(of_factors(metrics.dci_es, features=(0, 16, 64)), _MANY),
+    "downstream": Case(of_factors(metrics.downstream, train_sizes=(500,)), _MANY),
+    "factor_vae_score": Case(of_factors(metrics.factor_vae_score, num_variance=2000, **_DRAWS), {800: 50, 10_000: 30}),
+    "beta_vae_score": Case(of_factors(metrics.beta_vae_score, **_DRAWS), {800: 50, 10_000: 30}),
+    "udr": Case(_models, {800: 50}),
     **{
-        metric.__name__: Case(of_codes(metric), _SOME)
+        metric.__name__: Case(of_codes(metric), _MANY)
         for metric in (
             metrics.gaussian_total_correlation,
             metrics.wasserstein_correlation,
@@ -148,18 +152,19 @@ CASES = {
     },
 }
 
-_populations: dict[str, Table] = {}
+_populations: dict[tuple[str, bool], Table] = {}
 
 
-def population(level: str) -> Table:
+def population(level: str, *, bounded: bool = False) -> Table:
     """All points of a level, always the same."""
-    if level not in _populations:
+    if (level, bounded) not in _populations:
         rng, share = np.random.default_rng(0), LEVELS[level]
         factors = np.stack([rng.integers(0, size, POPULATION) for size in CLASSES], 1)
         own = np.vstack([np.eye(len(CLASSES)), np.zeros(len(CLASSES))])
         mixed = (factors - factors.mean(0)) / factors.std(0) @ ((1 - share) * own + share * _OTHERS).T
-        _populations[level] = Table(mixed + rng.normal(0, _NOISE, mixed.shape), factors)
-    return _populations[level]
+        noise = rng.uniform(-math.sqrt(3), math.sqrt(3), mixed.shape) if bounded else rng.normal(size=mixed.shape)
+        _populations[level, bounded] = Table(mixed + _NOISE * noise, factors)
+    return _populations[level, bounded]
 
 
 def torus(points: int, level: str, rng: np.random.Generator) -> Table:
@@ -180,7 +185,7 @@ def measure(name: str, points: int, level: str) -> Row:
     if case.grid:
         drawn = (torus(points, level, rng) for _ in range(repetitions))
     else:
-        whole = population(level).first(case.population)
+        whole = population(level, bounded=case.bounded).first(case.population)
         truth = case.score(whole).score
         drawn = (whole.draw(points, rng) for _ in range(repetitions))
     results = [case.score(each, bootstrap=case.halves, seed=i) for i, each in enumerate(drawn)]

@@ -94,7 +94,8 @@ def mig_sup(
         num_bins: bins per code dimension, at least 2.
         normalize: "codes" or "factors".
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
-        bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
+        bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none. It is for
+            scores of as many rows: more of them reach farther out and widen the bins.
         seed: the seed of the halves.
 
     Raises:

@@ -51,6 +51,10 @@ def test_levels_mix_factors_more_and_more() -> None:
     scores = [metrics.mig(population(level).codes, population(level).factors).score for level in LEVELS]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] > 3 * scores[2]
+    bounded, normal = population("between", bounded=True), population("between")
+    np.testing.assert_array_equal(bounded.factors, normal.factors)
+    assert bounded.codes.std(0) == pytest.approx(normal.codes.std(0), rel=0.01)
+    assert (np.ptp(bounded.codes, 0) < 0.8 * np.ptp(normal.codes, 0)).any()
     codes = population("between").codes
     assert population("between").codes is codes
     rows = population("between").draw(50, np.random.default_rng(0))
