@@ -119,8 +119,9 @@ def fastest_precision(device: torch.device) -> str:
 def blame_device(error: RuntimeError) -> str | None:
     """Say in one line what the device is to blame for, its memory or its kind; None for another error."""
     line = str(error).partition("\n")[0]
-    signs = ("DefaultCPUAllocator", "Storage size calculation overflowed", "numel: integer multiplication overflow")
-    if isinstance(error, torch.OutOfMemoryError) or any(sign in line for sign in signs):
+    if any(sign in line for sign in ("Storage size calculation overflowed", "numel: integer multiplication overflow")):
+        return f"train: out of memory: no machine has room for a tensor of this latent_dim, width or batch_size: {line}"
+    if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in line:
         return f"train: out of memory: a smaller --batch-size needs less: {line}"
     return f"train: {line}" if "kernels are not compiled for this GPU" in line else None
 

@@ -167,6 +167,10 @@ def test_a_deterministic_run_is_the_same_on_the_cpu_and_stays_deterministic(
     ("error", "said"),
     [
         (torch.OutOfMemoryError("It is full.\nmore"), "out of memory: a smaller --batch-size needs less: It is full."),
+        (
+            RuntimeError("Storage size calculation overflowed"),
+            "out of memory: no machine has room for a tensor of this ",
+        ),
         (RuntimeError("x: its kernels are not compiled for this GPU; run\nC++"), "x: its kernels are not compiled for"),
     ],
 )
