@@ -1,7 +1,7 @@
 # The commands of this repository, the same for people and for CI. Everything happens in .venv, which is made once.
 #
 #   make demo        train beta-TCVAE and beta-VAE at once, print their MIG scores and the pictures: a minute on two cores
-#   make model-table the unsupervised models on three seeds each, into a CSV and docs/models.md: 20 minutes of one core
+#   make model-table the unsupervised models on three seeds or ten, into CSVs and docs/models.md: half an hour of one core
 #   make docs        the pages of docs, into docs/_build/html
 #   make test        the tests, on every core; make test PYTEST="-k mig -x" for some of them
 #   make parity      every metric against public codes: the largest difference; PARITY_SLOW=1 for the slow cases too
@@ -41,6 +41,7 @@ demo: $(VENV)/step-demo
 
 model-table: $(VENV)/step-extras
 	$(RUN) -m studies.model_table
+	$(RUN) -m studies.rotated_axes
 
 docs: $(VENV)/step-docs
 	$(RUN) -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html

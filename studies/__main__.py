@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from bench import pages
-from studies import beta_scale, ceilings, coverage, data_sets, dcign_faces, known_errors, model_table, recipes
+from studies import (
+    beta_scale,
+    ceilings,
+    coverage,
+    data_sets,
+    dcign_faces,
+    known_errors,
+    model_table,
+    recipes,
+    rotated_axes,
+)
 
-STUDIES = (beta_scale, ceilings, coverage, data_sets, dcign_faces, known_errors, model_table, recipes)
+STUDIES = (beta_scale, ceilings, coverage, data_sets, dcign_faces, known_errors, model_table, recipes, rotated_axes)
 """Each has a ``PAGE`` and its ``tables()``, by the names in the markers."""
 
 if __name__ == "__main__":
