@@ -155,15 +155,15 @@ def with_interval(
 ) -> R:
     """``result`` with an interval of its score; ``bootstrap=0`` leaves it as it is.
 
-    Half of the points, drawn without replacement, has a score whose variance given all points is that of a score of all
-    points, whatever the statistic if it is smooth, and is biased by about twice as much, for a bias falls as 1 / N.
-    So with the mean m and the standard deviation s of the scores of random halves,
+    The scores of random halves of the points, drawn without replacement, scatter about the score of all points with the
+    variance that this has over draws from the population, for any smooth statistic. Their bias is about twice as large,
+    because a bias falls as 1 / N. So with the mean m and the standard deviation s of the scores of halves,
 
         bias = m - score,    low = score - t s - max(bias, 0),    high = score + t s - min(bias, 0),
 
     where t is the quantile of Student's distribution. The interval reaches from the score, which can be compared with
-    others of as many points, to that of the population. Rows drawn with replacement would repeat rows, which share more
-    information with one another than others do.
+    others of as many points, to that of the population. A bootstrap repeats rows, which
+    cross-validation then finds on both sides, and takes twice as long.
 
     Args:
         where: begins the errors.
@@ -175,8 +175,7 @@ def with_interval(
     Raises:
         ValueError: for a wrong ``bootstrap``, or where a half has no finite score.
 
-    Shao and Wu, "A General Theory for Jackknife Variance Estimation", Annals of Statistics 1989: any statistic that is
-    smooth, or a quantile, for which deleting one point at a time fails.
+    Shao and Wu, "A General Theory for Jackknife Variance Estimation", Annals of Statistics 1989.
     """
     if bootstrap == 0 and not isinstance(bootstrap, (bool, np.bool_)):
         return result
