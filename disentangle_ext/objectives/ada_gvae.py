@@ -97,7 +97,7 @@ def ada_gvae(
         average: "arithmetic" (GVAE), "product" (ML-VAE) or "geometric" (ML-VAE in public codes), of the posteriors in
             shared latents.
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
+        scale: scale of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
         generator: where the noise comes from; default: torch's.
         key: instead of a generator, int64 [2].
         process_group: ranks that each hold equally many of the pairs, first images and then second: the noise is that
@@ -145,7 +145,7 @@ def ml_vae(
         beta: weight of the KL.
         average: "product", or "geometric" as disentanglement_lib and disent have it, see :func:`share_posteriors`.
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
+        scale: scale of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
         generator: where the noise comes from; default: torch's.
         key: instead of a generator, int64 [2].
         process_group: ranks that each hold equally many of the pairs, first images and then second: the noise is that
@@ -170,7 +170,7 @@ class AdaGVAE(PairObjective):
         changes: factors that differ in a pair: one, or a random number of them.
         average: posterior of shared latents: arithmetic (GVAE), product (ML-VAE), or geometric with twice its variance.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
+        scale: scale of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     def __init__(
@@ -229,7 +229,7 @@ class MLVAE(AdaGVAE):
         changes: factors that differ in a pair: one, or a random number of them.
         average: posterior of shared latents: product, or geometric with twice its variance, as public codes have it.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
+        scale: scale of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     def __init__(

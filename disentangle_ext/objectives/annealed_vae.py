@@ -60,14 +60,14 @@ def annealed_vae(
     The absolute value is of the batch's mean KL. All terms are in nats.
 
     Args:
-        output: of a :class:`models.VAE`, for B images.
+        output: what a :class:`models.VAE` returns for B images.
         images: [B, C, H, W] in [0, 1].
         step: updates done, from 0: a number, or an integer tensor, which is not read back from its device.
         c_max: capacity at the end, in nats.
         gamma: weight of the distance between KL and capacity.
         threshold: steps over which the capacity rises from 0.
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
+        scale: scale of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
         process_group: ranks that each hold an equal shard of the batch: the KL in the gap is the whole batch's.
 
     Returns:
@@ -97,7 +97,7 @@ class AnnealedVAE(Objective):
         gamma: weight of the distance between KL and capacity.
         threshold: steps over which the capacity rises from 0.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
+        scale: scale of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     def __init__(

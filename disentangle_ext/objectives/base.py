@@ -37,15 +37,15 @@ class Objective(nn.Module):
 
     Args:
         likelihood: p(x|z): "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood: a number, or "learned": one for all pixels, whose logarithm is a
-            parameter of the objective and is trained with the model: :meth:`likelihood_parameters`.
+        scale: scale of the Gaussian or Laplace likelihood: a number, or "learned": one for all pixels, whose logarithm
+            is a parameter of the objective and is trained with the model: :meth:`likelihood_parameters`.
 
     Raises:
         ValueError: for an unknown likelihood, or a scale that means nothing.
     """
 
     deterministic: bool = False
-    """Whether the decoder gets the posterior means and no sample: its output is of ``model(images, sample=False)``."""
+    """Whether the decoder gets the posterior means, without noise: ``model(images, sample=False)``."""
 
     smallest_batch: int = 1
     """Images that a batch must have for the terms to mean something."""
@@ -108,8 +108,8 @@ class Objective(nn.Module):
             model: the model.
             images: [B, C, H, W] in [0, 1].
             step: updates done, from 0.
-            key: of the posteriors' noise, int64 [2].
-            own_key: of what the objective draws itself, int64 [2].
+            key: key of the posteriors' noise, int64 [2].
+            own_key: key of what the objective draws itself, int64 [2].
             group: which group of factors varies in the batch, an integer; only for a :class:`GroupObjective`.
         """
         output = model(images, sample=not self.deterministic, key=key, process_group=self.process_group)
@@ -119,17 +119,17 @@ class Objective(nn.Module):
         """The loss on what the model made of a batch.
 
         Args:
-            output: of the model, for B images.
+            output: what the model returned for B images.
             images: [B, C, H, W] in [0, 1].
             step: updates done, from 0.
-            key: of what the objective draws itself, int64 [2].
+            key: key of what the objective draws itself, int64 [2].
         """
         raise NotImplementedError
 
     def measure(self, output: VAEOutput) -> dict[str, Tensor]:
         """Quantities worth logging that are not terms of the loss, scalars; called without gradients.
 
-        Here the ``scale``, if it is learned.
+        By default the ``scale``, if it is learned.
         """
         return {} if self.log_scale is None else {"scale": self.log_scale.detach().exp()}
 
@@ -142,7 +142,7 @@ class AdversarialObjective(Objective):
 
     Args:
         lr: learning rate of the objective's own parameters.
-        betas: of Adam.
+        betas: Adam's beta1 and beta2.
         second_batch: whether :meth:`adversary` gets the codes of a second, independent batch as ``others``, encoded
             after the update of the model, or those of the same batch again.
         likelihood: as for :class:`Objective`.
@@ -179,8 +179,8 @@ class AdversarialObjective(Objective):
         """The scalar that the objective's own parameters minimise, in nats.
 
         Args:
-            codes: of the batch that the model was updated on [B, D].
-            others: the same, or of a second batch.
+            codes: codes of the batch that the model was updated on [B, D].
+            others: the same codes, or those of a second batch.
             key: int64 [2], decides what is drawn; without one it is drawn from torch's generator.
         """
         raise NotImplementedError

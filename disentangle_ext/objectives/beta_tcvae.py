@@ -56,7 +56,7 @@ def beta_tcvae(
     Watch the values of :meth:`BetaTCVAE.measure`, and quote those of :func:`metrics.exact_elbo`.
 
     Args:
-        output: of a :class:`models.VAE`, for B >= 2 images.
+        output: what a :class:`models.VAE` returns for B >= 2 images.
         images: [B, C, H, W] in [0, 1].
         dataset_size: number N of images in the data set.
         beta: weight of the total correlation.
@@ -65,7 +65,7 @@ def beta_tcvae(
         kl: "analytic" or "decomposed".
         estimator: "mws", "mss" or "mss_legacy"; see :func:`ops.elbo_decomposition`.
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
+        scale: scale of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
         process_group: ranks that each hold an equal shard of the batch: their posteriors make up q(z).
 
     Returns:
@@ -109,9 +109,9 @@ class BetaTCVAE(Objective):
         alpha: weight of the mutual information; only with kl=decomposed.
         gamma: weight of the dimension-wise KL; only with kl=decomposed.
         kl: analytic: recon + KL + (beta - 1) TC; decomposed: recon + alpha MI + beta TC + gamma dwKL.
-        estimator: of what is trained on; what is logged as MI and TC is always by mss.
+        estimator: estimator of the terms that are trained on; MI and TC are always logged by mss.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
+        scale: scale of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     smallest_batch = 2

@@ -19,11 +19,11 @@ def beta_vae(
     beta = 1 is the VAE.
 
     Args:
-        output: of a :class:`models.VAE`, for B images.
+        output: what a :class:`models.VAE` returns for B images.
         images: [B, C, H, W] in [0, 1].
         beta: weight of the KL.
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
+        scale: scale of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
 
     Returns:
         A :class:`Loss` with the terms ``reconstruction`` and ``kl``.
@@ -44,7 +44,7 @@ class BetaVAE(Objective):
     Args:
         beta: weight of the KL.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
+        scale: scale of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     def __init__(self, *, beta: float = 4.0, likelihood: str = "bernoulli", scale: Scale = 1.0) -> None:

@@ -73,10 +73,10 @@ def dcign(
         output: z, mu, logvar and kl as encoded, and the reconstruction from the clamped codes.
         images: [B, C, H, W] in [0, 1].
         active: bool [D], the latents of the group.
-        strength: of the pull on the others; the paper has 1/100.
+        strength: strength of the pull on the other latents; the paper has 1/100.
         reference: "mean" of the batch, or its "first" code.
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
+        scale: scale of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
         process_group: as for :func:`clamp_codes`; all ranks have the same group of factors.
 
     Returns:
@@ -106,10 +106,10 @@ class DCIGN(GroupObjective):
         factor_names: the factors of the data set.
         extrinsic: factors with a latent of their own. If none are given: azimuth, elevation and light where the data
             set has them, otherwise every factor.
-        strength: of the pull of inactive latents to the reference.
+        strength: strength of the pull of inactive latents to the reference.
         reference: what they are clamped to: mean of the batch (the paper) or first code (the authors' program).
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
+        scale: scale of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
 
     Raises:
         ValueError: for factors that the data set does not have or that are named twice, fewer latents than groups, or a

@@ -82,13 +82,13 @@ def dip_vae(
     disentangled latent concepts from unlabeled observations").
 
     Args:
-        output: of a :class:`models.VAE`, for B images.
+        output: what a :class:`models.VAE` returns for B images.
         images: [B, C, H, W] in [0, 1].
         kind: "i" or "ii".
         lambda_od: weight of the off-diagonal term.
         lambda_d: weight of the diagonal term; default: 10 lambda_od for "i", lambda_od for "ii".
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
+        scale: scale of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
         process_group: as for :func:`dip_penalty`.
 
     Returns:
@@ -147,7 +147,7 @@ class DIPVAEI(_DIPVAE):
         lambda_od: weight of the off-diagonal term.
         lambda_d: weight of the diagonal term; 10 lambda_od if not given.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
+        scale: scale of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     kind = "i"
@@ -160,7 +160,7 @@ class DIPVAEII(_DIPVAE):
         lambda_od: weight of the off-diagonal term.
         lambda_d: weight of the diagonal term; lambda_od if not given.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
+        scale: scale of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     kind = "ii"

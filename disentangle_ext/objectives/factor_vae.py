@@ -31,12 +31,12 @@ def factor_vae(
     nats. The discriminator is a constant here: no gradient reaches its weights.
 
     Args:
-        output: of a :class:`models.VAE`, for B images.
+        output: what a :class:`models.VAE` returns for B images.
         images: [B, C, H, W] in [0, 1].
         discriminator: trained on :func:`discriminator_loss` after each update of the VAE.
         gamma: weight of the total correlation; the paper has 35 on dSprites.
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
+        scale: scale of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
 
     Returns:
         A :class:`Loss` with the terms ``reconstruction``, ``kl`` and ``tc_discriminator``.
@@ -102,7 +102,7 @@ class FactorVAE(AdversarialObjective):
         discriminator_lr: its learning rate (Adam), scaled by the schedule of the run.
         discriminator_betas: its betas.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
+        scale: scale of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     smallest_batch = 2  # a permutation of one code is that code

@@ -33,13 +33,13 @@ def info_vae(
     is a VAE whose aggregate posterior is pulled to the prior with weight lambda - 1. recon and KL are in nats.
 
     Args:
-        output: of a :class:`models.VAE`, for B images; B >= 2 unless the convention is "infovae".
+        output: what a :class:`models.VAE` returns for B images; B >= 2 unless the convention is "infovae".
         images: [B, C, H, W] in [0, 1].
         alpha: weight of the mutual information.
         lambda_mmd: lambda, weight of the divergence of the aggregate posterior.
         convention: kernel and estimator of :func:`ops.mmd`: "infovae" is the authors' program.
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
+        scale: scale of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
         generator: where the draws of the prior come from; default: torch's.
         key: instead of a generator, int64 [2].
         process_group: ranks that each hold an equal shard of the batch: the MMD is that of the
@@ -70,7 +70,7 @@ class InfoVAE(Objective):
         lambda_mmd: weight of the divergence of the aggregate posterior from the prior.
         convention: kernel and estimator of the MMD: infovae (the authors' program), wae or wae_rbf.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
+        scale: scale of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     def __init__(

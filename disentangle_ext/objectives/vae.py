@@ -18,10 +18,10 @@ def ae(output: VAEOutput, images: Tensor, *, likelihood: str = "bernoulli", scal
     is not trained and means nothing.
 
     Args:
-        output: of ``model(images, sample=False)``.
+        output: what ``model(images, sample=False)`` returns.
         images: [B, C, H, W] in [0, 1].
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
+        scale: scale of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
 
     Returns:
         A :class:`Loss` with the term ``reconstruction``.
@@ -38,10 +38,10 @@ def vae(output: VAEOutput, images: Tensor, *, likelihood: str = "bernoulli", sca
     recon = -log p(x|z) and KL = KL(q(z|x) || N(0, I)), both in nats and summed, over pixels and over latents.
 
     Args:
-        output: of a :class:`models.VAE`, for B images.
+        output: what a :class:`models.VAE` returns for B images.
         images: [B, C, H, W] in [0, 1].
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
+        scale: scale of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
 
     Returns:
         A :class:`Loss` with the terms ``reconstruction`` and ``kl``.
@@ -57,7 +57,7 @@ class PlainAE(Objective):
 
     Args:
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
+        scale: scale of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     deterministic = True
@@ -74,7 +74,7 @@ class PlainVAE(Objective):
 
     Args:
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
+        scale: scale of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     def forward(self, output: VAEOutput, images: Tensor, *, step: int | Tensor = 0, key: Tensor | None = None) -> Loss:

@@ -36,12 +36,12 @@ def wae_mmd(
     scale = sqrt(1/2), up to a constant. There is no KL. The MMD is the unbiased estimate, which can be negative.
 
     Args:
-        output: of ``model(images, sample=False)`` for the paper's deterministic encoder, for B >= 2 images.
+        output: what ``model(images, sample=False)`` returns for B >= 2 images: the paper's encoder is deterministic.
         images: [B, C, H, W] in [0, 1].
         lambda_mmd: weight of the MMD; the paper has 10 on MNIST and 100 on CelebA.
         convention: kernel and estimator of :func:`ops.mmd`: "wae" is the authors' program.
         likelihood: "bernoulli", "gaussian" or "laplace".
-        scale: of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
+        scale: scale of the Gaussian or Laplace likelihood: a number, or a scalar tensor to learn.
         generator: where the draws of the prior come from; default: torch's.
         key: instead of a generator, int64 [2].
         process_group: ranks that each hold an equal shard of the batch: the MMD is that of the
@@ -70,7 +70,7 @@ class WAEMMD(Objective):
         convention: kernel and estimator of the MMD: wae (the authors' program), wae_rbf or infovae.
         encoding: deterministic: the code is the encoder's mean, as in the paper's experiments; gaussian: a sample.
         likelihood: p(x|z): bernoulli, gaussian or laplace.
-        scale: of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
+        scale: scale of the gaussian or laplace likelihood: a number, or learned, one for all pixels.
     """
 
     def __init__(

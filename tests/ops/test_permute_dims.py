@@ -37,7 +37,7 @@ def permutations(z: Tensor, key: Tensor) -> Tensor:
 
 
 def p_value(codes: Tensor, kinds: int) -> float:
-    """Of uniform counts."""
+    """The p-value of counts that should be uniform, by the chi-squared test."""
     return scipy.stats.chisquare(torch.bincount(codes.flatten(), minlength=kinds).cpu().numpy()).pvalue
 
 
