@@ -29,7 +29,7 @@ SCORES = {"svm": "accuracy", "thresholds": "balanced accuracy", "line": "R²"}
 
 # liblinear does not come to an end on values far beyond the largest, where its penalty has no weight any more, nor
 # where a gradient is so small that its square is 0: its conjugate gradients then take steps of length 0 for ever.
-# Between the smallest and 1e-9 the scale of a dimension changes nothing, since what a square adds to 1 is rounded off.
+# Between the smallest and 1e-20 the scale of a dimension changes nothing: what a square adds to 1 is rounded off.
 LARGEST_CODE, SMALLEST_CODE = 1e6, 1e-100
 
 # Codes nearer to 0 than this are 0 to it. Sums of others, with their rounding, have squares that float64 can hold.

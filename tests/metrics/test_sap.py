@@ -139,6 +139,7 @@ TINY = """
 """
 
 
+@pytest.mark.forks
 def test_codes_whose_squares_vanish_are_scored_as_small_ones():
     # In a process of its own: liblinear loops in C, where no signal reaches Python.
     subprocess.run([sys.executable, "-c", textwrap.dedent(TINY)], check=True, timeout=60)
