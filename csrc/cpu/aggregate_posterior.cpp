@@ -5,7 +5,8 @@
 #include <torch/library.h>
 
 #include "common/aggregate_posterior_host.h"
-#include "cpu/aggregate_posterior_kernels.h"
+#include "cpu/aggregate_posterior_backward.h"
+#include "cpu/aggregate_posterior_forward.h"
 #include "cpu/parallel.h"
 
 namespace disentangle_ext::cpu {
@@ -28,13 +29,13 @@ AggregateProblem<T> problem_of(const AggregatePosterior<T>& s, int64_t p) {
 // Gradients of the queries that float32 cannot resolve, added to those of all others. Runs of consecutive queries are
 // problems of their own in float64, the log-sum-exps included.
 template <typename T>
-void add_far_queries(const AggregateProblem<T>& m, const AggregateProblemGradient<T>& grad, const Queries<T>& side,
+void add_far_queries(const AggregateProblem<T>& a, const AggregateProblemGradient<T>& grad, const Queries<T>& side,
                      T* dz) {
   const auto wide = [](const T* p, int64_t n) { return std::vector<double>(p, p + n); };
-  const int64_t N = m.components, D = m.D;
-  const std::vector<double> mu = wide(m.mu, N * D), logvar = wide(m.logvar, N * D);
-  const std::vector<double> column = m.weights.column ? wide(m.weights.column, N) : std::vector<double>();
-  const LogWeights<T>& w = m.weights;
+  const int64_t N = a.components, D = a.D;
+  const std::vector<double> mu = wide(a.mu, N * D), logvar = wide(a.logvar, N * D);
+  const std::vector<double> column = a.weights.column ? wide(a.weights.column, N) : std::vector<double>();
+  const LogWeights<T>& w = a.weights;
   std::vector<double> dmu(N * D), dlogvar(N * D), dweight(N);
   for (size_t begin = 0, end = 0; begin < side.far.size(); begin = end) {
     const int64_t first = side.far[begin];

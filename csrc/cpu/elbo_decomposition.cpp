@@ -27,27 +27,21 @@ AggregatePosterior<T> stack_of(const ElboArguments& a) {
           a.offset};
 }
 
-// The terms of -2 log q(z|x) and -2 log p(z), but for log 2 pi.
 template <typename T>
-DX_CLONES void density_terms(int64_t n, const T* z, const T* mu, const T* logvar, T* own, T* prior) {
+DX_CLONES void terms_of_rows(int64_t n, const T* z, const T* mu, const T* logvar, T* qzx, T* pz) {
   DX_SIMD
-  for (int64_t e = 0; e < n; ++e) {
-    const T t = (z[e] - mu[e]) * exp(T(-0.5) * logvar[e]);  // the precision itself would overflow first
-    own[e] = logvar[e] + t * t;
-    prior[e] = z[e] * z[e];
-  }
+  for (int64_t e = 0; e < n; ++e) density_terms(z[e], mu[e], logvar[e], qzx[e], pz[e]);
 }
 
-// Adds the gradients of log q(z|x), weighted by g_own, and of log p(z), weighted by g_prior.
+// Adds the gradients of log q(z|x), weighted by g_qzx, and of log p(z), weighted by g_pz.
 template <typename T>
-DX_CLONES void row_densities_backward(int64_t D, const T* z, const T* mu, const T* logvar, T g_own, T g_prior, T* dz,
-                                      T* dmu, T* dlogvar) {
+DX_CLONES void add_density_gradients(int64_t D, const T* z, const T* mu, const T* logvar, T g_qzx, T g_pz, T* dz,
+                                     T* dmu, T* dlogvar) {
   DX_SIMD
   for (int64_t d = 0; d < D; ++d) {
-    const T inverse = exp(T(-0.5) * logvar[d]), t = (z[d] - mu[d]) * inverse, pull = g_own * t * inverse;
-    dz[d] -= pull + g_prior * z[d];
-    dmu[d] += pull;
-    dlogvar[d] += T(0.5) * g_own * (t * t - T(1));
+    T own_z, own_mu, own_logvar;
+    density_gradient(z[d], mu[d], logvar[d], g_qzx, g_pz, own_z, own_mu, own_logvar);
+    dz[d] += own_z, dmu[d] += own_mu, dlogvar[d] += own_logvar;
   }
 }
 
@@ -55,24 +49,24 @@ template <typename T>
 void fields_of_problem(const ElboArguments& a, int64_t p, const T* log_qz, const T* marginals,
                        const std::array<T*, kFields>& out) {
   const int64_t B = a.shape.rows, D = a.shape.D, tile = std::max<int64_t>(1, 1024 / std::max<int64_t>(D, 1));
-  std::vector<T> own(tile * D), prior(tile * D);
+  std::vector<T> qzx_terms(tile * D), pz_terms(tile * D);
   std::array<double, kFields> total{};
   for (int64_t i = 0; i < B; ++i) {
     const int64_t row = p * B + i, at = row * D, in_tile = i % tile * D;
     if (in_tile == 0) {
       const int64_t n = std::min(tile, B - i) * D;
-      density_terms(n, pointer<T>(a.z) + at, pointer<T>(a.mu) + at, pointer<T>(a.logvar) + at, own.data(),
-                    prior.data());
+      terms_of_rows(n, pointer<T>(a.z) + at, pointer<T>(a.mu) + at, pointer<T>(a.logvar) + at, qzx_terms.data(),
+                    pz_terms.data());
     }
-    double x = 0, product = 0, pz = 0;
-    for (int64_t d = 0; d < D; ++d)
-      x += double(own[in_tile + d]), pz += double(prior[in_tile + d]), product += double(marginals[at + d]);
-    x = -0.5 * (kLog2Pi * double(D) + x), pz = -0.5 * (kLog2Pi * double(D) + pz);
-    const double qz = double(log_qz[row]);
-    const std::array<double, kFields> value{x - qz, qz - product, product - pz, x, qz, product, pz};
+    double qzx = 0, product = 0, pz = 0;
+    for (int64_t d = 0; d < D; ++d) {
+      qzx += double(qzx_terms[in_tile + d]), pz += double(pz_terms[in_tile + d]);
+      product += double(marginals[at + d]);
+    }
+    const RowDensities densities{log_density(qzx, D), double(log_qz[row]), product, log_density(pz, D)};
     for (int f = 0; f < kFields; ++f) {
-      total[f] += value[f];
-      if (a.reduction == Reduction::none) out[f][row] = T(value[f]);
+      total[f] += densities.field(f);
+      if (a.reduction == Reduction::none) out[f][row] = T(densities.field(f));
     }
   }
   if (a.reduction == Reduction::none) return;
@@ -99,19 +93,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tenso
   return {mi, tc, dimwise, own, qz, product, prior, log_qz, marginals};
 }
 
-// The fields are linear in log q(z|x), log q(z), sum_d log q(z_d) and log p(z): row gradients of these four.
+// Gradients of a row's four log densities.
 template <typename T>
 struct RowGradients {
   std::array<Tensor, kFields> grads;
   const ElboArguments& a;
 
-  void at_row(int64_t row, T& own, T& qz, T& product, T& prior) const {
+  void at_row(int64_t row, T& qzx, T& qz, T& product, T& pz) const {
     std::array<T, kFields> v;
     const bool reduced = a.reduction != Reduction::none;
     const T scale = a.reduction == Reduction::mean ? T(1) / T(a.shape.rows) : T(1);
     for (int f = 0; f < kFields; ++f)
       v[f] = grads[f].defined() ? scale * pointer<T>(grads[f])[reduced ? row / a.shape.rows : row] : T(0);
-    own = v[0] + v[3], qz = v[1] - v[0] + v[4], product = v[2] - v[1] + v[5], prior = v[6] - v[2];
+    const auto g = [&](int f) { return v[f]; };
+    qzx = qzx_gradient(g), qz = qz_gradient(g), product = product_gradient(g), pz = pz_gradient(g);
   }
 };
 
@@ -132,10 +127,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> elbo_decomposition_backward_c
   AT_DISPATCH_FLOATING_TYPES(a.z.scalar_type(), "elbo_decomposition_backward", [&] {
     const RowGradients<scalar_t> row_gradients{field_gradients(a, grads), a};
     const int64_t rows = a.shape.problems * a.shape.rows, D = a.shape.D;
-    std::vector<scalar_t> own(rows), prior(rows);
+    std::vector<scalar_t> qzx(rows), pz(rows);
     for (int64_t row = 0; row < rows; ++row) {
       scalar_t product;
-      row_gradients.at_row(row, own[row], g.mutable_data_ptr<scalar_t>()[row], product, prior[row]);
+      row_gradients.at_row(row, qzx[row], g.mutable_data_ptr<scalar_t>()[row], product, pz[row]);
       std::fill_n(h.mutable_data_ptr<scalar_t>() + row * D, D, product);
     }
     aggregate_posterior_backward<scalar_t>(stack_of<scalar_t>(a), pointer<scalar_t>(lq), pointer<scalar_t>(lm),
@@ -143,12 +138,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> elbo_decomposition_backward_c
                                            dcmu.mutable_data_ptr<scalar_t>(), dclogvar.mutable_data_ptr<scalar_t>(),
                                            nullptr);
     for (int64_t row = 0; row < rows; ++row) {
-      if (own[row] == 0 && prior[row] == 0) continue;  // as where only the total correlation is trained
+      if (qzx[row] == 0 && pz[row] == 0) continue;  // as where only the total correlation is trained
       const int64_t at = row * D;
-      row_densities_backward(D, pointer<scalar_t>(a.z) + at, pointer<scalar_t>(a.mu) + at,
-                             pointer<scalar_t>(a.logvar) + at, own[row], prior[row],
-                             dz.mutable_data_ptr<scalar_t>() + at, dmu.mutable_data_ptr<scalar_t>() + at,
-                             dlogvar.mutable_data_ptr<scalar_t>() + at);
+      add_density_gradients(D, pointer<scalar_t>(a.z) + at, pointer<scalar_t>(a.mu) + at,
+                            pointer<scalar_t>(a.logvar) + at, qzx[row], pz[row], dz.mutable_data_ptr<scalar_t>() + at,
+                            dmu.mutable_data_ptr<scalar_t>() + at, dlogvar.mutable_data_ptr<scalar_t>() + at);
     }
   });
   const at::ScalarType type = z.scalar_type();

@@ -7,6 +7,7 @@
 #include "cpu/simd.h"
 #include "math/gaussian.h"
 #include "math/philox.h"
+#include "math/rsample_kl.h"
 
 namespace disentangle_ext::cpu {
 namespace {
@@ -44,9 +45,7 @@ template <typename T>
 DX_CLONES void sample_tile(int n, const T* mu, const T* logvar, const T* eps, T* z, T* kl) {
   DX_SIMD
   for (int i = 0; i < n; ++i) {
-    const T scale = exp(T(0.5) * logvar[i]);
-    z[i] = mu[i] + scale * eps[i];
-    kl[i] = kl_standard_normal(mu[i], logvar[i], scale * scale);
+    sample(mu[i], logvar[i], exp(T(0.5) * logvar[i]), eps[i], z[i], kl[i]);
   }
 }
 
@@ -56,9 +55,8 @@ DX_CLONES void sample_tile_backward(int n, const T* mu, const T* logvar, const T
                                     const T* grad_kl, T* grad_mu, T* grad_logvar) {
   DX_SIMD
   for (int i = 0; i < n; ++i) {
-    const T scale = exp(T(0.5) * logvar[i]);
-    grad_mu[i] = grad_z[i] + grad_kl[i] * mu[i];
-    grad_logvar[i] = T(0.5) * (grad_z[i] * scale * eps[i] + grad_kl[i] * expm1(logvar[i], scale * scale));
+    sample_gradient(mu[i], logvar[i], exp(T(0.5) * logvar[i]), eps[i], grad_z[i], grad_kl[i], grad_mu[i],
+                    grad_logvar[i]);
   }
 }
 

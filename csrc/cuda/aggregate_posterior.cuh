@@ -3,7 +3,9 @@
 
 #include "cuda/aggregate_posterior_backward.cuh"
 #include "cuda/aggregate_posterior_far.cuh"
+#include "cuda/aggregate_posterior_finish.cuh"
 #include "cuda/aggregate_posterior_forward.cuh"
+#include "cuda/aggregate_posterior_gather.cuh"
 #include "cuda/aggregate_posterior_joint.cuh"
 
 namespace disentangle_ext::cuda {

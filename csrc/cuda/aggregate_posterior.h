@@ -135,6 +135,21 @@ struct IncomingGradients {
   const T* fields[kFields];     // [rows], or [problems]
   bool elbo, reduced;
   T scale;  // of the fields: one over the number of rows where they were averaged
+
+  // Those of a row: of field f, of log q(z), and of the marginal of dimension d.
+  DX_INLINE T field(int f, int64_t problem, int64_t row) const {
+    return fields[f] ? scale * fields[f][reduced ? problem : row] : T(0);
+  }
+
+  DX_INLINE T joint(int64_t problem, int64_t row) const {
+    if (!elbo) return g ? g[row] : T(0);
+    return qz_gradient([&](int f) { return field(f, problem, row); });
+  }
+
+  DX_INLINE T marginal(int64_t problem, int64_t row, int d, int D) const {
+    if (!elbo) return h ? h[row * D + d] : T(0);
+    return product_gradient([&](int f) { return field(f, problem, row); });
+  }
 };
 
 template <typename T>

@@ -1,36 +1,19 @@
-// The aggregate posterior on a GPU, in base 2: with s = sqrt(log2(e) / 2) exp(-logvar / 2) and
-// c = -log2(e) / 2 (log 2 pi + logvar),
-//     log2 q(z_d | x_j) = c_jd - t^2,   t = (z_d - mu_jd) s_jd.
-// The bits of a density are far from the ends of a float's range unless a posterior is extremely narrow or a query far
-// away, so sums of densities need no common reference: they are taken as they are, which lets tiles, splits and blocks
-// merge by plain addition, and the rare sum that leaves the range is taken again around its maximum.
+// What the kernels of the aggregate posterior share. The bits of a density are far from the ends of a float's range
+// unless a posterior is extremely narrow or a query far away, so sums of densities need no common reference: they are
+// taken as they are, which lets tiles, splits and blocks merge by plain addition, and the rare sum that leaves the
+// range is taken again around its maximum.
 #pragma once
 
 #include "cuda/aggregate_posterior.h"
 #include "cuda/execution.cuh"
-#include "math/exponential.h"
+#include "math/density.h"
+#include "math/online_sum.h"
 
 namespace disentangle_ext::cuda {
 namespace {
 
 constexpr int kThreads = 256, kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
-
-template <typename T>
-DX_INLINE T scale_of(T logvar) {
-  return T(0.84932180028801904272) * exp(T(-0.5) * logvar);  // sqrt(log2(e) / 2)
-}
-
-// The square of it.
-template <typename T>
-DX_INLINE T precision_of(T logvar) {
-  return T(0.5 * kLog2e) * exp(-logvar);
-}
-
-template <typename T>
-DX_INLINE T peak_of(T logvar) {
-  return T(-0.5 * kLog2e) * (T(kLog2Pi) + logvar);
-}
 
 // N consecutive values from shared memory, 16 bytes at a time.
 template <int N>
@@ -103,30 +86,6 @@ DX_INLINE T exp2_of_any(T x) {
   return exp2(sizeof(T) == sizeof(double) && x > most ? most : x);  // a NaN stays one
 }
 
-// A sum of 2^x kept as 2^max * sum. The least maximum is finite, so that sums of nothing but zeros stay free of NaN.
-template <typename T>
-struct OnlineSum {
-  T sum = 0, max = kLowest<T>;
-
-  DX_INLINE void raise(T top) {
-    sum *= exp2(max - top);
-    max = top;
-  }
-
-  DX_INLINE void add(T x) {
-    if (x > max) raise(x);
-    sum += exp2(x - max);
-  }
-
-  DX_INLINE void add(const OnlineSum& other) {
-    if (other.max > max) raise(other.max);
-    sum += other.sum * exp2(other.max - max);
-  }
-
-  // In bits.
-  DX_INLINE T log2() const { return sum == T(0) ? -kInfinity<T> : max + T(kLog2e) * log(sum); }
-};
-
 template <typename T>
 __device__ __forceinline__ OnlineSum<T> warp_sum(OnlineSum<T> a) {
   DX_UNROLL
@@ -134,7 +93,7 @@ __device__ __forceinline__ OnlineSum<T> warp_sum(OnlineSum<T> a) {
     OnlineSum<T> b;
     b.sum = __shfl_xor_sync(kAllLanes, a.sum, mask);
     b.max = __shfl_xor_sync(kAllLanes, a.max, mask);
-    a.add(b);
+    a.merge(b);
   }
   return a;
 }

@@ -3,7 +3,7 @@
 // anything, and the rule it went by; here the block of the same index adds it to the same slices.
 #pragma once
 
-#include "cuda/aggregate_posterior_backward.cuh"
+#include "cuda/aggregate_posterior_query_tile.cuh"
 
 namespace disentangle_ext::cuda {
 namespace {
@@ -15,7 +15,7 @@ DX_INLINE double wide_distance(const AggregatePosterior<T>& s, int64_t component
 
 template <typename T>
 DX_INLINE double wide_precision(const AggregatePosterior<T>& s, int64_t component, int d) {
-  return precision_of(double(s.logvar[component * s.D + d]));
+  return bounded(precision_of(double(s.logvar[component * s.D + d])));
 }
 
 // One query's term in one density, joint (d < 0) or marginal: in bits, the ordinary weight left out.
@@ -36,7 +36,7 @@ template <typename T>
 __device__ __forceinline__ double wide_density(const AggregatePosterior<T>& s, const Weights<T>& weights,
                                                int64_t problem, int64_t i, int d, double* shared) {
   OnlineSum<double> total;
-  for (int64_t j = threadIdx.x; j < s.components; j += blockDim.x) total.add(wide_bits(s, weights, problem, i, j, d));
+  for (int64_t j = threadIdx.x; j < s.components; j += blockDim.x) total.push(wide_bits(s, weights, problem, i, j, d));
   total = warp_sum(total);
   __syncthreads();
   if (threadIdx.x % kWarp == 0)
@@ -46,9 +46,9 @@ __device__ __forceinline__ double wide_density(const AggregatePosterior<T>& s, c
   for (int w = 0; w < int(blockDim.x) / kWarp; ++w) {
     OnlineSum<double> part;
     part.sum = shared[2 * w], part.max = shared[2 * w + 1];
-    all.add(part);
+    all.merge(part);
   }
-  return all.log2();
+  return all.value();
 }
 
 // The work of a block: components first .. last, in dimensions first_dim .. last_dim and, with
@@ -107,8 +107,7 @@ __device__ __forceinline__ void add_far_queries(const FarWork<T>& work, const Fa
       const bool far = d < 0 ? rule.joint(shift_of(ordinary, work.in.log_qz[row]))
                              : rule.marginal(shift_of(ordinary, work.in.marginals[row * work.s.D + d]));
       if (!far) continue;
-      const T gradient =
-          d < 0 ? joint_gradient(work.in, problem, row) : marginal_gradient(work.in, problem, row, d, work.s.D);
+      const T gradient = d < 0 ? work.in.joint(problem, row) : work.in.marginal(problem, row, d, work.s.D);
       add_wide(work, i, d, double(gradient), shared);
     }
   }

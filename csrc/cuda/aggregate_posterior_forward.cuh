@@ -2,7 +2,7 @@
 // the splits in order, takes the logarithms and, for elbo_decomposition, forms its fields.
 #pragma once
 
-#include "cuda/aggregate_posterior_common.cuh"
+#include "cuda/aggregate_posterior_finish.cuh"
 
 namespace disentangle_ext::cuda {
 namespace {
@@ -10,7 +10,6 @@ namespace {
 constexpr int kSweepQueries = 2;  // of a thread, to share the loads of a component
 constexpr int kQuad = 4;          // components whose joint densities are added around one maximum
 constexpr int kTile = kSweepTile;
-constexpr int kFinishRows = kThreads / kWarp;
 
 // A component in shared memory: mu, scale and peak of D dimensions, two dimensions at a time so that they are at hand
 // when they are needed and no earlier, and the peak of the joint density.
@@ -189,7 +188,7 @@ struct GroupSums {
       const T* row = memory + (g * queries + i) * kWidth;
       OnlineSum<T> part;
       part.sum = row[D], part.max = row[D + 1];
-      total.add(part);
+      total.merge(part);
     }
     return total;
   }
@@ -213,80 +212,6 @@ __device__ __forceinline__ void store_sums(const GroupSums<T, D>& sums, const Ag
   }
 }
 
-// Finishing ---------------------------------------------------------------------------------------------------------
-
-// log2 of a marginal density around its maximum, for a query far from every component: `members` threads together, each
-// with every members-th component.
-template <typename T>
-__device__ __forceinline__ OnlineSum<T> marginal_online(const AggregatePosterior<T>& s, int64_t problem, int64_t i,
-                                                        int d, int member, int members) {
-  const Weights<T> weights(s.weights, s.log_weight != nullptr, i, i);
-  const T z = s.z[(problem * s.queries + i) * s.D + d];
-  OnlineSum<T> total;
-  for (int64_t j = member; j < s.components; j += members) {
-    const int64_t component = problem * s.components + j;
-    const T logvar = s.logvar[component * s.D + d], t = (z - s.mu[component * s.D + d]) * scale_of(logvar);
-    T x = peak_of(logvar) - t * t;
-    if (s.log_weight) x += T(kLog2e) * s.log_weight[component];
-    if (weights.any(j, 1)) x += weights(i, j);
-    total.add(x);
-  }
-  return total;
-}
-
-// Whether a sum of densities is too near an end of the range to be trusted.
-template <typename T>
-DX_INLINE bool out_of_range(const AggregatePosterior<T>& s, T sum) {
-  constexpr bool kSingle = sizeof(T) == sizeof(float);
-  const T least = T(s.components) * (kSingle ? T(0x1p-100) : T(0x1p-960)), most = kSingle ? T(0x1p+120) : T(0x1p+1000);
-  return !(sum >= least && sum <= most);
-}
-
-template <typename T>
-DX_INLINE double joint_density(const AggregatePosterior<T>& s, const OnlineSum<T>& total) {
-  return double(s.weights.ordinary) + kLn2 * double(total.log2());
-}
-
-// Adds the terms of log q(z|x) and log p(z) of one dimension, each times -2 and without log 2 pi.
-template <typename T>
-DX_INLINE void add_own(const AggregatePosterior<T>& s, const ElboOutput<T>& elbo, int64_t at, double& own,
-                       double& prior) {
-  const T z = s.z[at],
-          t = (z - elbo.mu[at]) * exp(T(-0.5) * elbo.logvar[at]);  // the precision itself would overflow first
-  own += double(elbo.logvar[at] + t * t), prior += double(z * z);
-}
-
-// Field f of a row, from its log densities; `own` and `prior` are the sums of add_own.
-template <typename T>
-DX_INLINE double field_of(const AggregatePosterior<T>& s, int f, double joint, double product, double own,
-                          double prior) {
-  const double qzx = -0.5 * (kLog2Pi * double(s.D) + own), pz = -0.5 * (kLog2Pi * double(s.D) + prior);
-  switch (f) {
-    case 0: return qzx - joint;
-    case 1: return joint - product;
-    case 2: return product - pz;
-    case 3: return qzx;
-    case 4: return joint;
-    case 5: return product;
-    default: return pz;
-  }
-}
-
-// Stores a value of field f. The loop is for its constant index: an argument's array has no address.
-template <typename T>
-__device__ __forceinline__ void store_field(const ElboOutput<T>& elbo, int f, int64_t at, double value) {
-  DX_UNROLL
-  for (int k = 0; k < kFields; ++k)
-    if (k == f) elbo.fields[k][at] = T(value);
-}
-
-// A problem's field from the sum over its rows.
-template <typename T>
-__device__ __forceinline__ void store_reduced(const ElboOutput<T>& elbo, int f, int64_t problem, int64_t queries,
-                                              double sum) {
-  store_field(elbo, f, problem, elbo.reduction == Reduction::mean ? sum / double(queries) : sum);
-}
-
 // What a block that saw all components makes of its sums: densities and, for
 // elbo_decomposition, the fields of its rows.
 template <typename T, int D>
@@ -298,7 +223,7 @@ __device__ __forceinline__ void finish_block(const GroupSums<T, D>& sums, const 
     const int i = e / s.D, d = e % s.D;
     const T sum = sums.marginal(i, d);
     T bits = T(kLog2e) * log(sum);
-    if (out_of_range(s, sum)) bits = marginal_online(s, block.problem, block.first_query + i, d, 0, 1).log2();
+    if (out_of_range(s, sum)) bits = marginal_online(s, block.problem, block.first_query + i, d, 0, 1).value();
     out.marginals[(row + i) * s.D + d] = s.weights.ordinary + T(kLn2) * bits;
   }
   double* const fields = reinterpret_cast<double*>(sums.memory + sums.groups * sums.queries *
@@ -308,10 +233,13 @@ __device__ __forceinline__ void finish_block(const GroupSums<T, D>& sums, const 
     const double joint = joint_density(s, sums.joint(i));
     out.log_qz[row + i] = T(joint);
     if (!out.elbo.mu) continue;
-    double product = 0, own = 0, prior = 0;
-    for (int d = 0; d < s.D; ++d)
-      product += double(out.marginals[(row + i) * s.D + d]), add_own(s, out.elbo, (row + i) * s.D + d, own, prior);
-    for (int f = 0; f < kFields; ++f) fields[i * kFields + f] = field_of(s, f, joint, product, own, prior);
+    double product = 0, qzx = 0, pz = 0;
+    for (int d = 0; d < s.D; ++d) {
+      product += double(out.marginals[(row + i) * s.D + d]);
+      add_own(s, out.elbo, (row + i) * s.D + d, qzx, pz);
+    }
+    const RowDensities densities{log_density(qzx, s.D), joint, product, log_density(pz, s.D)};
+    for (int f = 0; f < kFields; ++f) fields[i * kFields + f] = densities.field(f);
   }
   if (!out.elbo.mu) return;
   __syncthreads();
@@ -364,85 +292,6 @@ __global__ void __launch_bounds__(kThreads, D > 10 ? 1 : 2)
   store_sums<T, D, kJoint>(sums, s, block, out);
 }
 
-// The D marginals of a row from the sums of the splits, by a warp; returns their sum.
-template <typename T>
-__device__ __forceinline__ double finish_marginals(const AggregatePosterior<T>& s, int64_t splits, const T* sums,
-                                                   int64_t problem, int64_t i, T* out) {
-  const int64_t row = problem * s.queries + i, stride = s.rows() * s.D;
-  const int lane = threadIdx.x % kWarp;
-  double product = 0;
-  for (int first = 0; first < s.D; first += kWarp) {
-    const int d = first + lane;
-    T sum = 1;
-    if (d < s.D) sum = strided_sum(sums + row * s.D + d, splits, stride);
-    T bits = T(kLog2e) * log(sum);
-    for (unsigned left = __ballot_sync(kAllLanes, d < s.D && out_of_range(s, sum)); left; left &= left - 1) {
-      const int source = __ffs(int(left)) - 1;
-      const T again = warp_sum(marginal_online(s, problem, i, first + source, lane, kWarp)).log2();
-      if (lane == source) bits = again;
-    }
-    const T log_density = s.weights.ordinary + T(kLn2) * bits;
-    if (d < s.D) out[row * s.D + d] = log_density, product += double(log_density);
-  }
-  return product;
-}
-
-template <typename T>
-__device__ __forceinline__ OnlineSum<T> finish_joint(const AggregatePosterior<T>& s, int64_t splits, const T* sums,
-                                                     int64_t row) {
-  OnlineSum<T> total;
-  for (int64_t k = threadIdx.x % kWarp; k < splits; k += kWarp) {
-    OnlineSum<T> part;
-    part.sum = sums[2 * (k * s.rows() + row)], part.max = sums[2 * (k * s.rows() + row) + 1];
-    total.add(part);
-  }
-  return warp_sum(total);
-}
-
-// Where several blocks share a query: a warp finishes a row, a block kFinishRows of them.
-template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    finish(AggregatePosterior<T> s, int64_t splits, SweepSums<T> sums, DensityOutput<T> out) {
-  __shared__ double fields[kFinishRows * kFields];
-  const int64_t blocks = ceil_div(s.queries, kFinishRows), problem = blockIdx.x / blocks,
-                first = blockIdx.x % blocks * kFinishRows;
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int64_t i = first + warp, row = problem * s.queries + i;
-  if (i < s.queries) {
-    double product = finish_marginals(s, splits, sums.marginal, problem, i, out.marginals);
-    const double joint = joint_density(s, finish_joint(s, splits, sums.joint, row));
-    if (lane == 0) out.log_qz[row] = T(joint);
-    if (out.elbo.mu) {
-      double own = 0, prior = 0;
-      for (int d = lane; d < s.D; d += kWarp) add_own(s, out.elbo, row * s.D + d, own, prior);
-      product = warp_sum(product), own = warp_sum(own), prior = warp_sum(prior);
-      if (lane < kFields) fields[warp * kFields + lane] = field_of(s, lane, joint, product, own, prior);
-    }
-  }
-  if (!out.elbo.mu) return;
-  __syncthreads();
-  const int count = int(min(int64_t(kFinishRows), s.queries - first));
-  if (out.elbo.reduction == Reduction::none) {
-    for (int e = threadIdx.x; e < count * kFields; e += kThreads)
-      store_field(out.elbo, e % kFields, problem * s.queries + first + e / kFields, fields[e]);
-  } else if (threadIdx.x < kFields) {
-    double sum = 0;
-    for (int r = 0; r < count; ++r) sum += fields[r * kFields + threadIdx.x];
-    out.elbo.partial[blockIdx.x * int64_t(kFields) + threadIdx.x] = sum;
-  }
-}
-
-// Adds up the sums of a problem's blocks: a warp a field, in an order that only the number of blocks decides.
-template <typename T>
-__global__ void reduce_fields(ElboOutput<T> elbo, int64_t blocks, int64_t queries) {
-  const int64_t problem = blockIdx.x;
-  const int lane = threadIdx.x % kWarp, f = threadIdx.x / kWarp;
-  double sum = 0;
-  for (int64_t b = lane; b < blocks; b += kWarp) sum += elbo.partial[(problem * blocks + b) * kFields + f];
-  sum = warp_sum(sum);
-  if (lane == 0) store_reduced(elbo, f, problem, queries, sum);
-}
-
 // Launching ---------------------------------------------------------------------------------------------------------
 
 // With `finished`, the only split is the last word and no sums are left behind.
@@ -458,18 +307,6 @@ void launch_sweep(const AggregatePosterior<T>& s, const SweepPlan& plan, const S
   const size_t fields = finished.elbo.mu ? plan.queries_per_block() * kFields * sizeof(double) : 0;
   DX_LAUNCH((sweep<T, D, kJoint>), unsigned(blocks), threads, std::max(tile, merge + fields), stream, s, plan, dim_runs,
             sums, finished);
-}
-
-template <typename T>
-void launch_finish(const AggregatePosterior<T>& s, const SweepPlan& plan, const SweepSums<T>& sums,
-                   const DensityOutput<T>& out, cudaStream_t stream) {
-  const int64_t blocks = s.problems * ceil_div(s.queries, kFinishRows);
-  DX_LAUNCH((finish<T>), unsigned(blocks), kThreads, 0, stream, s, plan.splits, sums, out);
-}
-
-template <typename T>
-void launch_reduce(const AggregatePosterior<T>& s, const DensityOutput<T>& out, int64_t blocks, cudaStream_t stream) {
-  DX_LAUNCH((reduce_fields<T>), unsigned(s.problems), kWarp * kFields, 0, stream, out.elbo, blocks, s.queries);
 }
 
 }  // namespace

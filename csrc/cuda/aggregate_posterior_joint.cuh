@@ -2,7 +2,7 @@
 // and a tile of components gather their distance from runs of dimensions in shared memory.
 #pragma once
 
-#include "cuda/aggregate_posterior_backward.cuh"
+#include "cuda/aggregate_posterior_query_tile.cuh"
 
 namespace disentangle_ext::cuda {
 namespace {
@@ -38,8 +38,8 @@ struct PairTile {
       const bool used = j < components && d < s.D;
       const int64_t at = (first_component + j) * s.D + d;
       const T logvar = used ? s.logvar[at] : T(0);
-      mu[to] = used ? s.mu[at] : T(0), scale[to] = used ? scale_of(logvar) : T(1),
-      peak[to] = used ? peak_of(logvar) : T(0);
+      const T own = in ? bounded(scale_of(logvar)) : scale_of(logvar);
+      mu[to] = used ? s.mu[at] : T(0), scale[to] = used ? own : T(1), peak[to] = used ? peak_of(logvar) : T(0);
     }
     __syncthreads();
   }
@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(kThreads)
     pairs.measure(tile, s, nullptr, problem, first_query, queries, first,
                   int(min(int64_t(kPairComponents), end - first)));
     for (int q = 0; q < 2; ++q)
-      for (int c = 0; c < 4; ++c) total[q].add(pairs.bits[q][c]);
+      for (int c = 0; c < 4; ++c) total[q].push(pairs.bits[q][c]);
   }
   for (int q = 0; q < 2; ++q) {
     DX_UNROLL
@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(kThreads)
       OnlineSum<T> other;
       other.sum = __shfl_xor_sync(kAllLanes, total[q].sum, mask),
       other.max = __shfl_xor_sync(kAllLanes, total[q].max, mask);
-      total[q].add(other);
+      total[q].merge(other);
     }
     if (threadIdx.x % 16 || Pairs<T>::query(q) >= queries) continue;
     const int64_t at = 2 * (split * s.rows() + problem * s.queries + first_query + Pairs<T>::query(q));
@@ -190,7 +190,7 @@ __device__ __forceinline__ bool load_responsibilities(const PairTile<T>& tile, T
     if (i < queries) {
       const int64_t row = problem * s.queries + first_query + i;
       if (in.log_qz[row] != -kInfinity<T>)
-        shift = shift_of(s.weights.ordinary, in.log_qz[row]), g = joint_gradient(in, problem, row);
+        shift = shift_of(s.weights.ordinary, in.log_qz[row]), g = in.joint(problem, row);
       if (kFolded<T> && shift != -kInfinity<T> && far_joint(shift)) far = true, shift = -kInfinity<T>;
     }
     for (int c = 0; c < 4; ++c)

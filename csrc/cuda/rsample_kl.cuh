@@ -9,11 +9,12 @@
 #include "math/approximate.h"
 #include "math/gaussian.h"
 #include "math/philox.h"
+#include "math/rsample_kl.h"
 
 namespace disentangle_ext::cuda {
 namespace {
 
-// The formulas -----------------------------------------------------------------------------------------------------
+// Noise and scale -----------------------------------------------------------------------------------------------------
 
 // -2 log((x + 1/2) / 2^32). Near 1 the argument is 1 - f with f from the complement of x, exact there, and the series
 // is minimax in the relative error (4e-8), where the instruction leaves an absolute one.
@@ -61,12 +62,11 @@ DX_INLINE void fill_normals(PhiloxKey key, uint64_t counter, T (&eps)[N]) {
 template <typename T, int N>
 DX_INLINE void sample_group(PhiloxKey key, uint64_t counter, const T (&mu)[N], const T (&logvar)[N], T (&z)[N],
                             T (&kl)[N]) {
-  fill_normals(key, counter, z);
+  T eps[N];
+  fill_normals(key, counter, eps);
   DX_UNROLL
   for (int e = 0; e < N; ++e) {
-    const T scale = exp_half(logvar[e]);
-    z[e] = mu[e] + scale * z[e];
-    kl[e] = kl_standard_normal(mu[e], logvar[e], scale * scale);
+    sample(mu[e], logvar[e], exp_half(logvar[e]), eps[e], z[e], kl[e]);
   }
 }
 
@@ -74,12 +74,11 @@ template <typename T, int N>
 DX_INLINE void sample_group_backward(PhiloxKey key, uint64_t counter, const T (&mu)[N], const T (&logvar)[N],
                                      const T (&grad_z)[N], const T (&grad_kl)[N], T (&grad_mu)[N],
                                      T (&grad_logvar)[N]) {
-  fill_normals(key, counter, grad_logvar);
+  T eps[N];
+  fill_normals(key, counter, eps);
   DX_UNROLL
   for (int e = 0; e < N; ++e) {
-    const T scale = exp_half(logvar[e]);
-    grad_mu[e] = grad_z[e] + grad_kl[e] * mu[e];
-    grad_logvar[e] = T(0.5) * (grad_z[e] * scale * grad_logvar[e] + grad_kl[e] * expm1(logvar[e], scale * scale));
+    sample_gradient(mu[e], logvar[e], exp_half(logvar[e]), eps[e], grad_z[e], grad_kl[e], grad_mu[e], grad_logvar[e]);
   }
 }
 

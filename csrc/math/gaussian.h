@@ -1,4 +1,4 @@
-// Normal deviates by Box and Muller, and the KL divergence from a standard normal.
+// Normal deviates by Box and Muller.
 #pragma once
 
 #include <cmath>
@@ -68,12 +68,6 @@ DX_INLINE void box_muller(uint32_t radius, uint32_t angle, T& first, T& second) 
   T c, s;
   cos_sin_turn(angle, c, s);
   first = r * c, second = r * s;
-}
-
-// KL(N(mu, e^logvar) || N(0, 1)); `variance` is e^logvar.
-template <typename T>
-DX_INLINE T kl_standard_normal(T mu, T logvar, T variance) {
-  return T(0.5) * (mu * mu + expm1_minus_x(logvar, variance));
 }
 
 }  // namespace disentangle_ext

@@ -218,6 +218,27 @@ def test_aggregate_posterior(case: Case, mode: str, order: str) -> None:
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("D", [3, 18], ids=["registers", "wide"])
+def test_one_extreme_logvar_concerns_no_other_component(D: int, dtype: torch.dtype) -> None:
+    """Its density is zero, and that of its stand-in, for which plain PyTorch has gradients."""
+    case = Case(9, 70, D, weighted=True, dtype=dtype)
+    for value in (1e30, -160.0, -800.0, -2000.0, -1e30, -1e38):
+        tensors, _ = inputs(case)
+        tensors[2][0, 5, 1] = value
+        values = forward(case, "plain", tensors)
+        grads = values[0].sign(), values[1].sign()
+        out = backward(case, "plain", tensors, values, grads)
+        stand_in = [t.clone() for t in tensors]
+        stand_in[2][0, 5, 1] = max(-70.0, min(value, 1e6))
+        wide = [t.double() for t in stand_in]
+        for ours, right, eager in zip(values, plain(case, *wide), plain(case, *stand_in), strict=True):
+            assert_close(case, f"value at {value}", ours, right, eager)
+        expected = derivatives(case, wide, (grads[0].double(), grads[1].double()))
+        for ours, right, eager in zip(out, expected, derivatives(case, stand_in, grads), strict=True):
+            assert_close(case, f"gradient at {value}", ours, right, eager, exponent=bits(values[0]))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("D", [3, 18], ids=["registers", "wide"])
 def test_a_query_that_is_not_a_number_stays_in_its_row(D: int, dtype: torch.dtype) -> None:
     case = Case(9, 70, D, weighted=True, dtype=dtype)
     bad = torch.arange(9) == 5

@@ -242,6 +242,31 @@ def test_a_query_whose_squared_distance_overflows(device):
         assert torch.equal(gradient, torch.zeros_like(gradient))
 
 
+def with_one_logvar(value: float, components: int, D: int, dtype: torch.dtype, device) -> list[torch.Tensor]:
+    """A problem of which one component is so narrow or so broad in one dimension that its density is zero."""
+    inputs = [t.to(dtype) for t in posterior(Shape((), 9, D), device, components)]
+    inputs[2][components // 2, D // 2] = value
+    return inputs
+
+
+@pytest.mark.parametrize("value", [1e30, 1e4, -90.0, -160.0, -800.0, -2000.0, -1e30, -1e38])
+@pytest.mark.parametrize("components", [20, 600])
+@pytest.mark.parametrize("D", [1, 3, 18])
+@dtypes(torch.float32, torch.float64)
+def test_one_extreme_logvar_concerns_no_other_component(value, components, D, dtype, device):
+    inputs = with_one_logvar(value, components, D, dtype, device)
+    ours, gradients = values_and_gradients(inputs)
+    exact = [t.double() for t in inputs]
+    exact[2].clamp_(-70, 1e6)  # whose density is zero as well, and plain PyTorch has gradients for it
+    exact = [t.requires_grad_() for t in exact]
+    joint, marginals = reference.aggregate_posterior(*exact)
+    rtol = 4e-6 if dtype == torch.float32 else 1e-13
+    torch.testing.assert_close(ours[0].double(), joint, rtol=rtol, atol=rtol)
+    torch.testing.assert_close(ours[1].double(), marginals, rtol=rtol, atol=rtol)
+    for a, b in zip(gradients, torch.autograd.grad(joint.sum() + 0.5 * marginals.sum(), exact)):
+        assert largest(a.double() - b) <= 4 * rtol * largest(b)
+
+
 @pytest.mark.parametrize("D", [128, 1000, 10000])
 def test_gradients_in_many_dimensions(D, device):
     """Logarithms of thousands of nats, of which the responsibilities are the differences."""

@@ -10,7 +10,7 @@ import torch
 from disentangle_ext import ops
 from disentangle_ext.ops import reference
 from tests.ops.cases import N, Shape, dtypes, nans, normal, posterior
-from tests.ops.components import gradients_of
+from tests.ops.components import gradients_of, with_components
 from tests.ops.tolerance import DTYPES
 
 
@@ -89,3 +89,17 @@ def test_a_gradient_with_the_negative_bit(device):
         torch.autograd.grad(value, inputs, incoming.resolve_neg()),
     ):
         assert torch.equal(lazy, plain)
+
+
+@pytest.mark.parametrize("value", [1e30, -1e30])
+@dtypes(torch.float32, torch.float64)
+def test_one_extreme_component_leaves_the_fields_as_they_are(value, dtype, device):
+    z, mu, logvar, *components = (t.to(dtype) for t in with_components(Shape((), 9, 3), device))
+    components[1][-1, 1] = value
+    options = {"estimator": "mws", "dataset_size": N, "reduction": "none"}
+    fields = ops.elbo_decomposition(z, mu, logvar, components=components, **options)
+    wide = [t.double() for t in (z, mu, logvar, *components)]
+    expected = reference.elbo_decomposition(*wide, **options)
+    rtol = 4e-6 if dtype == torch.float32 else 1e-13
+    for ours, right in zip(fields, expected):
+        torch.testing.assert_close(ours.double(), right, rtol=rtol, atol=4 * rtol)

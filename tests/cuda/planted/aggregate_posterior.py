@@ -78,7 +78,7 @@ PLANTS = (
     Plant("squared distance of a pair that overflows", "«min(t * t, kLargest)»", "t * t", noticed="D18-stray"),
     Plant(
         "scale of zero for a query at infinity",
-        "scale_of(logvar) : «T(1)»,",
+        "used ? own : «T(1)»,",
         "T(0)",
         noticed="D18-component_range64-farinf",
     ),
