@@ -79,7 +79,7 @@ def save_animation(
 def _frames(
     pictures: np.ndarray, labels: Sequence[str], values: np.ndarray, title: str, caption: str
 ) -> list[np.ndarray]:
-    """The way there, one frame for each value."""
+    """Make the frames of the way there, one for each value."""
     starts = pictures.shape[1]
     # The ends of the range stand over the outer columns, and the knob runs between them where there is room.
     wide = starts > 2
@@ -112,7 +112,7 @@ def _palette(image: Any, pictures: np.ndarray) -> Any:
 
 @torch.no_grad()
 def draw_animation(subject: Subject, path: Path) -> None:
-    """Every latent from a few random images."""
+    """Animate every latent, from a few random images."""
     values = torch.linspace(-subject.limit, subject.limit, _STEPS)
     shown = _SHOWN if max(subject.data.image_shape[1:]) <= _LARGE else _SHOWN_LARGE
     images = subject.data.batch(subject.random_rows(shown))

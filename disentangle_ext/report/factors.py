@@ -89,5 +89,5 @@ def save_factor_traversals(
 
 
 def draw_factors(subject: Subject, path: Path) -> None:
-    """The factors of the data set that the model was trained on."""
+    """Draw the factors of the data set that the model was trained on."""
     save_factor_traversals(path, subject.data)

@@ -175,7 +175,7 @@ def _columns(rows: Iterable[Mapping[str, Any]]) -> tuple[np.ndarray, dict[str, n
 
 
 def _panels(terms: Mapping[str, np.ndarray]) -> list[Panel]:
-    """The panels that have something to show, each with the terms that there are."""
+    """Choose the panels that have something to show, each with the terms that there are."""
     known = [panel._replace(terms=tuple(name for name in panel.terms if name in terms)) for panel in PANELS]
     placed = {name for panel in known for name in panel.terms}
     own = [Panel(name, (name,), unit="as logged") for name in terms if name not in placed]
@@ -247,6 +247,6 @@ def _spans(values: np.ndarray) -> bool:
 
 
 def draw_losses(subject: Subject, path: Path) -> None:
-    """Every term that the run has logged."""
+    """Draw every term that the run has logged."""
     rows: Sequence[Mapping[str, Any]] = subject.metrics
     save_losses(path, rows, capacity=subject.capacity, caption=subject.name)

@@ -59,7 +59,7 @@ def save_reconstructions(
 
 @torch.no_grad()
 def draw_reconstructions(subject: Subject, path: Path) -> None:
-    """Random images above what the model makes of their posterior means."""
+    """Draw random images above what the model makes of their posterior means."""
     images = subject.data.batch(subject.random_rows(_SHOWN))
     pixels = subject.model.decode(subject.model.encode(images)[0])
     code = "the code" if subject.deterministic else "the posterior mean"

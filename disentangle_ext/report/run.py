@@ -34,13 +34,16 @@ def read_run(run: Path, *, limit: float = TRAVERSAL[1]) -> Subject:
         limit: latents move from -limit to limit.
 
     Raises:
-        FileNotFoundError: if there is no such folder, it is no run folder, or the run is not finished.
-        MistakeError: if its model or configuration is damaged or missing, or limit is not positive and finite.
+        MistakeError: if there is no such run, it is not finished, its model or configuration is damaged or missing, or
+            limit is not positive and finite.
     """
     if not 0 < limit < math.inf:
         raise MistakeError(f"report: range must be greater than 0 and finite, got {limit}")
     folder = RunFolder(run)
-    model = load(folder.path)
+    try:
+        model = load(folder.path)
+    except (FileNotFoundError, MistakeError) as error:
+        raise MistakeError(str(error).replace("load:", "report: RUN", 1)) from None
     if not folder.is_run:
         raise MistakeError(f"report: RUN must be a folder with a {CONFIG}, which names the data set, got {run}")
     where = folder.path / CONFIG
@@ -65,7 +68,7 @@ def draw_run(
         What was written, and why other pictures were not.
 
     Raises:
-        FileNotFoundError, MistakeError: as :func:`read_run`, and for an unknown name.
+        MistakeError: as :func:`read_run`, and for an unknown name.
         MissingExtraError: without the ``report`` extra.
     """
     for name in names or ():

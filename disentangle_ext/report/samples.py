@@ -47,7 +47,7 @@ def save_samples(
 
 @torch.no_grad()
 def draw_samples(subject: Subject, path: Path) -> None:
-    """Pixel means of codes drawn from the prior."""
+    """Draw the pixel means of codes from the prior."""
     model = subject.model
     generator = torch.Generator().manual_seed(subject.seed)
     z = torch.randn(_SHOWN, model.latent_dim, generator=generator)

@@ -77,7 +77,7 @@ def save_sweeps(
 
 @torch.no_grad()
 def draw_sweeps(subject: Subject, path: Path) -> None:
-    """The latents that belong to a factor, from a few images, which are held out from training where there are such."""
+    """Draw the latents that belong to a factor, from a few images: held-out ones where the data set has such."""
     if not subject.own:
         raise ValueError("report: sweeps: no latent of this model belongs to a factor")
     held_out = subject.data.held_out()

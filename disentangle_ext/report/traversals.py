@@ -95,7 +95,7 @@ def _behind(inputs: Any, pictures: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def draw_traversals(subject: Subject, path: Path) -> None:
-    """Every latent from two images: that in the middle of the data set, and a random one."""
+    """Draw every latent from two images: the one in the middle of the data set, and a random one."""
     values = torch.linspace(-subject.limit, subject.limit, TRAVERSAL[2])
     rows = torch.unique_consecutive(torch.cat([middle_row(subject.data).cpu(), subject.random_rows(1)]))
     images = subject.data.batch(rows)

@@ -106,6 +106,7 @@ def test_folders_that_hold_no_finished_run(tmp_path, run, capsys):
         assert main([str(folder)]) == 2
         captured = capsys.readouterr()
         assert message in captured.err
+        assert captured.err.startswith("report: RUN ")
         assert captured.err.count("\n") == 1
 
 
