@@ -32,6 +32,7 @@ CODES = {
     "pythae": Code("clementchadebec/benchmark_VAE", "6419e21"),
     "amir-abdi": Code("amir-abdi/disentanglement-pytorch", "2626252"),
     "Zhao": Code("ShengjiaZhao/MMD-Variational-Autoencoder", "e33606e"),
+    "AIX360": Code("Trusted-AI/AIX360", "783f836"),
     "PyTorch-VAE": Code("AntixK/PyTorch-VAE", "a6896b9"),
 }
 

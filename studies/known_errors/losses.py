@@ -206,9 +206,9 @@ def _penalty(covariance: Tensor) -> float:
     return float(LAMBDAS["lambda_od"] * outside + LAMBDAS["lambda_d"] * (diagonal - 1).square().sum())
 
 
-def _right_penalty(data: Batch) -> float:
+def _right_penalty(data: Batch, kind: str = "ii") -> float:
     outside, diagonal = dip_penalty(
-        data.mu, data.logvar, kind="ii", lambda_od=LAMBDAS["lambda_od"], lambda_d=LAMBDAS["lambda_d"]
+        data.mu, data.logvar, kind=kind, lambda_od=LAMBDAS["lambda_od"], lambda_d=LAMBDAS["lambda_d"]
     )
     return float(outside + diagonal)
 
@@ -219,10 +219,10 @@ def scalar_on_every_entry(data: Batch) -> float:
     return _penalty(centred.T @ centred / len(data.mu) + data.logvar.exp().diagonal().mean())
 
 
-def centred_over_latents(data: Batch) -> float:
-    """Also: means are taken over the latents, the sum over the batch is not divided, and variances are squared."""
+def centred_over_latents(data: Batch, variances: Tensor | None = None) -> float:
+    """Means are taken over the latents, and the sum over the batch is not divided; a mean of variances as above."""
     centred = data.mu - data.mu.mean(1, keepdim=True)
-    return _penalty(centred.T @ centred + (2 * data.logvar).exp().diagonal().mean())
+    return _penalty(centred.T @ centred + (0 if variances is None else variances.diagonal().mean()))
 
 
 _SCALAR = "one number is added to every entry of Cov[mu], for the mean variances on its diagonal"
@@ -249,10 +249,30 @@ DIP = (
         "the same; Cov[mu] is centred over latents, not the batch, and not divided by B; variances are squared",
         ("PyTorch-VAE",),
         str(DSPRITES),
-        lambda: centred_over_latents(DSPRITES),
+        lambda: centred_over_latents(DSPRITES, (2 * DSPRITES.logvar).exp()),
         lambda: _right_penalty(DSPRITES),
         NOTHING,
         "dip ii, over latents",
+    ),
+    Error(
+        "DIP-VAE II",
+        "the same, but the variances as they are",
+        ("AIX360",),
+        str(DSPRITES),
+        lambda: centred_over_latents(DSPRITES, DSPRITES.logvar.exp()),
+        lambda: _right_penalty(DSPRITES),
+        NOTHING,
+        "dip ii, over latents, AIX360",
+    ),
+    Error(
+        "DIP-VAE I",
+        "Cov[mu] is centred over latents, not the batch, and not divided by B",
+        ("AIX360",),
+        str(DSPRITES),
+        lambda: centred_over_latents(DSPRITES),
+        lambda: _right_penalty(DSPRITES, "i"),
+        NOTHING,
+        "dip i, over latents, AIX360",
     ),
 )
 
