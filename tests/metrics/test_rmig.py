@@ -47,7 +47,9 @@ def test_narrow_posteriors_are_points_and_wide_ones_know_nothing():
     codes, factors = random_problem()
     points = rmig(codes, factors).score
     assert rmig(codes, factors, logvar=np.full(codes.shape, -60.0)).score == pytest.approx(points, abs=1e-12)
-    assert rmig(codes, factors, logvar=np.full(codes.shape, -1e30)).score == pytest.approx(points, abs=1e-12)
+    with np.errstate(over="raise", divide="raise", invalid="raise"):
+        assert rmig(codes, factors, logvar=np.full(codes.shape, -1e30)).score == pytest.approx(points, abs=1e-12)
+        assert rmig(codes, factors, logvar=np.full(codes.shape, 1e30)).score == pytest.approx(0, abs=1e-12)
     assert rmig(codes, factors, logvar=np.full(codes.shape, 40.0)).score == pytest.approx(0, abs=1e-12)
     assert 0.1 < rmig(standard(GRID), GRID, logvar=np.full(GRID.shape, -2.0)).score < 0.9
     assert rmig(codes * 1e6, factors, value_range=(-4e6, 4e6)).score == pytest.approx(points, abs=1e-12)
