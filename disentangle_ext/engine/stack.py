@@ -147,12 +147,12 @@ class _CastLayers(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def _cast(self, value: Any) -> Any:
-        return value.to(self._dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+        is_cast = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64
+        return value.to(self._dtype) if is_cast else value
 
 
 _LAYERS = (
     F.linear,
-    F.bilinear,
     F.conv1d,
     F.conv2d,
     F.conv3d,

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from disentangle_ext.data import ArrayData
 from disentangle_ext.engine.descent import Descent, Schedule
 from disentangle_ext.engine.meter import Meter, NonFiniteLossError
-from disentangle_ext.engine.stack import Stack
+from disentangle_ext.engine.stack import Stack, _CastLayers
 from disentangle_ext.engine.trainer import Trainer
 from disentangle_ext.models import build_vae
 from disentangle_ext.objectives import (
@@ -184,6 +184,20 @@ def test_a_gradient_in_bf16_is_that_of_the_run_alone(network: str) -> None:
         (mine,), (other,) = stacked.meter.rows, alone.meter.rows
         assert mine == pytest.approx(other, rel=2**-6, abs=1e-3)
         assert (gradient(stacked) - gradient(alone)).norm() < 2**-7 * gradient(alone).norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    "layer", [lambda dtype: nn.Linear(4, 3, dtype=dtype), lambda dtype: nn.Conv1d(2, 3, 2, dtype=dtype)]
+)
+def test_layers_are_cast_as_autocast_casts_them(dtype: torch.dtype, layer: Callable[[torch.dtype], nn.Module]) -> None:
+    module, images = layer(dtype), torch.rand(5, 2, 4, dtype=dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = module(images)
+    with _CastLayers(torch.bfloat16):
+        got = module(images)
+    assert got.dtype == expected.dtype
+    assert torch.equal(got, expected)
 
 
 class Layers(TorchDispatchMode):
