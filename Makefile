@@ -57,7 +57,7 @@ lint: $(VENV)/step-dev
 	$(RUN) -m ruff format --check --quiet .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
-	$(VENV)/bin/clang-format --dry-run -Werror $(FORMATTED)
+	@$(VENV)/bin/clang-format --dry-run -Werror $(FORMATTED)
 
 bench: $(VENV)/step-bench
 	$(RUN) -m bench
