@@ -37,8 +37,9 @@ DTYPES = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2, torch.float64: 
 # Kernels reinterpret their pointers as vectors, which nvcc allows.
 COMMON_FLAGS = ["-std=c++20", "-Wall", "-Wno-unknown-pragmas", "-fno-strict-aliasing", "-fvisibility=hidden"]
 COMMON_FLAGS += ["-DDX_HOST_RUN"]
-# Unrolled loops take longer to build than they save.
-KERNEL_FLAGS = ["-O1", "-fdisable-tree-cunroll", "-fdisable-tree-cunrolli"]
+# Unrolled loops take longer to build than they save, and so does an optimiser under the sanitizers.
+OPTIMISED = ["-O1", "-fdisable-tree-cunroll", "-fdisable-tree-cunrolli"]
+KERNEL_FLAGS = {"plain": OPTIMISED, "check": OPTIMISED, "asan": ["-O0"]}
 MODEL_FLAGS = ["-O2"]
 SHARED_FLAGS = ["-fPIC", "-shared"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -154,7 +155,7 @@ def forget_old_builds(days: float = 3) -> None:
                 path.unlink()
 
 
-def build(op: str, mode: str, csrc: Path = CSRC, kernel_flags: Sequence[str] = KERNEL_FLAGS) -> Path:
+def build(op: str, mode: str, csrc: Path = CSRC, kernel_flags: Sequence[str] = ()) -> Path:
     """A shared library in modes plain and check, an executable in mode asan."""
     source = csrc / "testing" / f"run_{op}.cpp"
     flags = [*COMMON_FLAGS, *FLAGS[mode]]
@@ -163,7 +164,7 @@ def build(op: str, mode: str, csrc: Path = CSRC, kernel_flags: Sequence[str] = K
         built(f"{Path(name).stem}-{mode}", [csrc / "testing" / name], csrc, [*flags, *MODEL_FLAGS, *position, "-c"])
         for name in MODEL_SOURCES[mode]
     ]
-    flags += kernel_flags
+    flags += kernel_flags or KERNEL_FLAGS[mode]
     if mode == "check":
         flags += CHECKED_FLAGS
         program = built(f"{op}-{mode}-object", [source], csrc, [*flags, *position, "-c"])
