@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,21 +21,36 @@ BUILT = shutil.ignore_patterns("__pycache__", "*.so", "_build_config.json")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent and {"run", "run_code"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.forks)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """The source tree as a fresh clone has it: nothing built."""
-    target = tmp_path / "tree"
+def copy_tree(target: Path) -> Path:
     for folder in ("build_support", "csrc", "disentangle_ext"):
         shutil.copytree(ROOT / folder, target / folder, ignore=BUILT)
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         if (ROOT / name).is_file():
             shutil.copy(ROOT / name, target / name)
     return target
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """The source tree as a fresh clone has it: nothing built."""
+    return copy_tree(tmp_path / "tree")
+
+
+@pytest.fixture(scope="module")
+def shared_tree(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Makes a source tree for a build that several tests look at."""
+    return lambda: copy_tree(tmp_path_factory.mktemp("shared") / "tree")
 
 
 @pytest.fixture
@@ -51,22 +67,26 @@ def here() -> str:
     return str(Path(disentangle_ext.__file__).resolve().parents[1])
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
+def environment(variables: dict[str, str | None]) -> dict[str, str]:
+    """That of this process without what decides about a build; None as a variable's value removes it."""
+    cuda = ("DISENTANGLE_EXT_CUDA", "FORCE_CUDA", "TORCH_CUDA_ARCH_LIST", "CUDA_HOME", "CUDA_PATH")
+    unset: dict[str, str | None] = dict.fromkeys(("DISENTANGLE_EXT_BUILD", "CXX", "PYTHONPATH", *cuda))
+    chosen = {**os.environ, "OMP_NUM_THREADS": "1", **unset, **variables}
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Run Python with ``arguments``, by default in an empty folder; None as a variable's value removes it."""
+    empty = tmp_path_factory.mktemp("elsewhere")
 
     def run(
         *arguments: str | Path, cwd: Path | None = None, python: str | Path = sys.executable, **variables: str | None
     ) -> subprocess.CompletedProcess[str]:
-        empty = tmp_path / "elsewhere"
-        empty.mkdir(exist_ok=True)
-        cuda = ("DISENTANGLE_EXT_CUDA", "FORCE_CUDA", "TORCH_CUDA_ARCH_LIST", "CUDA_HOME", "CUDA_PATH")
-        unset: dict[str, str | None] = dict.fromkeys(("DISENTANGLE_EXT_BUILD", "CXX", "PYTHONPATH", *cuda))
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **unset, **variables}
         return subprocess.run(
             [str(python), *map(str, arguments)],
             cwd=cwd or empty,
-            env={name: value for name, value in environment.items() if value is not None},
+            env=environment(variables),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -75,3 +95,22 @@ def run(tmp_path: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def run_code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Run code as ``python -c`` would, with torch imported already: `path` comes first in sys.path."""
+    empty = tmp_path_factory.mktemp("elsewhere")
+    command = [sys.executable, str(Path(__file__).with_name("forked.py"))]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=empty, env=environment({}), text=True, **pipes) as server:
+
+        def run(
+            code: str, *, path: str | Path, cwd: Path = empty, **variables: str
+        ) -> subprocess.CompletedProcess[str]:
+            request = {"code": code, "path": str(path), "cwd": str(cwd), "variables": variables}
+            print(json.dumps(request), file=server.stdin, flush=True)
+            return subprocess.CompletedProcess(code, **json.loads(server.stdout.readline()))
+
+        yield run
+        server.kill()

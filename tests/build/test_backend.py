@@ -14,6 +14,8 @@ import pytest
 import setuptools
 import torch
 
+pytestmark = pytest.mark.builds
+
 MINOR = ".".join(torch.__version__.split(".")[:2])
 
 # What pip does to the interpreter of its build environment: the prefix stays, site-packages goes. The build
@@ -124,7 +126,7 @@ print(dx.__file__)
 """
 
 
-def test_a_pure_python_wheel_of_an_sdist_runs_the_ops(hook, bare_python, unpacked, tmp_path, run):
+def test_a_pure_python_wheel_of_an_sdist_runs_the_ops(hook, bare_python, unpacked, tmp_path, run, run_code):
     wheel = hook("build_wheel", repr(str(tmp_path)), cwd=unpacked, python=bare_python, DISENTANGLE_EXT_BUILD="python")[
         "result"
     ]
@@ -134,7 +136,7 @@ def test_a_pure_python_wheel_of_an_sdist_runs_the_ops(hook, bare_python, unpacke
         archive.extractall(installed)
     assert (installed / "disentangle_ext" / "py.typed").is_file()
 
-    result = run("-c", OPS, PYTHONPATH=str(installed))
+    result = run_code(OPS, path=installed)
     assert result.returncode == 0, result.stderr
     assert Path(result.stdout.strip()).is_relative_to(installed)
     doctor = run("-m", "disentangle_ext.doctor", PYTHONPATH=str(installed))

@@ -28,11 +28,11 @@ def broken(package: Path) -> None:
 
 
 @pytest.fixture
-def last_line(package: Path, run):
+def last_line(package: Path, run_code):
     """The last line of the error that ``import disentangle_ext`` ends with."""
 
     def last_line() -> str:
-        result = run("-c", "import disentangle_ext", PYTHONPATH=str(package))
+        result = run_code("import disentangle_ext", path=package)
         assert result.returncode == 1
         return result.stderr.strip().splitlines()[-1]
 
@@ -119,14 +119,14 @@ print(sorted(name for name in new if not name.startswith("__editable__")))
     assert result.stdout.strip() == "['disentangle_ext']", result.stderr
 
 
-def test_submodules_come_by_attribute(run, here):
+def test_submodules_come_by_attribute(run_code, here):
     code = """
 import disentangle_ext as dx
 for name in ("data", "metrics", "models", "objectives", "ops", "report", "training"):
     assert getattr(dx, name).__name__ == f"disentangle_ext.{name}"
 assert set(dx.__all__) <= set(dir(dx))
 """
-    result = run("-c", code, PYTHONPATH=here)
+    result = run_code(code, path=here)
     assert result.returncode == 0, result.stderr
 
 
@@ -136,7 +136,7 @@ def test_an_unknown_attribute_is_an_attribute_error():
 
 
 @pytest.mark.parametrize("first", ["pass", "import disentangle_ext.runs.load"])
-def test_load_is_the_function_whatever_was_imported_before(run, here, first):
+def test_load_is_the_function_whatever_was_imported_before(run_code, here, first):
     code = f"{first}\nimport disentangle_ext as dx; print(type(dx.load).__name__, dx.load.__name__)"
-    result = run("-c", code, PYTHONPATH=here)
+    result = run_code(code, path=here)
     assert result.stdout.strip() == "function load", result.stderr

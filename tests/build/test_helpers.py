@@ -156,8 +156,9 @@ def test_the_doctor_says_which_devices_torch_sees(capsys, monkeypatch, built_for
     assert report(capsys)["CUDA devices"].endswith(expected)
 
 
-def test_the_doctor_explains_itself(run, here):
-    result = run("-m", "disentangle_ext.doctor", "--help", PYTHONPATH=here)
-    assert result.returncode == 0
-    assert "compiled" in result.stdout
-    assert run("-m", "disentangle_ext.doctor", "--no-such-option", PYTHONPATH=here).returncode == 2
+@pytest.mark.parametrize(("argument", "code", "said"), [("--help", 0, "compiled"), ("--no-such-option", 2, "usage: ")])
+def test_the_doctor_explains_itself(capsys, argument, code, said):
+    with pytest.raises(SystemExit) as end:
+        doctor.main([argument])
+    assert end.value.code == code
+    assert said in "".join(capsys.readouterr())

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
+
+pytestmark = pytest.mark.builds
 
 ONE_SENTENCE = 1
 
@@ -26,8 +29,15 @@ def no_programs(tmp_path: Path) -> str:
     return str(folder)
 
 
-def test_without_a_compiler_it_stops_with_one_sentence(tree, run, no_programs):
-    result = run("setup.py", "-q", "build_ext", "--inplace", cwd=tree, PATH=no_programs)
+SETUP = """
+import runpy, sys
+sys.argv = ["setup.py", "-q", "build_ext", "--inplace"]
+runpy.run_path("setup.py", run_name="__main__")
+"""
+
+
+def test_without_a_compiler_it_stops_with_one_sentence(tree, run_code, no_programs):
+    result = run_code(SETUP, path=tree, cwd=tree, PATH=no_programs)
     assert result.returncode == 1
     sentence = result.stderr.strip().splitlines()[-1]
     assert sentence.startswith("disentangle_ext: no C++ compiler found: install one (")
@@ -36,8 +46,8 @@ def test_without_a_compiler_it_stops_with_one_sentence(tree, run, no_programs):
     assert not (tree / "disentangle_ext" / "_build_config.json").exists()
 
 
-def test_a_compiler_that_is_not_there_is_named(tree, run):
-    result = run("setup.py", "-q", "build_ext", "--inplace", cwd=tree, CXX="no-such-compiler -O1")
+def test_a_compiler_that_is_not_there_is_named(tree, run_code):
+    result = run_code(SETUP, path=tree, cwd=tree, CXX="no-such-compiler -O1")
     assert result.returncode == 1
     assert "CXX=no-such-compiler -O1 is not installed" in result.stderr
     assert "Traceback" not in result.stderr
@@ -51,10 +61,16 @@ def test_an_unknown_build_mode_is_refused(tree, run, command):
     assert result.stderr.strip() == expected
 
 
-@pytest.fixture
-def commands(tree: Path, tmp_path: Path, run) -> list[list[str]]:
+class Build(NamedTuple):
+    tree: Path
+    commands: list[list[str]]
+
+
+@pytest.fixture(scope="module")
+def build(shared_tree, run) -> Build:
     """The command lines of a whole build with a compiler that compiles nothing."""
-    compiler, log = tmp_path / "g++", tmp_path / "log"
+    tree = shared_tree()
+    compiler, log = tree.parent / "g++", tree.parent / "log"
     compiler.write_text(RECORDING_COMPILER.format(log=log))
     compiler.chmod(0o755)
     result = run("setup.py", "build_ext", "--inplace", cwd=tree, CXX=str(compiler), DISENTANGLE_EXT_CUDA="0")
@@ -62,11 +78,11 @@ def commands(tree: Path, tmp_path: Path, run) -> list[list[str]]:
     lines = [line for line in result.stdout.splitlines() if line.startswith("disentangle_ext: ")]
     assert len(lines) == ONE_SENTENCE
     assert f"C++ files with {compiler} for torch {torch.__version__}; no CUDA: built with " in lines[0]
-    return [line.split() for line in log.read_text().splitlines()]
+    return Build(tree, [line.split() for line in log.read_text().splitlines()])
 
 
-def test_the_compile_commands(tree, commands):
-    *compiled, linked = commands
+def test_the_compile_commands(build):
+    tree, (*compiled, linked) = build
     sources = {str(path.relative_to(tree)) for glob in ("*.cpp", "cpu/*.cpp") for path in (tree / "csrc").glob(glob)}
     assert {str(Path(c[c.index("-c") + 2 - (c.count("-c") < 2)]).relative_to(tree)) for c in compiled} == sources
     for command in compiled:
@@ -79,13 +95,13 @@ def test_the_compile_commands(tree, commands):
     assert "-ltorch_cpu" in linked
 
 
-def test_the_build_records_what_it_built_for(tree, commands):
-    config = json.loads((tree / "disentangle_ext" / "_build_config.json").read_text())
+def test_the_build_records_what_it_built_for(build):
+    config = json.loads((build.tree / "disentangle_ext" / "_build_config.json").read_text())
     assert config["build"] == "compiled"
     assert config["torch"] == torch.__version__
     assert config["reason"] == ""
     assert config["cuda_reason"] == "built with DISENTANGLE_EXT_CUDA=0"
-    assert list((tree / "disentangle_ext").glob("_C*.so"))
+    assert list((build.tree / "disentangle_ext").glob("_C*.so"))
 
 
 # A toolkit that compiles nothing, and setup.py under a torch that says it was built with CUDA.
@@ -106,9 +122,10 @@ exec(compile(open("setup.py").read(), "setup.py", "exec"))
 """
 
 
-@pytest.fixture
-def cuda_commands(tree: Path, tmp_path: Path, run) -> list[str]:
-    compiler, log, home = tmp_path / "g++", tmp_path / "log", tmp_path / "cuda"
+@pytest.fixture(scope="module")
+def cuda_build(shared_tree, run) -> Build:
+    tree = shared_tree()
+    compiler, log, home = (tree.parent / name for name in ("g++", "log", "cuda"))
     for folder in ("bin", "include", "lib"):
         (home / folder).mkdir(parents=True)
     for path, text in ((compiler, RECORDING_COMPILER), (home / "bin" / "nvcc", RECORDING_NVCC)):
@@ -117,12 +134,13 @@ def cuda_commands(tree: Path, tmp_path: Path, run) -> list[str]:
     result = run("-c", SETUP_WITH_CUDA, cwd=tree, CXX=str(compiler), CUDA_HOME=str(home), DISENTANGLE_EXT_CUDA="1")
     assert result.returncode == 0, result.stderr
     assert "; CUDA kernels with nvcc 13.0 for sm_80 sm_90 compute_80 compute_90\n" in result.stdout
-    return log.read_text().splitlines()
+    return Build(tree, [line.split() for line in log.read_text().splitlines()])
 
 
-def test_the_compile_commands_with_cuda(tree, tmp_path, cuda_commands):
-    kernels = [line.split() for line in cuda_commands if line.startswith("nvcc ")]
-    *host, linked = [line.split() for line in cuda_commands if not line.startswith("nvcc ")]
+def test_the_compile_commands_with_cuda(cuda_build):
+    tree = cuda_build.tree
+    kernels = [command for command in cuda_build.commands if command[0] == "nvcc"]
+    *host, linked = [command for command in cuda_build.commands if command[0] != "nvcc"]
     compiled = {Path(word).name for command in (*kernels, *host) for word in command if word.startswith(str(tree))}
     sources = [*(tree / "csrc" / "cuda").glob("*.cpp"), *(tree / "csrc" / "cuda").glob("*.cu")]
     assert sources
@@ -135,10 +153,10 @@ def test_the_compile_commands_with_cuda(tree, tmp_path, cuda_commands):
         assert "--use_fast_math" not in command
     for command in host:
         assert '-DDISENTANGLE_EXT_CUDA="13.0"' in command
-        assert f"-I{tmp_path}/cuda/include" in command
-    assert {"-lc10_cuda", "-ltorch_cuda", "-lcudart", f"-L{tmp_path}/cuda/lib"} <= set(linked)
+        assert f"-I{tree.parent}/cuda/include" in command
+    assert {"-lc10_cuda", "-ltorch_cuda", "-lcudart", f"-L{tree.parent}/cuda/lib"} <= set(linked)
 
 
-def test_a_build_with_cuda_gives_no_reason_against_it(tree, cuda_commands):
-    config = json.loads((tree / "disentangle_ext" / "_build_config.json").read_text())
+def test_a_build_with_cuda_gives_no_reason_against_it(cuda_build):
+    config = json.loads((cuda_build.tree / "disentangle_ext" / "_build_config.json").read_text())
     assert (config["build"], config["cuda_reason"]) == ("compiled", "")
