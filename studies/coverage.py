@@ -115,7 +115,6 @@ def _models(table: Table, **given: Any) -> MetricResult:
 
 
 _MANY, _FEW = {800: 200, 10_000: 40}, {800: 50, 10_000: 20}
-_DRAWS = {"num_train": 500, "num_test": 300}
 
 CASES = {
     **{
@@ -135,8 +134,10 @@ CASES = {
     "dci_fast": Case(of_factors(metrics.dci, predictor="fast"), {800: 10}, halves=10, population=20_000),
     "dci_es": Case(of_factors(metrics.dci_es, features=(0, 16, 64)), _MANY),
     "downstream": Case(of_factors(metrics.downstream, train_sizes=(500,)), _MANY),
-    "factor_vae_score": Case(of_factors(metrics.factor_vae_score, num_variance=2000, **_DRAWS), {800: 50, 10_000: 30}),
-    "beta_vae_score": Case(of_factors(metrics.beta_vae_score, **_DRAWS), {800: 50, 10_000: 30}),
+    "factor_vae_score": Case(
+        of_factors(metrics.factor_vae_score, num_train=2000, num_test=1000), {800: 50, 10_000: 30}
+    ),
+    "beta_vae_score": Case(of_factors(metrics.beta_vae_score, num_train=500, num_test=300), {800: 50, 10_000: 30}),
     "udr": Case(_models, {800: 50}),
     **{
         metric.__name__: Case(of_codes(metric), _MANY)
