@@ -25,7 +25,7 @@ from tests.cuda import harness, switches
 
 HERE = Path(__file__).resolve().parent
 LATE_IMPORT = "torch._dynamo"  # torch imports it in the first backward or dispatch mode, which takes a second
-LONGEST = 60  # seconds of a processor; the tests of an op take a third of it, and whoever needs more runs forever
+LONGEST = 60  # seconds of a processor, several times what the tests of an op take: whoever needs more runs forever
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from tests.cuda import harness
 
-MARKED = re.compile("«(.*)»", re.DOTALL)
 DECLARATION = 'extern "C" {\n__attribute__((visibility("default"))) int dx_planted = 0;\n}\n#line 1\n'
 # Kernels with a mistake do not run for long. The checker needs an optimiser, which drops loads made in vain.
 FLAGS = {"plain": ["-O0"], "check": harness.OPTIMISED}
