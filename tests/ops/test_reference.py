@@ -120,7 +120,7 @@ def test_kl_near_zero_does_not_cancel(exponent):
 # Aggregate posterior ---------------------------------------------------------------------------------------------
 
 
-def test_mixture_against_torch_distributions():
+def test_aggregate_posterior_against_torch_distributions():
     z, mu, logvar = posterior(Shape((), 20, 3), components=50)
     weights = torch.distributions.Categorical(logits=torch.zeros(50, dtype=torch.float64))
     components = torch.distributions.Normal(mu, torch.exp(0.5 * logvar))
