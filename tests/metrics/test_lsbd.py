@@ -67,6 +67,7 @@ def test_frequencies_are_found_up_to_the_one_it_is_given():
     codes = np.hstack([circle(3 * angles(labels)[:, 0]), circle(angles(labels)[:, 1])])
     assert np.abs(lsbd(codes, labels).frequency).tolist() == [3, 1]
     assert lsbd(codes, labels).score == pytest.approx(1, abs=1e-9)
+    assert lsbd(codes, labels, max_frequency=3).score == pytest.approx(1, abs=1e-9)
     assert lsbd(codes, labels, max_frequency=2).score == pytest.approx(0.5, abs=1e-9)
 
 

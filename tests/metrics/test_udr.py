@@ -79,6 +79,9 @@ def test_a_rotated_model_agrees_least_and_unrelated_ones_do_not():
     table = independent()
     rotation = np.linalg.qr(np.random.default_rng(5).normal(size=(4, 4)))[0]
     result = udr([shuffled(table, 0), shuffled(table, 1), shuffled(table, 2), table @ rotation])
+    others = [np.delete(result.pairs[:, m], m) for m in range(4)]
+    np.testing.assert_allclose(result.models, [sorted(each)[1] for each in others], atol=1e-12)
+    assert max(others[0]) - min(others[0]) > 0.01
     assert result.models.argmin() == 3
     assert result.best != 3
     assert udr([independent(seed=seed) for seed in range(3)]).score == 0
