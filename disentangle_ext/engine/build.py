@@ -45,7 +45,6 @@ def build_trainer(config: TrainConfig, data: GroundTruthData, process_group: Pro
         objective = build_objective(config, data)  # which may draw weights too, after those of the model
     model = model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
     objective = objective.to(device)
-    descent = descent_of([*model.parameters(), *objective.likelihood_parameters()], config)
     adversary = None
     if isinstance(objective, AdversarialObjective):
         adversary = adam(objective.adversary_parameters(), config, lr=objective.lr, betas=objective.betas)
@@ -53,8 +52,7 @@ def build_trainer(config: TrainConfig, data: GroundTruthData, process_group: Pro
         model,
         objective,
         data,
-        optimizer=descent.optimizer,
-        learning_rate=descent.learning_rate,
+        descent=descent_of([*model.parameters(), *objective.likelihood_parameters()], config),
         adversary=adversary,
         batch_size=config.batch_size,
         seed=config.seed,

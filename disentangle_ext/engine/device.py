@@ -33,7 +33,7 @@ _LARGEST_OLD_MMAP_THRESHOLD = 1 << 25  # what glibc before 2.35 accepts on 64 bi
 
 
 def choose_device(name: str, place: int | None = None) -> torch.device:
-    """The device of that name.
+    """Choose the device that a name stands for.
 
     Args:
         name: "cpu", "cuda", "cuda:1", or "auto": the current CUDA device where there is one, else the CPU.
@@ -44,8 +44,8 @@ def choose_device(name: str, place: int | None = None) -> torch.device:
     """
     if name == AUTO:
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):
+    kind, colon, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and index.isdecimal())):
         raise MistakeError(f"train: --device must be auto, cpu, cuda or cuda:N, got {name!r}")
     if kind == "cpu":
         return torch.device("cpu")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -33,8 +32,7 @@ class Trainer:
         model: the model, in the memory format and on the device that it shall be trained in.
         objective: what to minimise.
         data: where the images come from.
-        optimizer: the optimiser over the parameters to train.
-        learning_rate: the learning rate of each step.
+        descent: how the parameters of model and likelihood are trained; its scaler is chosen by ``autocast``.
         batch_size: images in a batch.
         seed: the seed of data order and noise.
         adversary: how the parameters of an :class:`objectives.AdversarialObjective` are trained; None for others.
@@ -57,8 +55,7 @@ class Trainer:
         objective: Objective,
         data: GroundTruthData,
         *,
-        optimizer: torch.optim.Optimizer,
-        learning_rate: Callable[[int], float],
+        descent: Descent,
         batch_size: int,
         seed: int,
         adversary: Descent | None = None,
@@ -74,8 +71,6 @@ class Trainer:
         self.model = model
         self.objective = objective
         self.data = data
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
         self.order = batch_order(objective, data, batch_size, seed)
         self.ranks = Ranks(process_group)
         self._halves = 2 if isinstance(objective, PairObjective) else 1
@@ -89,13 +84,13 @@ class Trainer:
         self.step = 0
         """Updates done."""
         evaluate = torch.compile(self._evaluate) if compile else self._evaluate
-        self._forward = self.ranks.averaging(evaluate, optimizer)
-        self.descent = Descent(optimizer, learning_rate, make_scaler(autocast, self.device))
+        self._forward = self.ranks.averaging(evaluate, descent.optimizer)
+        self.descent = descent._replace(scaler=make_scaler(autocast, self.device))
         self.adversary = adversary and adversary._replace(scaler=make_scaler(autocast, self.device))
         self._descents = [each for each in (self.descent, self.adversary) if each is not None]
         self._streams = tuple(Stream) if adversary is not None else (Stream.POSTERIOR, Stream.OBJECTIVE)
-        self._second_batch = isinstance(objective, AdversarialObjective) and objective.second_batch
-        self._second_order = BatchOrder(len(data), batch_size, seed, second=True)
+        has_second = isinstance(objective, AdversarialObjective) and objective.second_batch
+        self._second_order = BatchOrder(len(data), batch_size, seed, second=True) if has_second else None
         opposite = torch.compile(self._evaluate_adversary) if compile else self._evaluate_adversary
         self._opposite = opposite if adversary is None else self.ranks.averaging(opposite, adversary.optimizer)
         self._graph = self._graphed() if graph else None
@@ -131,7 +126,7 @@ class Trainer:
         return Inputs(
             step,
             self._rows(self.order, step),
-            self._rows(self._second_order, step) if self._second_batch else None,
+            None if self._second_order is None else self._rows(self._second_order, step),
             None if group is None else torch.tensor(group, device=device),
             tuple(noise_key(self.seed, step, stream=stream, device=device) for stream in self._streams),
         )
@@ -192,8 +187,7 @@ class Trainer:
         moments, optimizer = self.descent.state()
         total, meter = self.meter.state()
         tensors = {
-            **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
-            **{f"objective.{name}": tensor for name, tensor in self.objective.state_dict().items()},
+            **self._weights(),
             **{f"optimizer.{name}": tensor for name, tensor in moments.items()},
             "meter": total,
         }
@@ -202,6 +196,11 @@ class Trainer:
             moments, state["adversary"] = self.adversary.state()
             tensors.update({f"adversary.{name}": tensor for name, tensor in moments.items()})
         return Checkpoint(self.step, tensors, state)
+
+    def _weights(self) -> dict[str, Tensor]:
+        """Weights and buffers of model and objective, by their names in a checkpoint."""
+        parts = {"model": self.model, "objective": self.objective}
+        return {f"{part}.{name}": each for part, module in parts.items() for name, each in module.state_dict().items()}
 
     def _check(self) -> None:
         self.meter.check()
@@ -238,13 +237,9 @@ class Trainer:
 
     def _check_fits(self, checkpoint: Checkpoint) -> None:
         """Raise for a checkpoint of another model. Its moments would reach past the end of ours in the next update."""
-        wanted = {
-            **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
-            **{f"objective.{name}": tensor for name, tensor in self.objective.state_dict().items()},
-        }
-        for name in sorted(
-            {*wanted, *(each for each in checkpoint.tensors if each.startswith(("model.", "objective.")))}
-        ):
+        wanted = self._weights()
+        found_weights = {name for name in checkpoint.tensors if name.startswith(("model.", "objective."))}
+        for name in sorted(wanted.keys() | found_weights):
             ours, found = _shape(wanted.get(name)), _shape(checkpoint.tensors.get(name))
             if ours != found:
                 raise MistakeError(f"Trainer.load: {name} must be {ours} as in this run, got {found}")

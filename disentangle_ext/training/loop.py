@@ -88,7 +88,7 @@ class Run:
             "step": step,
             "seconds": round(now - self._begun, 3),
             "images_per_second": round(images / max(now - self._read, 1e-9), 1),
-            "lr": self.trainer.optimizer.param_groups[0]["lr"],
+            "lr": self.trainer.descent.optimizer.param_groups[0]["lr"],
             **terms,
         }
         self._read, self._read_step = now, step

@@ -94,7 +94,7 @@ def test_an_update_is_the_same_work_at_every_step_and_waits_for_nothing(case: st
     assert held is not None
     for step in range(graph.WARM_UP, graph.WARM_UP + 3):  # on both sides of the end of an epoch, and of a window
         held._window.seek(step)
-        trainer.optimizer.param_groups[0]["lr"] = float(step)
+        trainer.descent.optimizer.param_groups[0]["lr"] = float(step)
         with Recorder() as recorder:
             held._work()
         seen.append(recorder)

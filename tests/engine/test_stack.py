@@ -118,8 +118,10 @@ def make(
         model,
         made,
         data,
-        optimizer=torch.optim.Adam(parameters, betas=(0.9, 0.99 + 0.001 * k), fused=True),
-        learning_rate=Schedule(1e-3 * (k + 1), ("constant", "cosine")[k % 2], 3 * k, 50),
+        descent=Descent(
+            torch.optim.Adam(parameters, betas=(0.9, 0.99 + 0.001 * k), fused=True),
+            Schedule(1e-3 * (k + 1), ("constant", "cosine")[k % 2], 3 * k, 50),
+        ),
         **settings,
     )
 
@@ -244,11 +246,12 @@ def test_trainers_of_a_stack_read_save_and_measure_as_alone() -> None:
         row = stacked[k].read(outputs[k])
         assert row == pytest.approx(alone[k].read(others[k]), rel=1e-6)
         assert "total_correlation" in row
-        assert stacked[k].optimizer.param_groups[0]["lr"] == alone[k].optimizer.param_groups[0]["lr"]
+        assert stacked[k].descent.optimizer.param_groups[0]["lr"] == alone[k].descent.optimizer.param_groups[0]["lr"]
 
 
+@pytest.mark.parametrize("loaded", ["before they are stacked", "in the stack"])
 @pytest.mark.parametrize("name", ["beta_vae", "factor_vae of two batches"])
-def test_a_stack_goes_on_from_checkpoints_bit_for_bit(tmp_path: Path, name: str) -> None:
+def test_a_stack_goes_on_from_checkpoints_bit_for_bit(tmp_path: Path, name: str, loaded: str) -> None:
     def trainers() -> list[Trainer]:
         return [make(k, {**MAKERS, **OTHERS}[name], dtype=torch.float32, network="conv") for k in range(K)]
 
@@ -260,11 +263,14 @@ def test_a_stack_goes_on_from_checkpoints_bit_for_bit(tmp_path: Path, name: str)
                 save_checkpoint(tmp_path / str(k), trainer.checkpoint())
         stack.update()
     resumed = trainers()
-    stack = Stack(resumed)  # before the checkpoints are loaded: they are copied into the rows of the stack
+    if loaded == "in the stack":
+        stack = Stack(resumed)
     for k, trainer in enumerate(resumed):
         found = last_checkpoint(tmp_path / str(k))
         assert found is not None
         trainer.load(found)
+    if loaded == "before they are stacked":  # as a run that goes on does
+        stack = Stack(resumed)
     for _ in range(3):
         stack.update()
     for one, other in zip(resumed, whole, strict=True):

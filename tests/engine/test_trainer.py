@@ -36,7 +36,12 @@ STEPS = 11
 
 
 def make(
-    seed: int = 0, *, autocast: torch.dtype | None = None, objective: Objective | None = None, lr: float = 1e-3
+    seed: int = 0,
+    *,
+    autocast: torch.dtype | None = None,
+    objective: Objective | None = None,
+    lr: float = 1e-3,
+    batch_size: int = 8,
 ) -> Trainer:
     torch.manual_seed(0)
     pixels = torch.randint(256, (40, 1, 32, 32), dtype=torch.uint8)
@@ -52,9 +57,8 @@ def make(
         objective,
         ArrayData(pixels, list(product(range(2), range(4), range(5)))),
         adversary=adversary,
-        optimizer=torch.optim.Adam(model.parameters(), fused=True),
-        learning_rate=Schedule(lr, "cosine", 3, STEPS),
-        batch_size=8,
+        descent=Descent(torch.optim.Adam(model.parameters(), fused=True), Schedule(lr, "cosine", 3, STEPS)),
+        batch_size=batch_size,
         seed=seed,
         autocast=autocast,
     )
@@ -167,8 +171,8 @@ def test_an_adversary_descends_after_the_model(second_batch: bool) -> None:
         output = peer.model(images, key=noise_key(0, step))
         peer.objective(output, images).total.backward()
         rate = (step + 1) / 3 * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / STEPS)))
-        peer.optimizer.param_groups[0]["lr"] = 1e-3 * rate
-        peer.optimizer.step()
+        peer.descent.optimizer.param_groups[0]["lr"] = 1e-3 * rate
+        peer.descent.optimizer.step()
         others = output.z
         if second_batch:
             rows = BatchOrder(40, 8, 0, second=True).index(step)
@@ -181,7 +185,7 @@ def test_an_adversary_descends_after_the_model(second_batch: bool) -> None:
         loss.backward()
         peer.adversary.optimizer.param_groups[0]["lr"] = 1e-4 * rate
         peer.adversary.optimizer.step()
-        peer.optimizer.zero_grad()
+        peer.descent.optimizer.zero_grad()
         assert trainer.meter.state()[0][-1] >= float(loss.detach())
         for module in ("model", "objective"):
             ours, theirs = (dict(getattr(each, module).named_parameters()) for each in (trainer, peer))
@@ -191,10 +195,22 @@ def test_an_adversary_descends_after_the_model(second_batch: bool) -> None:
 
 def test_an_adversary_is_neither_forgotten_nor_idle() -> None:
     trainer = make()
-    options = {"learning_rate": trainer.learning_rate, "batch_size": 8, "seed": 0}
-    for objective, adversary in ((factor_vae(), None), (InfoVAE(), Descent(trainer.optimizer, trainer.learning_rate))):
+    options = {"descent": trainer.descent, "batch_size": 8, "seed": 0}
+    for objective, adversary in ((factor_vae(), None), (InfoVAE(), trainer.descent)):
         with pytest.raises(ValueError, match="Trainer: adversary is for adversarial objectives"):
-            Trainer(trainer.model, objective, trainer.data, optimizer=trainer.optimizer, adversary=adversary, **options)
+            Trainer(trainer.model, objective, trainer.data, adversary=adversary, **options)
+
+
+@pytest.mark.parametrize("name", ["ada_gvae", "dcign"])
+def test_batches_drawn_with_replacement_can_be_larger_than_the_data_set(name: str) -> None:
+    output = make(objective=OBJECTIVES[name](), batch_size=48).update()
+    assert len(output.mu) == 48
+
+
+@pytest.mark.parametrize("name", ["info_vae", "factor_vae of two batches"])
+def test_other_batches_cannot_be_larger_than_the_data_set(name: str) -> None:
+    with pytest.raises(ValueError, match="BatchOrder: batch_size must be from 1 to the 40 images there are, got 48"):
+        make(objective=OBJECTIVES[name](), batch_size=48)
 
 
 def test_a_deterministic_objective_gets_no_noise() -> None:
