@@ -124,7 +124,7 @@ def dci(
             a sample of a data set is in random order already.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the rows for the interval of the score, with new predictors for each, 20
-            say; 0 for none.
+            say; 0 for none. It is for scores of as many rows: trees see more in more of them.
         seed: the seed of the order, the predictors and the halves.
 
     Raises:

@@ -120,7 +120,7 @@ def sap(
             a sample of a data set is in random order already.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the rows for the interval of the score, 100 say, of training and test rows
-            each; 0 for none.
+            each; 0 for none. It is for scores of as many rows: in more of them the penalty of the machine counts less.
         seed: the seed of the order, the classifier and the halves.
 
     Raises:

@@ -9,12 +9,12 @@ import math
 import numpy as np
 import pytest
 
-from bench.rows import ABSENT
+from bench.rows import ABSENT, read
 from disentangle_ext import metrics
 from disentangle_ext.metrics import Metric
 from disentangle_ext.metrics._result import Interval, MetricResult
 from studies import coverage
-from studies.coverage import CASES, COLUMNS, LEVELS, Case, Table, measure, population, table, torus
+from studies.coverage import CASES, COLUMNS, LEVELS, RESULTS, Case, Table, measure, population, table, torus
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -45,6 +45,27 @@ def test_every_case_has_a_score_and_an_interval(name: str) -> None:
     result = CASES[name].score(points, bootstrap=2, seed=0)
     assert result.interval is not None
     assert result.interval.low <= result.score <= result.interval.high
+
+
+ROWS = read(RESULTS)
+SLOW_BIAS = ("jemmig", "mig_sup", "sap", "infomec", "modularity", "dci_fast")
+"""Cases of which the page says that the score of the population may lie outside."""
+
+
+def test_every_case_is_in_the_table() -> None:
+    cases = {
+        (name, str(points), level) for name, case in CASES.items() for points in case.repetitions for level in LEVELS
+    }
+    assert {(row["metric"], row["points"], row["level"]) for row in ROWS} == cases
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_intervals_hold_what_the_page_says(name: str) -> None:
+    for row in (row for row in ROWS if row["metric"] == name):
+        least = 0.95 - 3 * math.sqrt(0.95 * 0.05 / int(row["repetitions"]))
+        assert float(row["covers_expected"]) > least, row
+        if row["covers_population"] and name not in SLOW_BIAS:
+            assert float(row["covers_population"]) > least, row
 
 
 def test_levels_mix_factors_more_and_more() -> None:
