@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str], ranks: Ranks) -> int:
     try:
-        plan = ranks.from_first(lambda: _plan(argv, ranks.world))
+        plan = ranks.from_first(lambda: parse(argv))
     except MistakeError as error:
         print(error, file=sys.stderr)
         return ExitCode.MISTAKE
@@ -70,13 +70,6 @@ def _main(argv: Sequence[str], ranks: Ranks) -> int:
         if ranks.is_first:
             print(f"Stopped by {number.name} {phases[-1].value}. {_how_to_go_on(plan, phases)}", file=sys.stderr)
         return _code_of(number)
-
-
-def _plan(argv: Sequence[str], world: int) -> Plan:
-    plan = parse(argv)
-    if plan.several and world > 1:
-        raise MistakeError(f"train: --stack and --vary train in one process, not {world}: leave torchrun out")
-    return plan
 
 
 def _say(plan: Plan, outcomes: Outcomes) -> ExitCode:

@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Collection, Sequence
 
 from disentangle_ext.engine.stack import Stack
 from disentangle_ext.engine.trainer import Trainer
 from disentangle_ext.models import VAEOutput
 
-__all__ = ["Group", "group_of"]
+__all__ = ["Group"]
 
 
-class Group(Protocol):
-    """Trainers whose next update is one call."""
+class Group:
+    """Trainers whose next update is one call.
+
+    Args:
+        trainers: one or more; see :class:`engine.stack.Stack` for what several must share.
+    """
+
+    def __init__(self, trainers: Sequence[Trainer]) -> None:
+        self.trainers = list(trainers)
+        self._stack = Stack(self.trainers) if len(self.trainers) > 1 else None
 
     @property
     def step(self) -> int:
         """Updates done."""
+        return self.trainers[0].step
 
     def update(self) -> Sequence[VAEOutput]:
         """Do one update of every trainer; return what each model made of its batch."""
+        return [self.trainers[0].update()] if self._stack is None else self._stack.update()
 
-
-class Alone:
-    """One trainer, as a group."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
-
-    @property
-    def step(self) -> int:
-        return self._trainer.step
-
-    def update(self) -> Sequence[VAEOutput]:
-        return [self._trainer.update()]
-
-
-def group_of(trainers: Sequence[Trainer]) -> Group:
-    """Make a group of one trainer or more; see :class:`engine.stack.Stack` for what several must share."""
-    return Alone(trainers[0]) if len(trainers) == 1 else Stack(trainers)
+    def without(self, failed: Collection[Trainer]) -> Group:
+        """Return the group of the other trainers."""
+        return Group([each for each in self.trainers if each not in failed])

@@ -9,7 +9,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from disentangle_ext._errors import MistakeError
 from disentangle_ext._extras import require
-from disentangle_ext._files import remove, write_atomically
+from disentangle_ext._files import WriteError, remove, write_atomically
 
 FORMAT = 2
 KEPT = 2
@@ -79,8 +78,15 @@ def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint, then remove all but the newest two."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a checkpoint, then remove all but the newest two.
+
+    Raises:
+        WriteError: if the disk is full, the folder around ``folder`` has vanished, and so on.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise WriteError(folder, error) from error
     path = folder / f"step-{checkpoint.step:010d}.safetensors"
     header = {"format": FORMAT, "step": checkpoint.step, "state": checkpoint.state}
     save_tensors(path, checkpoint.tensors, header)
@@ -116,28 +122,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def last_checkpoint(folder: Path, *, warn: Callable[[str], object] = lambda line: None) -> Checkpoint | None:
-    """Read the newest checkpoint in ``folder`` that can be read; None where there is none.
-
-    Args:
-        folder: where they are.
-        warn: told in one line if it is not the newest of all.
-
-    Raises:
-        MistakeError: if there are checkpoints, and none can be read.
-    """
-    problem: MistakeError | None = None
-    for path in reversed(checkpoints_in(folder)):
-        try:
-            checkpoint = read_checkpoint(path)
-        except MistakeError as error:
-            problem = problem or error
-            continue
-        if problem:
-            warn(f"{problem}; going on from {path.name}, the one before")
-        return checkpoint
-    if problem:
-        raise problem
-    return None
+    """Find the newest readable checkpoint in ``folder``: :func:`common_checkpoints` for one run."""
+    return common_checkpoints([folder], warn=warn)[0]
 
 
 def common_checkpoints(
@@ -145,31 +131,31 @@ def common_checkpoints(
 ) -> Sequence[Checkpoint | None]:
     """Find the newest step for which every run has a readable checkpoint, or None for each to start over.
 
-    Newer checkpoints of runs that go back are removed: their lines of metrics are written again, and so are they. Where
-    a run has removed none yet, the beginning counts as its oldest checkpoint.
+    They start over where a run has saved none yet. Nothing is changed.
 
     Args:
         folders: the folders of checkpoints, one for each run.
-        warn: told in one line where the newest checkpoint is not taken.
+        warn: told in one line where a checkpoint cannot be read.
 
     Raises:
-        MistakeError: if there are checkpoints, and none of the same step that can be read.
+        MistakeError: if every run has checkpoints, and none of the same step that can be read.
     """
-    if len(folders) == 1:
-        return [last_checkpoint(folders[0], warn=warn)]
     files = [checkpoints_by_step(folder) for folder in folders]
-    steps = [own.keys() | ({0} if len(own) < KEPT else set()) for own in files]
-    for step in sorted(set.intersection(*map(set, steps)), reverse=True):
-        with suppress(MistakeError):  # a damaged file: the step before it may do
-            common = [read_checkpoint(own[step]) for own in files] if step else [None] * len(files)
-            for folder, own in zip(folders, files):
-                later = [each for each in own if each > step]
-                if later:
-                    print(f"{folder.parent.name}: back from step {max(later)} to {step}, the last that all runs share")
-                for each in later:
-                    own[each].unlink()
-            return common
-    there = "; ".join(f"{folder.parent.name} {sorted(own)}" for folder, own in zip(folders, steps))
+    if not all(files):
+        return [None] * len(files)
+    problem: MistakeError | None = None
+    for step in sorted(set.intersection(*map(set, files)), reverse=True):
+        try:
+            common = [read_checkpoint(own[step]) for own in files]
+        except MistakeError as error:
+            problem = problem or error
+            continue
+        if problem:
+            warn(f"{problem}; going on from {files[0][step].name}, the one before")
+        return common
+    if problem and len(folders) == 1:
+        raise problem
+    there = "; ".join(f"{folder.parent.name} {sorted(own)}" for folder, own in zip(folders, files))
     raise MistakeError(
         f"train: --resume: the runs of the stack have no readable checkpoint of the same step ({there}): go on with "
         "each alone, by --resume and the --output-dir of the run"

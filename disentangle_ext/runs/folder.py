@@ -14,6 +14,7 @@ import torch
 from disentangle_ext._errors import MistakeError
 from disentangle_ext._extras import require
 from disentangle_ext._files import WriteError, append_line, is_partial, remove, remove_partial_files, write_atomically
+from disentangle_ext.runs.checkpoint import checkpoints_by_step
 from disentangle_ext.runs.environment import changes, environment, in_words
 
 CONFIG = "config.yaml"
@@ -42,7 +43,6 @@ PICTURE_FILES = {
 }
 
 _FILES = (
-    CONFIG,
     ENVIRONMENT,
     METRICS,
     MODEL,
@@ -142,36 +142,41 @@ class RunFolder:
             remove(self.path / LOCK)  # while it is held: whoever waits for the file that is gone takes another
             lock.release()
 
-    def start(
-        self, config: str, *, overwrite: bool = False, device: torch.device | None = None, world_size: int = 1
-    ) -> None:
-        """Make the folder and write its configuration, before the first step.
+    def clear(self) -> None:
+        """Remove what a run has left, but for its configuration, by which the folder is still known as a run's.
+
+        Only what a run writes goes, by name: a person's own notes in the folder stay. DONE goes first, since a run
+        that is cleared in part is not finished.
+        """
+        for name in reversed(_FILES):
+            (self.path / name).unlink(missing_ok=True)
+        self._drop_checkpoints()
+        for path in (self.path / TENSORBOARD).glob("events.out.tfevents.*"):
+            path.unlink()
+
+    def start(self, config: str) -> None:
+        """Write the configuration of a run that begins, in the place of another if there is one.
 
         Args:
             config: the text of config.yaml.
-            overwrite: remove what a run has left there.
-            device: what the run computes on, for env.json; default: the CPU.
-            world_size: how many processes share its batches, for the same.
 
         Raises:
-            FileExistsError: as :meth:`check`.
             WriteError: if the disk is full, and so on.
         """
-        self.check(overwrite=overwrite)
-        if self.is_run:
-            self._clear()
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / CONFIG, config.encode())  # first: by it a folder is known as a run's
+        write_atomically(self.path / CONFIG, config.encode())
         self.checkpoints.mkdir(exist_ok=True)
-        self.write_json(ENVIRONMENT, environment(device, world_size))
 
-    def resume(self, step: int, device: torch.device | None = None, world_size: int = 1) -> list[str]:
-        """Say in words what has changed since the run was last at work; env.json keeps it under "resumed".
+    def note_environment(self, step: int, device: torch.device | None = None, world_size: int = 1) -> list[str]:
+        """Write env.json; say in words what is not as it was when the run was last at work, which it lists, too.
 
         Args:
             step: where the run goes on.
-            device: as for :meth:`start`.
-            world_size: as for :meth:`start`.
+            device: what the run computes on; default: the CPU.
+            world_size: how many processes share its batches.
+
+        Raises:
+            WriteError: if the disk is full, and so on.
         """
         now = environment(device, world_size)
         content = self._read_environment()
@@ -189,20 +194,11 @@ class RunFolder:
         """Read env.json; None where there is none, or what a person has made of it is no record of a run."""
         try:
             content = json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # the run was ended while it began
+        except (FileNotFoundError, ValueError):  # the run begins, or was ended while it began
             return None
         resumed = content.get("resumed", []) if isinstance(content, dict) else None
         is_record = isinstance(resumed, list) and all(isinstance(each, dict) for each in resumed)
         return content if is_record else None
-
-    def _clear(self) -> None:
-        # Only what a run writes, by name: a person's own notes in the folder stay. CONFIG goes last, so that a
-        # clearing that was cut short is still recognised as a run.
-        self._drop_checkpoints()
-        for path in (self.path / TENSORBOARD).glob("events.out.tfevents.*"):
-            path.unlink()
-        for name in reversed(_FILES):
-            (self.path / name).unlink(missing_ok=True)
 
     def _drop_checkpoints(self) -> None:
         for pattern in ("step-*.safetensors", ".step-*.partial"):
@@ -232,18 +228,26 @@ class RunFolder:
             rows.append(row)
         return rows
 
-    def forget_metrics_after(self, step: int) -> None:
-        """Drop the lines that a resumed run will write again."""
+    def go_back_to(self, step: int) -> None:
+        """Forget what a run that goes on from ``step`` will write again: metrics, checkpoints, and that it failed."""
+        remove(self.path / FAILED)
         kept = [json.dumps(row) + "\n" for row in self.read_metrics() if row["step"] <= step]
         write_atomically(self.path / METRICS, "".join(kept).encode())
+        for later, path in checkpoints_by_step(self.checkpoints).items():
+            if later > step:
+                remove(path)
+
+    @property
+    def is_tidy(self) -> bool:
+        """Whether a finished run has left nothing behind that :meth:`finish` removes."""
+        return not any((self.path / name).exists() for name in (FAILED, CHECKPOINTS, LOCK))
 
     def finish(self) -> None:
         """Mark the run as complete and remove its checkpoints: model.safetensors holds the weights.
 
         Called again, it removes what was left of them when the first call was ended.
         """
-        remove(self.path / FAILED)
         if not self.is_done:
             write_atomically(self.path / DONE, b"")
+        remove(self.path / FAILED)
         self._drop_checkpoints()
-        remove(self.path / LOCK)

@@ -7,7 +7,7 @@ from disentangle_ext.engine.stack import Stack
 from disentangle_ext.engine.trainer import Trainer
 from disentangle_ext.runs.config import TrainConfig, resolve
 from disentangle_ext.runs.folder import RunFolder
-from disentangle_ext.training.fit import Outcome, Outcomes, train, train_plan, train_stack
+from disentangle_ext.training.fit import Outcome, Outcomes, train, train_plan
 from disentangle_ext.training.plan import Job, Plan
 
 __all__ = [
@@ -23,5 +23,4 @@ __all__ = [
     "resolve",
     "train",
     "train_plan",
-    "train_stack",
 ]

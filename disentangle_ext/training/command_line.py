@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +20,7 @@ from disentangle_ext.models import NETWORKS
 from disentangle_ext.objectives import OBJECTIVES
 from disentangle_ext.runs.config import Settings, TrainConfig, part_options, read_yaml, resolve
 from disentangle_ext.runs.folder import CONFIG, RunFolder
-from disentangle_ext.runs.options import Option, coerce, options_of
+from disentangle_ext.runs.options import REQUIRED, Option, coerce, options_of
 from disentangle_ext.runs.presets import PRESETS, quick
 from disentangle_ext.training.plan import SHEET, Job, Plan, Several, variants
 
@@ -85,7 +85,7 @@ def parse(argv: Sequence[str]) -> Plan:
         MistakeError: for settings that are unknown, missing, out of range or in conflict.
         SystemExit: after --help, and for flags that do not parse.
     """
-    early, written = _peek(argv), _names(argv)
+    early = _peek(argv)
     file = read_yaml(early.config) if early.config else {}
     switches = {name: coerce(file.pop(name, False), bool, f"train: {name}") for name in _SWITCHES}
     named = coerce(file.pop("preset", None), str | None, "train: preset")
@@ -94,8 +94,6 @@ def parse(argv: Sequence[str]) -> Plan:
     stored = None if early.help or not early.resume else _stored(early.output_dir or defaults.output_dir)
     if stored and stored.several:
         defaults = dataclasses.replace(defaults, stack=stored.several.stack, vary=stored.several.vary)
-    if stored:
-        _refuse_varying({*file, *written}, stored)
     below = stored.jobs[0].config.plain() if stored else _SHOWN if early.help else {}
     chosen = {name: value for name in ("model", "data", "network") if (value := getattr(early, name))}
     stated = _Stated(below, early.quick or defaults.quick, early.preset or named, {**file, **chosen})
@@ -113,12 +111,13 @@ def parse(argv: Sequence[str]) -> Plan:
             raise MistakeError("train: --resume: the runs are those that were begun: leave --stack and --vary out")
         _compare(config, stored, flags.output_dir)
         return dataclasses.replace(stored, device=flags.device, tensorboard=flags.tensorboard)
-    explicit = {name: value for name, value in config.flat().items() if name in written}
-    return _plan(flags, flags.output_dir, config, explicit, stated)
+    return _plan(flags, flags.output_dir, config, base, stated)
 
 
-def _plan(flags: Flags, folder: Path, config: TrainConfig, explicit: Mapping[str, Any], stated: _Stated) -> Plan:
-    """Plan the runs that are asked for; ``explicit`` are the settings that flags state."""
+def _plan(flags: Flags, folder: Path, config: TrainConfig, base: TrainConfig, stated: _Stated) -> Plan:
+    """The runs that are asked for; ``base`` is the configuration before the flags."""
+    before = base.flat()
+    explicit = {name: value for name, value in config.flat().items() if before.get(name, REQUIRED) != value}
 
     def configure(chosen: Mapping[str, Any]) -> TrainConfig:
         names = {name: str(chosen[name]) for name in ("model", "data", "network") if name in chosen}
@@ -151,12 +150,6 @@ def _peek(argv: Sequence[str]) -> argparse.Namespace:
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--help", "-h", action="store_true")
     return parser.parse_known_args(argv)[0]
-
-
-def _names(argv: Sequence[str]) -> set[str]:
-    """Read the names of the flags that are written, as settings are named; ``--no-X`` names X, too."""
-    names = {each[2:].partition("=")[0].replace("-", "_") for each in argv if each.startswith("--")}
-    return names | {name.removeprefix("no_") for name in names}
 
 
 def _recipe(is_quick: bool, name: str | None, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -260,22 +253,13 @@ def _description(base: TrainConfig) -> str:
     )
 
 
-def _refuse_varying(names: Collection[str], stored: Plan) -> None:
-    """Refuse settings in which the runs to go on with differ. The seed of a stack is its first, and has one value."""
-    first, *others = [job.config.flat() for job in stored.jobs]
-    is_stack = stored.several is not None and stored.several.stack is not None
-    for name in sorted(names):
-        if any(each.get(name) != first.get(name) for each in others) and not (is_stack and name == "seed"):
-            raise MistakeError(f"train: --resume: the runs differ in {name}: leave it out")
-
-
 def _compare(config: TrainConfig, stored: Plan, folder: Path) -> None:
-    """Refuse settings that differ from those of the runs to go on with, in what all share, or from the first seed."""
+    """Refuse settings that differ from those of the runs to go on with, in what all of them share."""
     new, (old, *others) = config.plain(), [job.config.plain() for job in stored.jobs]
     path = folder / (SHEET if stored.several else CONFIG)
     for key in {**old, **new}:
         is_shared = all(each.get(key) == old.get(key) for each in others)
-        if (is_shared or key == "seed") and new.get(key) != old.get(key):
+        if is_shared and new.get(key) != old.get(key):
             flag = "--" + key.replace("_", "-")
             raise MistakeError(
                 f"train: --resume: {flag} is {old.get(key, 'absent')} in {path}, and now {new.get(key, 'absent')}: "

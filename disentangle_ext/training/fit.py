@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -11,15 +11,15 @@ from typing import NamedTuple
 import torch
 from torch.distributed import ProcessGroup
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._extras import require
-from disentangle_ext._files import remove
 from disentangle_ext.data import GroundTruthData, load_data
 from disentangle_ext.engine.build import build_trainer
 from disentangle_ext.engine.device import AUTO, choose_device, cpu_threads, deterministic, fastest_precision
 from disentangle_ext.engine.ranks import Ranks
 from disentangle_ext.engine.trainer import Trainer
 from disentangle_ext.runs.checkpoint import Checkpoint, checkpoints_by_step, common_checkpoints
-from disentangle_ext.runs.config import TrainConfig
+from disentangle_ext.runs.config import TrainConfig, to_yaml
 from disentangle_ext.runs.folder import LOCK, TENSORBOARD, RunFolder
 from disentangle_ext.training.finish import Scores, finish
 from disentangle_ext.training.interrupt import Interrupt, Phase
@@ -27,7 +27,7 @@ from disentangle_ext.training.loop import Run, begin, loop, warn
 from disentangle_ext.training.plan import Job, Plan
 from disentangle_ext.training.progress import require_tensorboard, scalars, show_progress
 
-__all__ = ["Outcome", "Outcomes", "train", "train_plan", "train_stack"]
+__all__ = ["Outcome", "Outcomes", "train", "train_plan"]
 
 
 class Outcome(NamedTuple):
@@ -72,20 +72,6 @@ def train(
     return train_plan(plan, process_group=process_group).runs[0]
 
 
-def train_stack(
-    configs: Sequence[TrainConfig],
-    output_dirs: Sequence[Path | str],
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-    device: str = AUTO,
-    tensorboard: bool = False,
-) -> Outcomes:
-    """Train, picture and score several models that take a step at once: :func:`train_plan` for a stack."""
-    jobs = tuple(Job(config, RunFolder(path)) for config, path in zip(configs, output_dirs, strict=True))
-    return train_plan(Plan(jobs, True, resume, overwrite, device, tensorboard))
-
-
 def train_plan(
     plan: Plan,
     *,
@@ -122,8 +108,9 @@ def train_plan(
         on_phase(Phase.LOADING)
         # Everything is built before anything is written, so that a mistake in one run leaves no folder of another.
         groups = ranks.agree(lambda: _build(call, todo))
-        if plan.several and groups:
-            ranks.first(lambda: _begin_several(plan, locks))
+        # Another process may have finished a run meanwhile.
+        todo = ranks.from_first(lambda: _claim(plan, todo, locks))
+        groups = [left for built in groups if (left := [each for each in built if each.job.folder.path in todo])]
         fastest = fastest_precision(where)
         if any(each.job.config.precision != fastest for built in groups for each in built):
             print(f"Networks are fastest with --precision {fastest} on this {where.type.upper()}.", flush=True)
@@ -133,7 +120,8 @@ def train_plan(
                 outcomes.update(_train(call, built, interrupt))
             built.clear()  # a trained model is not kept in memory for those that follow
     found = [outcomes.get(job.folder.path) or _found(job) for job in plan.jobs]
-    return Outcomes(found, {job.folder.path: reason for job in plan.jobs if (reason := job.folder.failure)})
+    given_up = {job.folder.path: job.folder.failure for job in plan.jobs if plan.gives_up}
+    return Outcomes(found, {path: reason for path, reason in given_up.items() if reason})
 
 
 class _Call(NamedTuple):
@@ -151,7 +139,9 @@ class _Built(NamedTuple):
 
 
 def _ready(plan: Plan, ranks: Ranks) -> torch.device:
-    """Choose the device, and check that all is installed that will be needed in a while."""
+    """Choose the device, and check that all is there that will be needed in a while."""
+    if len(plan.jobs) > 1 and ranks.group:
+        raise MistakeError(f"train: --stack and --vary train in one process, not {ranks.world}: leave torchrun out")
     require("safetensors", extra="train", what="train")
     if plan.tensorboard:
         require_tensorboard()
@@ -162,21 +152,40 @@ def _ready(plan: Plan, ranks: Ranks) -> torch.device:
 
 
 def _unfinished(plan: Plan) -> set[Path]:
-    """Find the folders of the runs that are to be trained, and remove what is left beside finished ones."""
+    """Find the folders of the runs that are to be trained.
+
+    Raises:
+        FileExistsError: see :func:`train_plan`.
+    """
     folders = [job.folder for job in plan.jobs]
     if plan.resume:
-        for folder in folders:
-            if folder.is_done:
-                folder.finish()
-        left = {folder.path for folder in folders if not (folder.is_done or (plan.gives_up and folder.failure))}
-        if plan.several and not left:
-            remove(plan.several.folder / LOCK)
-        return left
+        return {each.path for each in folders if not (each.is_done or (plan.gives_up and each.failure))}
     if plan.several:
         plan.several.check(overwrite=plan.overwrite)
     for folder in folders:
         folder.check(overwrite=plan.overwrite)
     return {folder.path for folder in folders}
+
+
+def _claim(plan: Plan, todo: set[Path], locks: ExitStack) -> set[Path]:
+    """Lock the folders, begin the runs that are new, tidy up those that are finished; say which are left to train."""
+    jobs = [job for job in plan.jobs if job.folder.path in todo or (job.folder.is_done and not job.folder.is_tidy)]
+    if plan.several and (jobs or (plan.several.folder / LOCK).exists()):
+        locks.enter_context(RunFolder(plan.several.folder).lock())
+    for job in jobs:
+        locks.enter_context(job.folder.lock())
+    left = _unfinished(plan) & todo
+    if not plan.resume:
+        for job in jobs:
+            job.folder.clear()
+        if plan.several:
+            plan.several.write(plan.jobs)
+    for job in plan.jobs:
+        if not job.is_in_folder():
+            job.folder.start(to_yaml(job.config))
+        elif job.folder.is_done:
+            job.folder.finish()
+    return left
 
 
 def _build(call: _Call, todo: set[Path]) -> list[list[_Built]]:
@@ -196,23 +205,15 @@ def _build(call: _Call, todo: set[Path]) -> list[list[_Built]]:
     return [[build(job) for job in group] for group in jobs if group]
 
 
-def _begin_several(plan: Plan, locks: ExitStack) -> None:
-    assert plan.several is not None
-    plan.several.folder.mkdir(parents=True, exist_ok=True)
-    locks.enter_context(RunFolder(plan.several.folder).lock())
-    if not plan.resume:
-        plan.several.write(plan.jobs)
-
-
 def _train(call: _Call, built: list[_Built], interrupt: Interrupt) -> dict[Path, Outcome]:
     """Train one group from its first step, or its newest checkpoint, to its scores."""
     first, ranks = built[0].job.config, call.ranks
     if call.plan.several and not call.plan.stacked:
         print(f"{built[0].job.folder.path.name}:", flush=True)
-    with ExitStack() as locks, cpu_threads(first.threads), deterministic(first.deterministic, call.device):
+    with cpu_threads(first.threads), deterministic(first.deterministic, call.device):
         with interrupt.deferred():
             with ExitStack() as writers:
-                runs = _begin(call, built, locks, writers)
+                runs = _begin(call, built, writers)
                 call.on_phase(Phase.TRAINING)
                 show = writers.enter_context(show_progress(first.max_steps, runs[0].trainer.step))
                 left = loop(runs, interrupt, show, give_up=call.plan.gives_up)
@@ -227,26 +228,19 @@ def _train(call: _Call, built: list[_Built], interrupt: Interrupt) -> dict[Path,
     return outcomes
 
 
-def _begin(call: _Call, built: list[_Built], locks: ExitStack, writers: ExitStack) -> list[Run]:
-    """Lock the run folders, and start them or go on from the newest checkpoint that all have."""
+def _begin(call: _Call, built: list[_Built], writers: ExitStack) -> list[Run]:
+    """Go on from the newest checkpoint that all runs of a group have, or start at the first step."""
     plan, ranks = call.plan, call.ranks
-    folders = [each.job.folder for each in built]
+    folders = [each.job.folder.checkpoints for each in built]
+    checkpoints = ranks.from_first(lambda: common_checkpoints(folders, warn=warn))
 
-    def claim() -> tuple[list[bool], Sequence[Checkpoint | None]]:
-        for folder in folders:
-            locks.enter_context(folder.lock())
-        begun = [plan.resume and folder.is_run for folder in folders]
-        if not any(begun):
-            return begun, [None] * len(folders)
-        return begun, common_checkpoints([folder.checkpoints for folder in folders], warn=warn)
+    def start(each: _Built, checkpoint: Checkpoint | None) -> Run:
+        seconds = begin(each.job, each.trainer, checkpoint)
+        events = each.job.folder.path / TENSORBOARD if plan.tensorboard and ranks.is_first else None
+        add = ranks.agree(lambda: writers.enter_context(scalars(events, each.trainer.step)))
+        return Run(each.job, each.trainer, add, seconds)
 
-    begun, checkpoints = ranks.from_first(claim)
-    runs = []
-    for (job, trainer), resumed, checkpoint in zip(built, begun, checkpoints):
-        seconds = begin(job, trainer, checkpoint, resumed=resumed, overwrite=plan.overwrite)
-        events = job.folder.path / TENSORBOARD if plan.tensorboard and ranks.is_first else None
-        runs.append(Run(job, trainer, writers.enter_context(scalars(events, trainer.step)), seconds))
-    return runs
+    return [start(each, checkpoint) for each, checkpoint in zip(built, checkpoints)]
 
 
 def _found(job: Job) -> Outcome:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from disentangle_ext._errors import MistakeError
-from disentangle_ext.engine.group import group_of
+from disentangle_ext.engine.group import Group
 from disentangle_ext.engine.meter import TOTAL, NonFiniteLossError
 from disentangle_ext.engine.trainer import Trainer
 from disentangle_ext.models import VAEOutput
-from disentangle_ext.runs.checkpoint import Checkpoint, save_checkpoint
-from disentangle_ext.runs.config import to_yaml
+from disentangle_ext.runs.checkpoint import Checkpoint, checkpoints_by_step, save_checkpoint
 from disentangle_ext.runs.folder import CONFIG
 from disentangle_ext.training.interrupt import Interrupt
 from disentangle_ext.training.plan import Job
@@ -23,32 +21,34 @@ from disentangle_ext.training.progress import Progress, Scalars
 __all__ = ["Run", "begin", "loop", "warn"]
 
 
-def begin(job: Job, trainer: Trainer, checkpoint: Checkpoint | None, *, resumed: bool, overwrite: bool) -> float:
-    """Start the run folder, or go on in it; return the seconds trained so far.
+def begin(job: Job, trainer: Trainer, checkpoint: Checkpoint | None) -> float:
+    """Go on in a run folder from a checkpoint; return the seconds trained so far.
 
     Args:
         job: the run.
         trainer: its trainer; takes the state of the checkpoint.
-        checkpoint: where the run goes on; None: at the beginning.
-        resumed: the folder holds the run already.
-        overwrite: replace what another run has left in the folder.
+        checkpoint: where the run goes on; None: at the first step.
 
     Raises:
         MistakeError: for a checkpoint of another configuration.
     """
-    if checkpoint is not None:
-        _check_config(checkpoint, job)
-        trainer.load(checkpoint)
+    ranks, folder = trainer.ranks, job.folder
+
+    def load() -> None:
+        if checkpoint is not None:
+            _check_config(checkpoint, job)
+            trainer.load(checkpoint)
 
     def write() -> None:
-        folder, device, world = job.folder, trainer.device, trainer.ranks.world
-        if not resumed:
-            folder.start(to_yaml(job.config), overwrite=overwrite, device=device, world_size=world)
-        elif changed := folder.resume(trainer.step, device, world):
+        if changed := folder.note_environment(trainer.step, trainer.device, ranks.world):
             warn(f"{', '.join(changed)}: the run goes on, but not bit for bit as it would have")
-        folder.forget_metrics_after(trainer.step)
+        newest = max(checkpoints_by_step(folder.checkpoints), default=0)
+        if newest > trainer.step:
+            print(f"{folder.path.name}: back from step {newest} to {trainer.step}, the newest that every run can read")
+        folder.go_back_to(trainer.step)
 
-    trainer.ranks.first(write)
+    ranks.agree(load)
+    ranks.first(write)
     return float(checkpoint.state["seconds"]) if checkpoint else 0.0
 
 
@@ -130,14 +130,14 @@ def loop(runs: Sequence[Run], interrupt: Interrupt, progress: Progress, *, give_
         NonFiniteLossError: if a loss is not finite, without ``give_up``.
     """
     config, ranks = runs[0].job.config, runs[0].trainer.ranks
-    group = group_of([run.trainer for run in runs])
+    group = Group([run.trainer for run in runs])
 
     def each(act: Callable[[Run], object]) -> None:
         nonlocal runs, group
-        left = [run for run in runs if _goes_on(act, run, give_up)]
-        if left and len(left) < len(runs):
-            group = group_of([run.trainer for run in left])
-        runs = left
+        failed = [run for run in runs if not _goes_on(act, run, give_up)]
+        runs = [run for run in runs if run not in failed]
+        if failed and runs:
+            group = group.without([run.trainer for run in failed])
 
     stopped_by = ranks.begin_vote(lambda: interrupt.requested)()
     while runs and group.step < config.max_steps and not stopped_by:
@@ -182,7 +182,7 @@ def _one_row(runs: Sequence[Run]) -> Mapping[str, Any]:
 
 
 def _check_config(checkpoint: Checkpoint, job: Job) -> None:
-    """Refuse a checkpoint of another configuration: config.yaml was edited after it. Files may have moved."""
+    """Refuse a checkpoint of another configuration: config.yaml was edited after it."""
     then, now = checkpoint.state.get("config"), job.config.plain()
     if not isinstance(then, dict):
         raise MistakeError(
@@ -193,11 +193,9 @@ def _check_config(checkpoint: Checkpoint, job: Job) -> None:
         raise MistakeError(
             f"train: --resume: {job.folder.path} has a checkpoint of step {step}, after max_steps {last}"
         )
-    moved = {name for name, value in job.config.flat().items() if isinstance(value, Path)}
-    for name in {**then, **now}:
-        if then.get(name) != now.get(name) and name not in moved:
-            raise MistakeError(
-                f"train: --resume: {name} is {now.get(name, 'absent')} in {job.folder.path / CONFIG}, and was "
-                f"{then.get(name, 'absent')} at the checkpoint of step {checkpoint.step}: put it back, or start "
-                "another run with another --output-dir"
-            )
+    if name := job.first_difference(then):
+        raise MistakeError(
+            f"train: --resume: {name} is {now.get(name, 'absent')} in {job.folder.path / CONFIG}, and was "
+            f"{then.get(name, 'absent')} at the checkpoint of step {checkpoint.step}: put it back, or start "
+            "another run with another --output-dir"
+        )

@@ -14,7 +14,8 @@ from disentangle_ext._files import write_atomically
 from disentangle_ext.engine.device import AUTO
 from disentangle_ext.engine.stack import is_number, real_options
 from disentangle_ext.objectives import OBJECTIVES
-from disentangle_ext.runs.config import TrainConfig
+from disentangle_ext.runs.checkpoint import checkpoints_in
+from disentangle_ext.runs.config import TrainConfig, read_yaml, resolve
 from disentangle_ext.runs.folder import CONFIG, RunFolder
 
 __all__ = ["SHEET", "Job", "Plan", "Several", "variants"]
@@ -35,6 +36,32 @@ class Job(NamedTuple):
 
     config: TrainConfig
     folder: RunFolder
+
+    def is_in_folder(self) -> bool:
+        """Whether the folder holds this run, rather than none yet.
+
+        Raises:
+            MistakeError: if it holds a run of another configuration that has been trained.
+        """
+        path = self.folder.path / CONFIG
+        if not self.folder.is_run:
+            return False
+        name = self.first_difference(stored := resolve(read_yaml(path), source=f"train: {path}").plain())
+        if name and (self.folder.is_done or checkpoints_in(self.folder.checkpoints)):
+            raise MistakeError(
+                f"train: --resume: {name} is {stored.get(name, 'absent')} in {path}, and must be "
+                f"{self.config.plain().get(name, 'absent')}: the folder holds another run"
+            )
+        return not name
+
+    def first_difference(self, other: Mapping[str, Any]) -> str | None:
+        """Find a setting that is not as in ``other``, as a file holds it; None where there is none.
+
+        Files of data may have moved.
+        """
+        own = self.config.plain()
+        moved = {name for name, value in self.config.flat().items() if isinstance(value, Path)}
+        return next((name for name in {**other, **own} if other.get(name) != own.get(name) and name not in moved), None)
 
 
 @dataclass(frozen=True)

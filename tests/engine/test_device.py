@@ -104,7 +104,7 @@ def test_a_folder_without_its_environment_gets_one(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.start("model: x\n")
     (folder.path / "env.json").write_text("{")
-    assert folder.resume(3) == []
+    assert folder.note_environment(3) == []
     assert json.loads((folder.path / "env.json").read_text()) == json.loads(json.dumps(environment()))
 
 

@@ -16,16 +16,16 @@ from disentangle_ext.runs.folder import RunFolder
 def folder(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
     folder.start("model: x\n")
+    folder.note_environment(0)
     return folder
 
 
 def test_a_run_is_never_overwritten_silently(folder: RunFolder) -> None:
     with pytest.raises(FileExistsError, match=r"--output-dir .*run holds an unfinished run: give --resume"):
-        folder.start("model: y\n")
+        folder.check()
     folder.finish()
     with pytest.raises(FileExistsError, match=r"--output-dir .*run holds a finished run: give another"):
-        folder.start("model: y\n")
-    assert (folder.path / "config.yaml").read_text() == "model: x\n"
+        folder.check()
 
 
 def test_overwrite_removes_the_old_run_and_nothing_else(folder: RunFolder) -> None:
@@ -34,7 +34,11 @@ def test_overwrite_removes_the_old_run_and_nothing_else(folder: RunFolder) -> No
     (folder.checkpoints / "step-1.safetensors").touch()
     folder.finish()
     (folder.path / "notes.txt").write_text("mine")
-    folder.start("model: y\n", overwrite=True)
+    folder.check(overwrite=True)
+    folder.clear()
+    assert sorted(path.name for path in folder.path.iterdir()) == ["config.yaml", "notes.txt"]
+    folder.start("model: y\n")
+    folder.note_environment(0)
     assert sorted(path.name for path in folder.path.iterdir()) == [
         "checkpoints",
         "config.yaml",
@@ -49,13 +53,14 @@ def test_overwrite_removes_the_old_run_and_nothing_else(folder: RunFolder) -> No
 def test_other_folders_are_left_alone(tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(FileExistsError, match="must be a new or empty folder"):
-        RunFolder(tmp_path).start("", overwrite=overwrite)
+        RunFolder(tmp_path).check(overwrite=overwrite)
     with pytest.raises(FileExistsError, match="must be a new or empty folder"):
-        RunFolder(tmp_path / "thesis.tex").start("", overwrite=overwrite)
+        RunFolder(tmp_path / "thesis.tex").check(overwrite=overwrite)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_an_empty_folder_is_fine(tmp_path: Path) -> None:
+    RunFolder(tmp_path).check()
     RunFolder(tmp_path).start("model: x\n")
     assert RunFolder(tmp_path).is_run
 
@@ -72,7 +77,7 @@ def test_metrics(folder: RunFolder) -> None:
     with open(folder.path / "metrics.jsonl", "a") as file:
         file.write('{"step": 40, "lo')  # as a killed process leaves it
     assert [row["step"] for row in folder.read_metrics()] == [10, 20, 30]
-    folder.forget_metrics_after(20)
+    folder.go_back_to(20)
     folder.append_metrics({"step": 30, "loss": 0.2})
     assert [(row["step"], row["loss"]) for row in folder.read_metrics()] == [(10, 0.1), (20, 0.1), (30, 0.2)]
 
@@ -97,5 +102,5 @@ def test_overwrite_and_finish_leave_other_files_among_the_checkpoints(folder: Ru
     (folder.checkpoints / "mine").mkdir()
     folder.finish()
     assert [path.name for path in folder.checkpoints.iterdir()] == ["mine"]
-    folder.start("model: y\n", overwrite=True)
+    folder.clear()
     assert [path.name for path in folder.checkpoints.iterdir()] == ["mine"]

@@ -87,6 +87,7 @@ def points(folder: Path, call: list[str], every: int) -> Iterator[tuple[int, str
     counted = folder / "count"
 
     def count() -> int:
+        prepare(folder, folder / "counted", call)
         killer = Killer()
         code = train.main([*call, "--output-dir", str(folder / "counted")])
         counted.write_text(json.dumps(killer.names))
@@ -96,6 +97,12 @@ def points(folder: Path, call: list[str], every: int) -> Iterator[tuple[int, str
     names = json.loads(counted.read_text())
     every_point = [(k, when) for k, name in enumerate(names) for when in WHEN if when != "middle" or name == "write"]
     yield from every_point[::every]
+
+
+def prepare(folder: Path, run: Path, call: list[str]) -> None:
+    """Put a finished run in the place of one that is to be overwritten."""
+    if "--overwrite" in call:
+        shutil.copytree(folder / "whole", run)
 
 
 def problem(run: Path, call: list[str], whole: dict[str, Any], at: int, when: str) -> str:
@@ -123,6 +130,7 @@ def main() -> int:
     whole, done = left(folder / "whole"), 0
     for at, when in points(folder, call, every):
         run = folder / "run"
+        prepare(folder, run, call)
         wrong, done = problem(run, call, whole, at, when), done + 1
         if wrong:
             print(f"killed {when} operation {at}: {wrong}")

@@ -14,7 +14,15 @@ SCRIPT = Path(__file__).with_name("crash_points.py")
 FEW = ["--max-steps", "4", "--checkpoint-every", "2"]
 
 
-@pytest.mark.parametrize(("several", "every"), [([], 5), (["--stack", "2"], 13)])
+RUNS = {
+    "a run": ([], 5),
+    "a stack": (["--stack", "2"], 13),
+    "in turn, overwritten": (["--vary", "seed=0,1", "--overwrite"], 16),
+}
+
+
+@pytest.mark.forks
+@pytest.mark.parametrize(("several", "every"), RUNS.values(), ids=RUNS)
 def test_a_kill_at_some_of_the_file_operations(tmp_path: Path, several: list[str], every: int) -> None:
     """At all of them: ``python tests/training/crash_points.py FOLDER 1 ARGUMENT ..``."""
     call = [sys.executable, str(SCRIPT), str(tmp_path), str(every), "--model", "beta_vae", *SMALL, *FEW, *several]

@@ -18,8 +18,9 @@ from disentangle_ext.engine.stack import Stack
 from disentangle_ext.engine.trainer import Trainer
 from disentangle_ext.runs.checkpoint import checkpoints_by_step, last_checkpoint, read_tensors
 from disentangle_ext.runs.config import TrainConfig, resolve
+from disentangle_ext.runs.folder import RunFolder
+from disentangle_ext.training import Job, Plan, train_plan
 from disentangle_ext.training.command_line import parse
-from disentangle_ext.training.fit import train_stack
 
 QUICK = ["--data", "dsprites_like", "--quick", "--network", "mlp", "--width", "8", "--batch-size", "16"]
 SHORT = ["--max-steps", "12", "--log-every", "4", "--checkpoint-every", "4"]
@@ -219,7 +220,7 @@ def test_killed_while_it_saves_a_stack_goes_on_from_the_last_common_step(
     with monkeypatch.context() as patch:
         stop_after(patch, Stack, 6)
         assert train_module.main(["--resume", "--output-dir", str(folder)]) == 130
-    assert f"{names[0]}: back from step 8 to 4, the last that all runs share" in capsys.readouterr().out
+    assert f"{names[0]}: back from step 8 to 4, the newest that every run can read" in capsys.readouterr().out
     assert {tuple(checkpoints_by_step(folder / name / "checkpoints")) for name in names} == {(4, 6)}
     assert train_module.main(["--resume", "--output-dir", str(folder)]) == 0
     for name in names:
@@ -288,13 +289,17 @@ def test_objectives_with_more_than_a_model(model: str, tmp_path: Path) -> None:
 def test_from_python(tmp_path: Path) -> None:
     settings = {"model": "vae", "data": "dsprites_like", "data_variant": "quick", "network": "mlp", "width": 8}
     configs = [resolve({**settings, "max_steps": 3, "seed": seed, "lr": 1e-3 / (1 + seed)}) for seed in range(2)]
-    outcome = train_stack(configs, [tmp_path / "x", tmp_path / "y" / "z"])
+
+    def plan(*names: str) -> Plan:
+        return Plan(tuple(Job(each, RunFolder(tmp_path / name)) for each, name in zip(configs, names)), stacked=True)
+
+    outcome = train_plan(plan("x", "y/z"))
     assert [run.step for run in outcome.runs] == [3, 3]
     assert outcome.stopped_by is None
     assert outcome.failed == {}
     assert rows(tmp_path / "y" / "z")[-1]["lr"] == 5e-4
     with pytest.raises(ValueError, match="runs must have different folders"):
-        train_stack(configs, [tmp_path / "x", tmp_path / "x"])
+        train_plan(plan("x", "x"))
     with pytest.raises(FileExistsError, match="holds a finished run"):
-        train_stack(configs, [tmp_path / "new", tmp_path / "x"])
+        train_plan(plan("new", "x"))
     assert not (tmp_path / "new").exists()
