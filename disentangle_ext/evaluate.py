@@ -25,17 +25,14 @@ from disentangle_ext._errors import MistakeError
 from disentangle_ext._exit_codes import ExitCode, describe_error
 from disentangle_ext._files import WriteError, write_atomically
 from disentangle_ext.metrics import exact_elbo
+from disentangle_ext.metrics._problem import check_names
+from disentangle_ext.metrics.suite import choose_metrics
 from disentangle_ext.runs.codes import scored_rows
 from disentangle_ext.runs.folder import EVALUATION, EXACT_ELBO
-from disentangle_ext.scoring.command_line import naming_flags, parse
-from disentangle_ext.scoring.inputs import ScoredRun, open_run, periods_of, read_array
+from disentangle_ext.scoring.command_line import parse
+from disentangle_ext.scoring.inputs import ScoredRun, open_run, periods_of, read_table
 from disentangle_ext.scoring.scores import Scores, check_output, read_scores, score, write_scores
 from disentangle_ext.scoring.tables import bars, print_scores, print_terms
-
-# The flags of the arguments of score_all and exact_elbo; where the codes are those of a run, there are none for them.
-_OF_SCORES = {"factor_names": "--factor-names", "metrics:": "--metrics"}
-_OF_ARRAYS = {"codes and factors": "--codes and --factors", "codes": "--codes", "factors": "--factors", **_OF_SCORES}
-_OF_TERMS = {"queries": "--queries", "batch_size": "--batch-size"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,36 +70,40 @@ def _score_run(
     kept = read_scores(output)
     rows = scored_rows(len(run.data), request.seed, request.points)
     names = run.data.factor_names or None
+    given = ["codes", "logvar", "factors"] if names else ["codes", "logvar"]
+    metrics = choose_metrics("evaluate: --metrics", request.metrics, given)
     with bars() as bar:
         codes = run.codes(rows, progress=bar("images"), not_kept=not_kept)
-        with naming_flags("score_all", _OF_SCORES):
-            scores = score(
-                f"{_title(run)}: {len(codes.rows):,} images, {codes.mu.shape[1]} latents",
-                codes.mu,
-                codes.factors if names else None,
-                logvar=codes.logvar,
-                metrics=request.metrics,
-                factor_names=names,
-                periods=run.data.periods,
-                seed=request.seed,
-                bootstrap=request.bootstrap,
-                progress=bar("metrics"),
-            )
+        scores = score(
+            f"{_title(run)}: {len(codes.rows):,} images, {codes.mu.shape[1]} latents",
+            codes.mu,
+            codes.factors if names else None,
+            logvar=codes.logvar,
+            metrics=metrics,
+            factor_names=names,
+            periods=run.data.periods,
+            seed=request.seed,
+            bootstrap=request.bootstrap,
+            progress=bar("metrics"),
+        )
     print_scores(scores)
     return _finish(request, scores, output, kept)
 
 
 def _score_arrays(request: argparse.Namespace) -> ExitCode:
     kept = {} if request.output is None else read_scores(request.output)
-    codes = read_array("--codes", request.codes)
-    factors = None if request.factors is None else read_array("--factors", request.factors)
+    codes, factors = read_table(request.codes, request.factors)
+    given = ["codes"] if factors is None else ["codes", "factors"]
+    metrics = choose_metrics("evaluate: --metrics", request.metrics, given)
+    if factors is not None:
+        check_names("evaluate", request.factor_names, factors.shape[1], "--factor-names")
     periods = periods_of(request.cyclic, factors, request.factor_names)
-    with bars() as bar, naming_flags("score_all", _OF_ARRAYS):
+    with bars() as bar:
         scores = score(
             f"{request.codes.name}: {' x '.join(map(str, codes.shape))}",
             codes,
             factors,
-            metrics=request.metrics,
+            metrics=metrics,
             factor_names=request.factor_names,
             periods=periods,
             seed=request.seed,
@@ -125,19 +126,24 @@ def _take_apart(
     request: argparse.Namespace, run: ScoredRun, folder: Path, not_kept: Callable[[WriteError], object] | None
 ) -> None:
     """Print the terms of the KL, and write them to ``folder``."""
+    size = len(run.data)
+    batch_size = run.config.batch_size if request.batch_size is None else request.batch_size
+    if not 2 <= batch_size <= size:
+        raise MistakeError(
+            f"evaluate: --batch-size must be from 2 to the {size} images of the data set, got {batch_size}"
+        )
     begun = time.perf_counter()
     with bars() as bar:
-        codes = run.codes(torch.arange(len(run.data)), progress=bar("images"), not_kept=not_kept)
+        codes = run.codes(torch.arange(size), progress=bar("images"), not_kept=not_kept)
         encoded = time.perf_counter()
-        with naming_flags("exact_elbo", _OF_TERMS):
-            result = exact_elbo(
-                codes.mu,
-                codes.logvar,
-                queries=request.queries,
-                batch_size=run.config.batch_size if request.batch_size is None else request.batch_size,
-                seed=request.seed,
-                progress=bar("queries"),
-            )
+        result = exact_elbo(
+            codes.mu,
+            codes.logvar,
+            queries=request.queries,
+            batch_size=batch_size,
+            seed=request.seed,
+            progress=bar("queries"),
+        )
     print_terms(result, _title(run), encoding=encoded - begun, computing=time.perf_counter() - encoded)
     write_atomically(folder / EXACT_ELBO, (json.dumps(result.as_dict(), indent=2) + "\n").encode())
     print(f"Written: {folder / EXACT_ELBO}")

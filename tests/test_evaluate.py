@@ -18,6 +18,7 @@ import torch
 
 import disentangle_ext
 from disentangle_ext import evaluate, train
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.metrics import exact_elbo, mig
 from disentangle_ext.metrics.suite import SUITE, Entry
 from disentangle_ext.runs import codes
@@ -152,9 +153,12 @@ def test_a_model_without_its_configuration(run: Path, tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--queries", "1"], "evaluate: --queries must be an integer of at least 2, got 1"),
-        (["--batch-size", "1537"], "evaluate: --batch-size must be an integer from 2 to the 1536 rows of mu, got 1537"),
-        (["--batch-size", "0"], "evaluate: --batch-size must be an integer from 2 to the 1536 rows of mu, got 0"),
+        (["--queries", "1"], "evaluate: --queries must be at least 2, got 1"),
+        (
+            ["--batch-size", "1537"],
+            "evaluate: --batch-size must be from 2 to the 1536 images of the data set, got 1537",
+        ),
+        (["--batch-size", "0"], "evaluate: --batch-size must be from 2 to the 1536 images of the data set, got 0"),
     ],
 )
 def test_numbers_out_of_range(
@@ -295,7 +299,7 @@ def test_scores_the_codes_of_any_model(
     [
         ([], "evaluate: nothing is asked for: give a RUN, or --codes and --factors"),
         (["--codes", "CODES", "--exact-elbo"], "evaluate: --exact-elbo needs a RUN"),
-        (["--codes", "CODES", "--metrics", "mig"], "evaluate: --metrics mig needs factors, which is not given"),
+        (["--codes", "CODES", "--metrics", "mig"], "evaluate: --metrics: mig needs factors, which is not given"),
         (["--codes", "CODES", "--metrics", "mgi"], "evaluate: unknown --metrics 'mgi': did you mean 'mig'?"),
         (["RUN", "--metrics", "mgi"], "evaluate: unknown --metrics 'mgi': did you mean 'mig'?"),
         (["--codes", "CODES", "--factors", "FACTORS", "--factor-names", "x"], "evaluate: --factor-names must be 3"),
@@ -313,6 +317,16 @@ def test_scores_the_codes_of_any_model(
         (["--codes", "OBJECTS"], "evaluate: --codes must be an array saved by numpy.save, without objects, got "),
         (["--codes", "ARCHIVE"], "evaluate: --codes must be an array saved by numpy.save, got an archive: "),
         (["--codes", "ABSENT"], "absent.npy does not exist"),
+        (["--codes", "COMPLEX"], "evaluate: --codes must be real numbers, got complex128"),
+        (["--codes", "NAN"], "evaluate: --codes must be finite, got nan at [0, 0]"),
+        (
+            ["--codes", "CODES", "--factors", "NAN", "--cyclic", "factor_0"],
+            "evaluate: --factors must be finite, got nan",
+        ),
+        (
+            ["--codes", "CODES", "--factors", "BELOW", "--cyclic", "factor_0"],
+            "--cyclic factor_0 must have classes from 0",
+        ),
         (["--codes", "CSV"], "evaluate: --codes must be an array saved by numpy.save, without objects, got "),
         (["RUN", "--metrics", "mig,dci"], "evaluate: --metrics takes names with spaces between them, got 'mig,dci'"),
         (["RUN", "--output", "NOWHERE"], "evaluate: --output must be in a folder that exists, got "),
@@ -334,6 +348,9 @@ def test_calls_that_cannot_be_scored(
     (tmp_path / "list.json").write_text("[1]")
     np.save(tmp_path / "one.npy", np.zeros(3))
     names |= {"ONE": tmp_path / "one.npy", "LIST": tmp_path / "list.json"}
+    for name, value in {"complex": 1j, "nan": np.nan, "below": -1}.items():
+        np.save(tmp_path / f"{name}.npy", np.full((600, 2), value))
+        names[name.upper()] = tmp_path / f"{name}.npy"
     (tmp_path / "codes.csv").write_text("0.5,1.5\n")
     names |= {"CSV": tmp_path / "codes.csv", "NOWHERE": tmp_path / "none" / "scores.json"}
     names |= {"OBJECTS": tmp_path / "objects.npy", "ARCHIVE": tmp_path / "archive.npz"}
@@ -380,7 +397,7 @@ def test_a_metric_that_fails_does_not_lose_the_others(
     arrays: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def no_score(codes: object, factors: object) -> None:
-        raise ValueError("no_score: factors must be [cyclic]")
+        raise MistakeError("no_score: factors must be [cyclic]")
 
     for module in ("scoring.command_line", "metrics.suite"):
         monkeypatch.setattr(f"disentangle_ext.{module}.SUITE", {"no_score": Entry(no_score), **SUITE})
@@ -391,6 +408,17 @@ def test_a_metric_that_fails_does_not_lose_the_others(
     assert found["no_score"]["score"] is None
     assert found["no_score"]["reason"] == "no_score: factors must be [cyclic]"
     assert found["mig"]["score"] > 0.9
+
+
+def test_a_bug_in_a_metric_keeps_its_traceback(arrays: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(codes: object, factors: object) -> None:
+        raise ValueError("score_all: codes cannot be broadcast")  # as NumPy says it
+
+    for module in ("scoring.command_line", "metrics.suite"):
+        monkeypatch.setattr(f"disentangle_ext.{module}.SUITE", {"broken": Entry(broken), **SUITE})
+    given = ["--codes", str(arrays[0]), "--factors", str(arrays[1])]
+    with pytest.raises(ValueError, match="^score_all: codes cannot be broadcast$"):
+        evaluate.main([*given, "--metrics", "broken", "mig"])
 
 
 def test_flags_that_do_not_parse(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.metrics._discrete import check_table, to_classes
 from disentangle_ext.metrics._problem import check_count, check_names
 
@@ -80,9 +81,9 @@ def pose_cyclic(
         classes, counts = _check_sizes(where, labels, sizes)
     vary = [k for k, count in enumerate(counts) if count > 1]
     if not vary:
-        raise ValueError(f"{where}: factors must hold a column with two values or more, got {len(table)} equal rows")
+        raise MistakeError(f"{where}: factors must hold a column with two values or more, got {len(table)} equal rows")
     if np.prod([counts[k] for k in vary], dtype=np.float64) >= 2.0**63:
-        raise ValueError(f"{where}: factors must have fewer than 2**63 combinations, got classes {counts}")
+        raise MistakeError(f"{where}: factors must have fewer than 2**63 combinations, got classes {counts}")
     distinct, first = np.unique(classes[:, vary], axis=0, return_index=True)
     wide = table[first].astype(np.float64)
     wide /= np.abs(wide).max() or 1.0
@@ -96,7 +97,7 @@ def pose_cyclic(
 def _check_sizes(where: str, labels: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, list[int]]:
     counts = [check_count(where, "sizes", size, 1) for size in sizes]
     if len(counts) != labels.shape[1]:
-        raise ValueError(f"{where}: sizes must hold a number for each of the {labels.shape[1]} factors, got {counts}")
+        raise MistakeError(f"{where}: sizes must hold a number for each of the {labels.shape[1]} factors, got {counts}")
     if (labels < 0).any() or (labels >= counts).any():
-        raise ValueError(f"{where}: factors must hold classes 0 to n - 1 for sizes {counts}, got others")
+        raise MistakeError(f"{where}: factors must hold classes 0 to n - 1 for sizes {counts}, got others")
     return labels.astype(np.int64), counts

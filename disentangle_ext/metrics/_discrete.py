@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from disentangle_ext._errors import MistakeError
+
 __all__ = [
     "check_codes",
     "check_factors",
@@ -19,62 +21,65 @@ __all__ = [
 ]
 
 
-def check_codes(codes: Any, where: str) -> np.ndarray:
-    """``codes`` [N, D] as a finite float array on the CPU. ``where`` begins the errors."""
+def check_codes(codes: Any, where: str, name: str = "codes") -> np.ndarray:
+    """``codes`` [N, D] as a finite float array on the CPU. ``where`` and ``name`` begin the errors."""
     array = to_numpy(codes)
     if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(f"{where}: codes must be [N, D] with at least one row and column, got {list(array.shape)}")
+        raise MistakeError(f"{where}: {name} must be [N, D] with at least one row and column, got {list(array.shape)}")
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{where}: codes must be real numbers, got {array.dtype}")
+        raise TypeError(f"{where}: {name} must be real numbers, got {array.dtype}")
     # Half precision cannot tell the edges of 20 bins apart, and integers have no fractions for them.
     array = array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
     if not np.isfinite(array).all():
         row, column = np.argwhere(~np.isfinite(array))[0]
-        raise ValueError(f"{where}: codes must be finite, got {array[row, column]} at [{row}, {column}]")
+        raise MistakeError(f"{where}: {name} must be finite, got {array[row, column]} at [{row}, {column}]")
     return array
 
 
-def check_factors(factors: Any, rows: int, where: str) -> np.ndarray:
-    """``factors`` [N, K] as an array of finite numbers with ``rows`` rows. ``where`` begins the errors."""
+def check_factors(factors: Any, rows: int, where: str, name: str = "factors") -> np.ndarray:
+    """``factors`` [N, K] as an array of finite numbers with ``rows`` rows. ``where`` and ``name`` begin the errors."""
     array = to_numpy(factors)
     if array.ndim != 2 or array.shape[1] == 0:
         one = ": a single factor is a column, factors[:, None]" if array.ndim == 1 else ""
-        raise ValueError(f"{where}: factors must be [N, K] with at least one column, got {list(array.shape)}{one}")
+        raise MistakeError(f"{where}: {name} must be [N, K] with at least one column, got {list(array.shape)}{one}")
     if len(array) != rows:
-        raise ValueError(f"{where}: factors must have a row for each of the {rows} rows of codes, got {len(array)}")
+        raise MistakeError(f"{where}: {name} must have a row for each of the {rows} rows of codes, got {len(array)}")
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{where}: factors must be numbers, got {array.dtype}")
+        raise TypeError(f"{where}: {name} must be numbers, got {array.dtype}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         row, column = np.argwhere(~np.isfinite(array))[0]
-        raise ValueError(f"{where}: factors must be finite, got {array[row, column]} at [{row}, {column}]")
+        raise MistakeError(f"{where}: {name} must be finite, got {array[row, column]} at [{row}, {column}]")
     return array
 
 
-def check_table(codes: Any, factors: Any, where: str, *, values: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def check_table(
+    codes: Any, factors: Any, where: str, *, values: bool = False, names: tuple[str, str] = ("codes", "factors")
+) -> tuple[np.ndarray, np.ndarray]:
     """Codes as :func:`check_codes` and factors as :func:`check_factors` give them.
 
     Args:
         codes, factors: as the metrics take them.
         where: begins the errors.
         values: whether the factors are numbers to be compared or regressed on, and not classes.
+        names: what the caller knows codes and factors by.
 
     Raises:
-        ValueError: besides, for classes that are no whole numbers: a continuous factor has a class for each row, and
+        MistakeError: besides, for classes that are no whole numbers: a continuous factor has a class for each row, and
             codes that are given in the place of factors look like one.
     """
-    table = check_codes(codes, where)
-    labels = check_factors(factors, len(table), where)
+    table = check_codes(codes, where, names[0])
+    labels = check_factors(factors, len(table), where, names[1])
     if values or labels.dtype.kind != "f":
         return table, labels
     if to_numpy(codes).dtype.kind in "biu":
-        raise ValueError(
-            f"{where}: codes and factors must be in this order, got codes that are {to_numpy(codes).dtype} and factors "
-            f"that are {labels.dtype}: exchange them, or give the factors as integers"
+        raise MistakeError(
+            f"{where}: {' and '.join(names)} must be in this order, got codes that are {to_numpy(codes).dtype} and "
+            f"factors that are {labels.dtype}: exchange them, or give the factors as integers"
         )
     if (labels != np.floor(labels)).any():
         row, column = np.argwhere(labels != np.floor(labels))[0]
-        raise ValueError(
-            f"{where}: factors must hold whole numbers, one for each class, got {labels[row, column]:.6g} at "
+        raise MistakeError(
+            f"{where}: {names[1]} must hold whole numbers, one for each class, got {labels[row, column]:.6g} at "
             f"[{row}, {column}]: number the values or the bins of a continuous factor (numpy.unique, numpy.digitize), "
             "or use sap with continuous=True, dci with predictor='lasso', or correlation"
         )

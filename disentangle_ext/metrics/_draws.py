@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.metrics.representation import Representation
 
 __all__ = ["draw_factors", "factors_to_draw", "represent", "slices"]
@@ -19,10 +20,10 @@ def represent(where: str, codes: Any, factors: Any, factor_names: Sequence[str] 
     """The argument ``codes`` as a representation: it is one, or a table with its factors."""
     if not isinstance(codes, Representation):
         if factors is None:
-            raise ValueError(f"{where}: factors must be given with a table of codes")
+            raise MistakeError(f"{where}: factors must be given with a table of codes")
         return Representation._from_table(where, codes, factors, factor_names)
     if factors is not None or factor_names is not None:
-        raise ValueError(f"{where}: a Representation has its own factors and factor_names: give no others")
+        raise MistakeError(f"{where}: a Representation has its own factors and factor_names: give no others")
     return codes
 
 
@@ -30,7 +31,7 @@ def factors_to_draw(where: str, representation: Representation) -> np.ndarray:
     """The columns of the factors that vary: to hold a constant one is to hold none."""
     columns = np.flatnonzero(np.array(representation.sizes) > 1)
     if not len(columns):
-        raise ValueError(
+        raise MistakeError(
             f"{where}: factors must hold a column with two values or more, got {len(representation)} equal rows"
         )
     return columns

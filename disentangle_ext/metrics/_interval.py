@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
+
 __all__ = ["half", "student_quantile"]
 
 
@@ -16,7 +18,7 @@ def half(count: int, rng: np.random.Generator) -> np.ndarray:
         ValueError: for a single point.
     """
     if count < 2:
-        raise ValueError(f"an interval needs two points or more to halve, got {count}")
+        raise MistakeError(f"an interval needs two points or more to halve, got {count}")
     return rng.permutation(count)[: count // 2]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.metrics._discrete import to_numpy
 from disentangle_ext.metrics._result import MetricResult
 
@@ -75,11 +76,11 @@ class Metric(Generic[R]):
         arrays = {name: to_numpy(value) for name, value in batch.items()}
         lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
         if len(set(lengths.values())) > 1:
-            raise ValueError(f"{who}: arguments must have the same number of rows, got {lengths}")
+            raise MistakeError(f"{who}: arguments must have the same number of rows, got {lengths}")
         for name, array in arrays.items():
             before = self._batches[name][0] if name in self._batches else array
             if array.shape[1:] != before.shape[1:]:
-                raise ValueError(
+                raise MistakeError(
                     f"{who}: {name} must have rows of shape {list(before.shape[1:])} as before, "
                     f"got {list(array.shape[1:])}"
                 )
@@ -93,7 +94,7 @@ class Metric(Generic[R]):
             ValueError: where there are none, and wherever the function does.
         """
         if not self._batches:
-            raise ValueError(f"{type(self).__name__}.compute: no batch was given to update")
+            raise MistakeError(f"{type(self).__name__}.compute: no batch was given to update")
         rows = {name: np.concatenate(batches) for name, batches in self._batches.items()}
         result: R = self.function(**rows, **self.options)
         return result

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.metrics._discrete import check_table, to_classes
 from disentangle_ext.metrics._interval import half, student_quantile
 from disentangle_ext.metrics._result import Interval, MetricResult
@@ -42,7 +43,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         if not (self.factors != self.factors[:1]).any():
-            raise ValueError(
+            raise MistakeError(
                 f"{self.where}: factors must hold a column with two values or more, got {len(self.factors)} equal rows"
             )
 
@@ -124,18 +125,18 @@ def pose(
     return problem
 
 
-def check_names(where: str, names: Sequence[str] | None, count: int) -> tuple[str, ...]:
-    """The names of ``count`` factors, ``factor_0``, ... by default."""
+def check_names(where: str, names: Sequence[str] | None, count: int, argument: str = "factor_names") -> tuple[str, ...]:
+    """The names of ``count`` factors, ``factor_0``, ... by default. ``where`` and ``argument`` begin the errors."""
     names = tuple(f"factor_{k}" for k in range(count)) if names is None else tuple(names)
     if len(names) != count or len(set(names)) != count:
-        raise ValueError(f"{where}: factor_names must be {count} distinct names, one per factor, got {list(names)}")
+        raise MistakeError(f"{where}: {argument} must be {count} distinct names, one per factor, got {list(names)}")
     return names
 
 
 def check_count(where: str, name: str, value: Any, least: int) -> int:
     """An integer argument that must be at least ``least``."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{where}: {name} must be an integer of at least {least}, got {value!r}")
+        raise MistakeError(f"{where}: {name} must be an integer of at least {least}, got {value!r}")
     return int(value)
 
 
@@ -185,10 +186,10 @@ def with_interval(
     for i in range(count):
         try:
             moves[i] = again(rng) - result.score
-        except ValueError as error:
-            raise ValueError(f"{where}: bootstrap has drawn rows for which there is no score: {error}") from error
+        except MistakeError as error:
+            raise MistakeError(f"{where}: bootstrap has drawn rows for which there is no score: {error}") from error
     if not np.isfinite(moves).all():
-        raise ValueError(f"{where}: bootstrap has drawn rows for which there is no score: it is not finite")
+        raise MistakeError(f"{where}: bootstrap has drawn rows for which there is no score: it is not finite")
     bias, reach = float(moves.mean()), student_quantile(CONFIDENCE, count - 1) * float(moves.std(ddof=1))
     ends = result.score - reach - max(bias, 0.0), result.score + reach - min(bias, 0.0)
     low, high = np.clip(ends, *result.bounds).tolist()
@@ -197,11 +198,11 @@ def with_interval(
 
 def _test_rows(where: str, share: Any, rows: int) -> int:
     if not isinstance(share, (int, float)) or not 0 < share < 1:
-        raise ValueError(f"{where}: test_share must be greater than 0 and less than 1, got {share!r}")
+        raise MistakeError(f"{where}: test_share must be greater than 0 and less than 1, got {share!r}")
     # The complement is what rounds down, as in disentanglement_lib.
     test = rows - int(rows * (1 - share))
     if not 0 < test < rows:
-        raise ValueError(f"{where}: codes must have rows for training and for test, got {rows} with {share} for test")
+        raise MistakeError(f"{where}: codes must have rows for training and for test, got {rows} with {share} for test")
     return test
 
 
@@ -210,7 +211,7 @@ def _refuse_sorted_rows(problem: Problem) -> None:
     for k in np.flatnonzero(problem.varies):
         column, learnt = problem.classes[:, k], problem.train_rows
         if not np.isin(column[learnt:], column[:learnt]).any():
-            raise ValueError(
+            raise MistakeError(
                 f"{problem.where}: factors must be in random order, got test rows (the last {len(column) - learnt}) "
                 f"with no class of {problem.factor_names[k]} that the training rows have: give shuffle=True"
             )

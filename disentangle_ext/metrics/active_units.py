@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.metrics._code_table import Spread
 from disentangle_ext.metrics._discrete import check_codes
 from disentangle_ext.metrics._metric import Metric
@@ -63,7 +64,7 @@ def active_units(codes: Any, *, threshold: float = 0.01) -> ActiveUnitsResult:
     Burda, Grosse, Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016 (arXiv 1509.00519).
     """
     if not isinstance(threshold, (int, float)) or not 0 <= threshold < math.inf:
-        raise ValueError(f"active_units: threshold must be a number of at least 0, got {threshold!r}")
+        raise MistakeError(f"active_units: threshold must be a number of at least 0, got {threshold!r}")
     return _measure(check_codes(codes, "active_units"), float(threshold))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._plot import code_names, heat_map
@@ -112,7 +113,7 @@ def _check_latents(problem: Problem, latents: Mapping[str, int] | None) -> np.nd
         k = problem.factor_names.index(choose("correlation: latents: factor", name, problem.factor_names))
         own[k] = check_count("correlation", f"latents[{name!r}]", latent, 0)
     if own.max() >= problem.codes.shape[1]:
-        raise ValueError(
+        raise MistakeError(
             f"correlation: latents must be below the {problem.codes.shape[1]} columns of codes, got {dict(latents)}"
         )
     return own
@@ -122,7 +123,7 @@ def _check_periods(problem: Problem, periods: Mapping[str, float]) -> dict[int, 
     for name, period in periods.items():
         choose("correlation: periods: factor", name, problem.factor_names)
         if not 0 < period < np.inf:
-            raise ValueError(f"correlation: periods must be greater than 0 and finite, got {period} for {name}")
+            raise MistakeError(f"correlation: periods must be greater than 0 and finite, got {period} for {name}")
     return {problem.factor_names.index(name): float(period) for name, period in periods.items()}
 
 
@@ -140,7 +141,7 @@ def _correlate(problem: Problem, own: np.ndarray | None, periods: Mapping[int, f
     latents = np.where(varies, latents, -1)
     if (latents < 0).all():
         given = {name: int(d) for name, d in zip(names, own if own is not None else latents) if d >= 0}
-        raise ValueError(f"correlation: latents must name a factor that varies, got {given}")
+        raise MistakeError(f"correlation: latents must name a factor that varies, got {given}")
     chosen = np.where(latents >= 0, matrix[latents, np.arange(len(names))], np.nan)
     return CorrelationResult(
         score=float(np.nanmean(chosen)),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext.metrics._learn import accuracy, fit_classifier, sklearn, standardise
 from disentangle_ext.metrics._metric import Metric
@@ -140,7 +141,7 @@ def dci(
     options: dict[str, Any] = {"test_share": test_share, "shuffle": shuffle, "seed": seed}
     problem = pose("dci", codes, factors, factor_names, classify=not lasso, values=lasso, **options)
     if lasso and problem.train_rows < 5:
-        raise ValueError(f"dci: codes must have 5 training rows or more for lasso, got {problem.train_rows}")
+        raise MistakeError(f"dci: codes must have 5 training rows or more for lasso, got {problem.train_rows}")
     settings = {"predictor": predictor, "test_share": test_share, "shuffle": shuffle}
     settings |= {"num_points": len(problem.codes), "seed": int(seed)}
     return evaluate(problem, lambda each: _dci(each, settings), bootstrap=bootstrap, seed=seed)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext.metrics._code_table import Spread
 from disentangle_ext.metrics._interval import half
@@ -118,9 +119,9 @@ def dci_es(
     choose("dci_es: lowest", lowest, LOWEST)
     counts = [check_count("dci_es", "features", count, 0) for count in features]
     if len(counts) < 2 or sorted(set(counts)) != counts:
-        raise ValueError(f"dci_es: features must be two or more increasing numbers, got {list(features)}")
+        raise MistakeError(f"dci_es: features must be two or more increasing numbers, got {list(features)}")
     if test_share == 0:
-        raise ValueError("dci_es: test_share must be greater than 0 and less than 1, got 0")
+        raise MistakeError("dci_es: test_share must be greater than 0 and less than 1, got 0")
     options: dict[str, Any] = {"test_share": test_share, "shuffle": shuffle, "seed": seed}
     problem = pose("dci_es", codes, factors, factor_names, values=targets == "values", **options)
     capacity = np.log2([problem.codes.shape[1] + 1 + count for count in counts])

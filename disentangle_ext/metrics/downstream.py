@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._extras import require
 from disentangle_ext._names import choose
 from disentangle_ext.metrics._interval import half
@@ -111,14 +112,14 @@ def downstream(
     choose("downstream: predictor", predictor, PREDICTORS)
     sizes = [check_count("downstream", "train_sizes", size, 1) for size in train_sizes]
     if not sizes or sorted(set(sizes)) != sizes:
-        raise ValueError(f"downstream: train_sizes must be increasing numbers, got {list(train_sizes)}")
+        raise MistakeError(f"downstream: train_sizes must be increasing numbers, got {list(train_sizes)}")
     if test_share == 0:
-        raise ValueError("downstream: test_share must be greater than 0 and less than 1, got 0")
+        raise MistakeError("downstream: test_share must be greater than 0 and less than 1, got 0")
     options: dict[str, Any] = {"test_share": test_share, "shuffle": shuffle, "seed": seed}
     problem = pose("downstream", codes, factors, factor_names, classify=True, **options)
     fitting = tuple(size for size in sizes if size <= problem.train_rows)
     if not fitting:
-        raise ValueError(
+        raise MistakeError(
             f"downstream: train_sizes must hold a number of at most the {problem.train_rows} training rows, got {sizes}"
         )
     hits = np.stack([_hits(problem, size, predictor, int(seed)) for size in fitting])

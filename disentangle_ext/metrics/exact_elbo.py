@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from disentangle_ext import ops
+from disentangle_ext._errors import MistakeError
 
 __all__ = ["ExactElboResult", "Term", "exact_elbo"]
 
@@ -129,9 +130,9 @@ def exact_elbo(
     size, latent_dim = mu.shape
     for name, value, least in (("queries", queries, 2), ("batches", batches, 2), ("seed", seed, 0)):
         if not _is_int(value) or not least <= value < 1 << 63:
-            raise ValueError(f"exact_elbo: {name} must be an integer of at least {least}, got {value!r}")
+            raise MistakeError(f"exact_elbo: {name} must be an integer of at least {least}, got {value!r}")
     if not _is_int(batch_size) or not 2 <= batch_size <= size:
-        raise ValueError(
+        raise MistakeError(
             f"exact_elbo: batch_size must be an integer from 2 to the {size} rows of mu, got {batch_size!r}"
         )
     generator = torch.Generator().manual_seed(int(seed))
@@ -162,7 +163,7 @@ def _exact_rows(
         )
         if not all(field.isfinite().all() for field in fields):
             low, high = (float(value) for value in logvar.aminmax())
-            raise ValueError(
+            raise MistakeError(
                 f"exact_elbo: mu and logvar must have densities that are finite in {mu.dtype}, got logvar from "
                 f"{low:.4g} to {high:.4g} and mu up to {float(mu.abs().max()):.4g}"
             )
@@ -212,20 +213,22 @@ def _posteriors(mu: Any, logvar: Any) -> tuple[Tensor, Tensor]:
     """Both as contiguous tensors of one floating-point type, so that no chunk converts them again."""
     mean, log_variance = _floating("mu", mu), _floating("logvar", logvar)
     if mean.ndim != 2 or len(mean) < 2 or mean.shape[1] == 0:
-        raise ValueError(f"exact_elbo: mu must be [N, D] with at least two rows and one column, got {list(mean.shape)}")
+        raise MistakeError(
+            f"exact_elbo: mu must be [N, D] with at least two rows and one column, got {list(mean.shape)}"
+        )
     if log_variance.shape != mean.shape:
-        raise ValueError(
+        raise MistakeError(
             f"exact_elbo: logvar must have the shape of mu {list(mean.shape)}, got {list(log_variance.shape)}"
         )
     if log_variance.dtype != mean.dtype:
         raise TypeError(f"exact_elbo: logvar must have the dtype of mu ({mean.dtype}), got {log_variance.dtype}")
     if log_variance.device != mean.device:
-        raise ValueError(f"exact_elbo: logvar must be on the device of mu ({mean.device}), got {log_variance.device}")
+        raise MistakeError(f"exact_elbo: logvar must be on the device of mu ({mean.device}), got {log_variance.device}")
     for name, value in (("mu", mean), ("logvar", log_variance)):
         finite = value.isfinite()
         if not finite.all():
             row, column = (~finite).nonzero()[0].tolist()
-            raise ValueError(f"exact_elbo: {name} must be finite, got {value[row, column]} at [{row}, {column}]")
+            raise MistakeError(f"exact_elbo: {name} must be finite, got {value[row, column]} at [{row}, {column}]")
     return mean, log_variance
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext.metrics._learn import fit_classifier, sklearn, standardise
 from disentangle_ext.metrics._metric import Metric
@@ -124,7 +125,7 @@ def _explicitness(problem: Problem, settings: dict[str, Any]) -> ExplicitnessRes
         auc[k], train[k] = measure(problem, problem.classes[:, k])
     defined = auc == auc
     if not defined.any():
-        raise ValueError("explicitness: factors must have a class that is among the test rows and not all of them")
+        raise MistakeError("explicitness: factors must have a class that is among the test rows and not all of them")
     return ExplicitnessResult(
         score=float(auc[defined].mean()),
         auc=auc,

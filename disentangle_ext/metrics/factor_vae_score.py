@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.metrics._draws import draw_factors, factors_to_draw, represent, slices
 from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._plot import code_names, heat_map
@@ -109,7 +110,7 @@ def factor_vae_score(
     counts = {name: check_count(where, name, given[name], least[name]) for name in given}
     check_count(where, "seed", seed, 0)
     if not isinstance(prune_threshold, (int, float)) or not 0 <= prune_threshold < np.inf:
-        raise ValueError(f"{where}: prune_threshold must be at least 0 and finite, got {prune_threshold!r}")
+        raise MistakeError(f"{where}: prune_threshold must be at least 0 and finite, got {prune_threshold!r}")
     representation = represent(where, codes, factors, factor_names)
     settings = {**counts, "prune_threshold": prune_threshold, "num_points": len(representation), "seed": int(seed)}
     return with_interval(

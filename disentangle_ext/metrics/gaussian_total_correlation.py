@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.metrics._code_table import Spread, evaluate_codes
 from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._plot import code_names, heat_map
@@ -88,7 +89,7 @@ def _measure(codes: np.ndarray) -> GaussianTotalCorrelationResult:
     widths = np.linalg.svd(np.linalg.qr(standard, mode="r"), compute_uv=False) / math.sqrt(rows)
     rank = int((widths > _THIN).sum())
     if rank < len(live):
-        raise ValueError(
+        raise MistakeError(
             f"gaussian_total_correlation: codes must have a covariance of full rank (the total correlation is "
             f"infinite otherwise), got rank {rank} for {len(live)} dimensions that vary, in {rows} rows"
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.metrics._cyclic import CyclicCodes, pose_cyclic
 from disentangle_ext.metrics._interval import half
 from disentangle_ext.metrics._metric import Metric
@@ -95,7 +96,7 @@ def independence(
     check_count("independence", "seed", seed, 0)
     grid = pose_cyclic("independence", codes, factors, sizes, factor_names)
     if len(grid.sizes) < 2:
-        raise ValueError("independence: factors must hold two columns or more that vary, got 1")
+        raise MistakeError("independence: factors must hold two columns or more that vary, got 1")
     cosine = _cosines(grid)
     shares = 1 - _largest_other(cosine)
     return with_interval(
@@ -122,7 +123,7 @@ def _cosines(grid: CyclicCodes) -> np.ndarray:
     targets = np.stack([grid.step(a) for a in range(len(grid.sizes))], 1)
     origins = np.flatnonzero((targets >= 0).all(1))
     if len(origins) == 0:
-        raise ValueError(
+        raise MistakeError(
             f"{grid.where}: factors must have a row whose next rows along all factors are there too, "
             f"got none in {len(grid.codes)} combinations of {list(grid.sizes)} classes: give the whole grid"
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.metrics._discrete import histogram_bins, to_classes
 from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._plot import code_names, heat_map
@@ -96,7 +97,7 @@ def irs(
     Suter, Miladinovic, Schölkopf, Bauer, "Robustly Disentangled Causal Mechanisms", ICML 2019 (arXiv 1811.00007).
     """
     if not isinstance(quantile, (int, float)) or not 0 < quantile <= 1:
-        raise ValueError(f"irs: quantile must be greater than 0 and at most 1, got {quantile!r}")
+        raise MistakeError(f"irs: quantile must be greater than 0 and at most 1, got {quantile!r}")
     bins = None if factor_bins is None else check_count("irs", "factor_bins", factor_bins, 2)
     return _irs(pose("irs", codes, factors, factor_names), float(quantile), bins)
 

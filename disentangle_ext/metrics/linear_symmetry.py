@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.metrics._cyclic import CyclicCodes, pose_cyclic
 from disentangle_ext.metrics._interval import half
 from disentangle_ext.metrics._metric import Metric
@@ -97,7 +98,7 @@ def linear_symmetry(
     """
     check_count("linear_symmetry", "seed", seed, 0)
     if not isinstance(test_share, (int, float)) or not 0 < test_share < 1:
-        raise ValueError(f"linear_symmetry: test_share must be greater than 0 and less than 1, got {test_share!r}")
+        raise MistakeError(f"linear_symmetry: test_share must be greater than 0 and less than 1, got {test_share!r}")
     grid = pose_cyclic("linear_symmetry", codes, factors, sizes, factor_names)
     rng = np.random.default_rng(seed)
     fits = [_fit(grid, k, test_share, rng) for k in range(len(grid.sizes))]
@@ -125,7 +126,7 @@ def _fit(grid: CyclicCodes, factor: int, test_share: float, rng: np.random.Gener
     targets = grid.step(factor)
     origins = rng.permutation(np.flatnonzero(targets >= 0))
     if len(origins) < 2:
-        raise ValueError(
+        raise MistakeError(
             f"{grid.where}: factors must have at least 2 rows whose next row along {grid.factor_names[factor]} is "
             f"there too, got {len(origins)} in {len(grid.codes)} combinations of {list(grid.sizes)} classes: "
             "give the whole grid"

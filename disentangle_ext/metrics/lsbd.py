@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.metrics._cyclic import CyclicCodes, pose_cyclic
 from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._plot import bars
@@ -100,7 +101,7 @@ def lsbd(
     check_count("lsbd", "max_frequency", max_frequency, 1)
     grid = pose_cyclic("lsbd", codes, factors, sizes, factor_names)
     if not grid.whole:
-        raise ValueError(
+        raise MistakeError(
             f"lsbd: factors must form a whole grid, got {len(grid.codes)} of the combinations of "
             f"{' x '.join(map(str, grid.sizes))} classes"
         )

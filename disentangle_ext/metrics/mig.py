@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from disentangle_ext import ops
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext.metrics._discrete import entropy, histogram_bins, mutual_information, to_numpy
 from disentangle_ext.metrics._interval import half
@@ -137,7 +138,7 @@ def mig(
     if protocol == "aggregate":
         return _aggregate(problem, logvar, check_count("mig", "queries", queries, 2), bootstrap, seed)
     if logvar is not None:
-        raise ValueError("mig: logvar is of the aggregate protocol, got it with protocol='histogram'")
+        raise MistakeError("mig: logvar is of the aggregate protocol, got it with protocol='histogram'")
     return evaluate(problem, lambda each: _histogram(each, bins), bootstrap=bootstrap, seed=seed)
 
 
@@ -196,7 +197,7 @@ def _log_density(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
         return z
     density = ops.aggregate_posterior(z, mu, logvar)[1]
     if not density.isfinite().all():
-        raise ValueError(
+        raise MistakeError(
             f"mig: codes and logvar must have densities that are finite in {mu.dtype}, got logvar from "
             f"{float(logvar.min()):.4g} to {float(logvar.max()):.4g} and codes up to {float(mu.abs().max()):.4g}"
         )
@@ -205,16 +206,16 @@ def _log_density(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
 
 def _posteriors(problem: Problem, logvar: Any) -> tuple[Tensor, Tensor]:
     if logvar is None:
-        raise ValueError("mig: logvar must be given with protocol='aggregate'")
+        raise MistakeError("mig: logvar must be given with protocol='aggregate'")
     array = to_numpy(logvar)
     if array.shape != problem.codes.shape:
         expected = list(problem.codes.shape)
-        raise ValueError(f"mig: logvar must have the shape of codes {expected}, got {list(array.shape)}")
+        raise MistakeError(f"mig: logvar must have the shape of codes {expected}, got {list(array.shape)}")
     if array.dtype.kind not in "biuf":
         raise TypeError(f"mig: logvar must be real numbers, got {array.dtype}")
     if not np.isfinite(array).all():
         row, column = np.argwhere(~np.isfinite(array))[0]
-        raise ValueError(f"mig: logvar must be finite, got {array[row, column]} at [{row}, {column}]")
+        raise MistakeError(f"mig: logvar must be finite, got {array[row, column]} at [{row}, {column}]")
     mu = torch.from_numpy(np.array(problem.codes))
     return mu, torch.from_numpy(np.array(array)).to(mu.dtype)
 

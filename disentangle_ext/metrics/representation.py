@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.metrics._discrete import check_codes, check_table, to_classes
 from disentangle_ext.metrics._interval import half
 from disentangle_ext.metrics._problem import check_count, check_names
@@ -45,7 +46,7 @@ class Representation:
 
     def __init__(self, data: GroundTruthData, encoder: Callable[[torch.Tensor], Any], *, batch_size: int = 256) -> None:
         if not data.factor_names:
-            raise ValueError(f"Representation: data must have ground-truth factors, {data.name} has none")
+            raise MistakeError(f"Representation: data must have ground-truth factors, {data.name} has none")
         check_count("Representation", "batch_size", batch_size, 1)
         # As int32, the factors of the half million images of 3D Shapes take 12 MB.
         factors = data.factors(torch.arange(len(data))).to(torch.int32).cpu().numpy()
@@ -140,6 +141,6 @@ class Representation:
             self._codes = np.zeros((len(self), codes.shape[1]), codes.dtype)
         if codes.shape != (len(rows), self._codes.shape[1]):
             expected = [len(rows), self._codes.shape[1]]
-            raise ValueError(f"Representation: encoder must give codes {expected}, got {list(codes.shape)}")
+            raise MistakeError(f"Representation: encoder must give codes {expected}, got {list(codes.shape)}")
         self._codes[rows] = codes
         self._known[rows] = True

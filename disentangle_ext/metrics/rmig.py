@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.metrics._discrete import check_codes, entropy
 from disentangle_ext.metrics._gaps import first_and_second
 from disentangle_ext.metrics._interval import half
@@ -130,17 +131,14 @@ class RMIG(Metric[RMIGResult], function=rmig, rows=("logvar",)):
 def _check_range(value_range: Any) -> tuple[float, float]:
     ends = np.asarray(value_range, dtype=np.float64)
     if ends.shape != (2,) or not np.isfinite(ends).all() or not ends[0] < ends[1]:
-        raise ValueError(f"rmig: value_range must be two numbers, the lower one first, got {value_range!r}")
+        raise MistakeError(f"rmig: value_range must be two numbers, the lower one first, got {value_range!r}")
     return float(ends[0]), float(ends[1])
 
 
 def _check_logvar(logvar: Any, shape: tuple[int, ...]) -> np.ndarray:
-    try:
-        array = check_codes(logvar, "rmig")
-    except (TypeError, ValueError) as error:
-        raise type(error)(str(error).replace("codes must", "logvar must")) from None
+    array = check_codes(logvar, "rmig", "logvar")
     if array.shape != shape:
-        raise ValueError(f"rmig: logvar must have the shape of codes {list(shape)}, got {list(array.shape)}")
+        raise MistakeError(f"rmig: logvar must have the shape of codes {list(shape)}, got {list(array.shape)}")
     return array
 
 
@@ -151,7 +149,7 @@ def _measure(
     entropies = entropy(classes, sizes)
     varies = entropies > 0
     if not varies.any():
-        raise ValueError(f"rmig: factors must hold a column with two values or more, got {len(rows)} equal rows")
+        raise MistakeError(f"rmig: factors must hold a column with two values or more, got {len(rows)} equal rows")
     # The share of each code and bin among the rows of each class, for all factors at once.
     tables = np.zeros((sum(sizes), problem.codes.shape[1], num_bins))
     offsets = np.cumsum([0, *sizes[:-1]])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext.metrics._learn import accuracy, fit_classifier, sklearn
 from disentangle_ext.metrics._metric import Metric
@@ -134,7 +135,7 @@ def sap(
     """
     choose("sap: predictor", predictor, PREDICTORS)
     if continuous and predictor != "svm":
-        raise ValueError(f"sap: predictor must be left out for continuous factors, got {predictor!r}")
+        raise MistakeError(f"sap: predictor must be left out for continuous factors, got {predictor!r}")
     share = 0.0 if predictor == "thresholds" else test_share
     problem = pose(
         "sap",

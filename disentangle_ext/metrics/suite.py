@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext.metrics._discrete import check_codes, check_table
 from disentangle_ext.metrics._problem import check_count, check_names
@@ -37,7 +38,7 @@ from disentangle_ext.metrics.rmig import rmig
 from disentangle_ext.metrics.sap import sap
 from disentangle_ext.metrics.wasserstein_correlation import wasserstein_correlation
 
-__all__ = ["SUITE", "Entry", "Failure", "Result", "score_all"]
+__all__ = ["SUITE", "Entry", "Failure", "Result", "choose_metrics", "score_all"]
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def score_all(
         circles = _Circles(factors, factor_names, periods or {})
     given = {"codes": codes, "factors": factors, "logvar": logvar}
     given = {name: value for name, value in given.items() if value is not None}
-    chosen = _chosen(metrics, set(given))
+    chosen = choose_metrics("score_all: metrics", metrics, given.keys())
     results: dict[str, Result] = {}
     for done, name in enumerate(chosen):
         if progress is not None:
@@ -180,7 +181,7 @@ def score_all(
             if entry.cyclic and circles is not None:
                 inputs["factors"], options["sizes"] = circles.around(name)
             results[name] = entry.function(**inputs, **{**options, **entry.options})
-        except ValueError as error:
+        except MistakeError as error:
             results[name] = Failure(str(error))
     if progress is not None:
         progress("", len(chosen), len(chosen))
@@ -205,16 +206,27 @@ class _Circles:
         varies = (self._factors != self._factors[:1]).any(0)
         lines = [name for name, some in zip(self._names, varies) if some and name not in self._periods]
         if lines:
-            raise ValueError(f"{where}: factors must be on a circle, got some without a period: {', '.join(lines)}")
+            raise MistakeError(f"{where}: factors must be on a circle, got some without a period: {', '.join(lines)}")
         sizes = [self._periods[name] if some else 1 for name, some in zip(self._names, varies)]
         return self._factors % np.array(sizes), sizes
 
 
-def _chosen(metrics: Sequence[str] | None, given: set[str]) -> list[str]:
+def choose_metrics(where: str, metrics: Sequence[str] | None, given: Collection[str]) -> list[str]:
+    """Choose the metrics to compute: those that are named, or all but the slow ones that take no more than is given.
+
+    Args:
+        where: the caller and its name for the argument; begins the errors.
+        metrics: names of :data:`SUITE`, or None.
+        given: names of the inputs there are: "codes", "factors", "logvar".
+
+    Raises:
+        MistakeError: for an unknown metric, and for one that needs what is not given.
+    """
+    given = set(given)
     if metrics is None:
         return [name for name, entry in SUITE.items() if not entry.slow and given.issuperset(entry.inputs)]
     for name in metrics:
-        choose("score_all: metrics", name, tuple(SUITE))
+        choose(where, name, tuple(SUITE))
         for missing in sorted(set(SUITE[name].inputs) - given):
-            raise ValueError(f"score_all: metrics: {name} needs {missing}, which is not given")
+            raise MistakeError(f"{where}: {name} needs {missing}, which is not given")
     return list(dict.fromkeys(metrics))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._extras import require
 from disentangle_ext._names import choose
 from disentangle_ext.metrics._code_table import Spread
@@ -123,7 +124,7 @@ def udr(
     check_count("udr", "seed", seed, 0)
     for name, value, least in (("alpha", alpha, 0.0), ("kl_threshold", kl_threshold, -math.inf)):
         if not isinstance(value, (int, float)) or not least < value < math.inf:
-            raise ValueError(f"udr: {name} must be a number greater than {least}, got {value!r}")
+            raise MistakeError(f"udr: {name} must be a number greater than {least}, got {value!r}")
     tables = _check_tables(codes)
     kept = _informative(tables, kl, float(kl_threshold))
     settings = {
@@ -167,11 +168,11 @@ class UDR(Metric[UDRResult], function=udr):
         tables = [to_numpy(table) for table in self._bind("UDR.update", inputs, named)["codes"]]
         lengths = [len(table) if table.ndim else 0 for table in tables]
         if len(set(lengths)) > 1:
-            raise ValueError(f"UDR.update: codes must have the same number of rows for each model, got {lengths}")
+            raise MistakeError(f"UDR.update: codes must have the same number of rows for each model, got {lengths}")
         shapes = [list(table.shape[1:]) for table in tables]
         before = [list(batches[0].shape[1:]) for batches in self._batches.values()] or shapes
         if shapes != before:
-            raise ValueError(f"UDR.update: codes must have rows of shapes {before} as before, got {shapes}")
+            raise MistakeError(f"UDR.update: codes must have rows of shapes {before} as before, got {shapes}")
         for m, table in enumerate(tables):
             self._batches.setdefault(str(m), []).append(np.array(table))
 
@@ -182,17 +183,17 @@ class UDR(Metric[UDRResult], function=udr):
             ValueError: where there are none, and wherever the function does.
         """
         if not self._batches:
-            raise ValueError("UDR.compute: no batch was given to update")
+            raise MistakeError("UDR.compute: no batch was given to update")
         return udr([np.concatenate(batches) for batches in self._batches.values()], **self.options)
 
 
 def _check_tables(codes: Sequence[Any]) -> list[np.ndarray]:
     tables = [check_codes(table, f"udr, model {m}") for m, table in enumerate(codes)]
     if len(tables) < 2:
-        raise ValueError(f"udr: codes must hold the tables of at least 2 models, got {len(tables)}")
+        raise MistakeError(f"udr: codes must hold the tables of at least 2 models, got {len(tables)}")
     lengths = [len(table) for table in tables]
     if len(set(lengths)) > 1:
-        raise ValueError(f"udr: codes must have the same number of rows for each model, got {lengths}")
+        raise MistakeError(f"udr: codes must have the same number of rows for each model, got {lengths}")
     return tables
 
 
@@ -203,9 +204,9 @@ def _informative(tables: list[np.ndarray], kl: Sequence[Any] | None, threshold: 
     values = [to_numpy(each) for each in kl]
     widths, expected = [list(each.shape) for each in values], [[table.shape[1]] for table in tables]
     if widths != expected:
-        raise ValueError(f"udr: kl must have shapes {expected}, one value for each latent, got {widths}")
+        raise MistakeError(f"udr: kl must have shapes {expected}, one value for each latent, got {widths}")
     if not all(np.isfinite(each).all() for each in values):
-        raise ValueError("udr: kl must be finite, got NaN or infinity")
+        raise MistakeError("udr: kl must be finite, got NaN or infinity")
     return [np.asarray(each > threshold) & some for each, some in zip(values, vary)]
 
 

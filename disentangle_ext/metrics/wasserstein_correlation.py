@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.metrics._code_table import Spread, evaluate_codes
 from disentangle_ext.metrics._metric import Metric
 from disentangle_ext.metrics._plot import code_names, heat_map
@@ -81,11 +82,11 @@ class WassersteinCorrelation(Metric[WassersteinCorrelationResult], function=wass
 def _measure(codes: np.ndarray) -> WassersteinCorrelationResult:
     rows = len(codes)
     if rows < 2:
-        raise ValueError(f"wasserstein_correlation: codes must have at least 2 rows, got {rows}")
+        raise MistakeError(f"wasserstein_correlation: codes must have at least 2 rows, got {rows}")
     about = Spread(codes)
     unit = float((about.std * about.scale).max())
     if unit > 1e150:
-        raise ValueError(
+        raise MistakeError(
             f"wasserstein_correlation: codes must have a variance that float64 can hold, got a deviation of {unit:.3g}"
         )
     # In units of the widest dimension, so that no product under- or overflows.

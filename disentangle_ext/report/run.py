@@ -19,9 +19,9 @@ from disentangle_ext.report.grid import require_drawing
 from disentangle_ext.report.pictures import PICTURES, draw, fitting
 from disentangle_ext.report.subject import Subject
 from disentangle_ext.runs.codes import Posterior, encode_scored
-from disentangle_ext.runs.config import TrainConfig, read_yaml, resolve
-from disentangle_ext.runs.folder import CONFIG, RunFolder
-from disentangle_ext.runs.load import load
+from disentangle_ext.runs.config import TrainConfig
+from disentangle_ext.runs.folder import RunFolder
+from disentangle_ext.runs.load import load_run
 
 __all__ = ["draw_run", "read_run", "subject_of"]
 
@@ -39,19 +39,11 @@ def read_run(run: Path, *, limit: float = TRAVERSAL[1]) -> Subject:
     """
     if not 0 < limit < math.inf:
         raise MistakeError(f"report: range must be greater than 0 and finite, got {limit}")
-    folder = RunFolder(run)
-    try:
-        model = load(folder.path)
-    except (FileNotFoundError, MistakeError) as error:
-        raise MistakeError(str(error).replace("load:", "report: RUN", 1)) from None
-    if not folder.is_run:
-        raise MistakeError(f"report: RUN must be a folder with a {CONFIG}, which names the data set, got {run}")
-    where = folder.path / CONFIG
-    config = resolve(read_yaml(where), source=f"report: {where}")
+    model, config = load_run(run, "report")
     data = load_data(config.data, **config.data_options)
     objective = build_objective(config, data)
     posterior = encode_scored(model, data, config.seed)
-    return subject_of(model, data, objective, posterior, folder, config, limit=limit)
+    return subject_of(model, data, objective, posterior, RunFolder(run), config, limit=limit)
 
 
 def draw_run(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from disentangle_ext._errors import MistakeError
@@ -12,7 +11,7 @@ from disentangle_ext._names import choose
 from disentangle_ext.metrics.suite import SUITE
 from disentangle_ext.runs.folder import EVALUATION, EXACT_ELBO
 
-__all__ = ["PROGRAM", "naming_flags", "parse"]
+__all__ = ["PROGRAM", "parse"]
 
 PROGRAM = "python -m disentangle_ext.evaluate"
 
@@ -45,30 +44,6 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
                 f"evaluate: --{name.replace('_', '-')} is for codes without a RUN: give the one or the other"
             )
     return request
-
-
-@contextmanager
-def naming_flags(function: str, flags: Mapping[str, str]) -> Iterator[None]:
-    """Have an error that names a function and its argument name this program and its flag.
-
-    Any other error is none of the caller's, and passes.
-
-    Args:
-        function: the name that begins the errors of the function called in the block.
-        flags: the flag for each argument of the function.
-
-    Raises:
-        MistakeError: "evaluate: --queries must be ..." for "exact_elbo: queries must be ...".
-    """
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        message = str(error)
-        if not message.startswith(f"{function}: "):
-            raise
-        for argument, flag in flags.items():
-            message = message.replace(f"{function}: {argument} ", f"evaluate: {flag} ", 1)
-        raise MistakeError(message.replace(f"{function}: ", "evaluate: ", 1)) from None
 
 
 def _parser(description: str | None) -> argparse.ArgumentParser:
@@ -134,6 +109,8 @@ def _check_numbers(request: argparse.Namespace) -> None:
         raise MistakeError(f"evaluate: --seed must be at least 0, got {request.seed}")
     if request.points < 2:
         raise MistakeError(f"evaluate: --points must be at least 2, got {request.points}")
+    if request.queries < 2:
+        raise MistakeError(f"evaluate: --queries must be at least 2, got {request.queries}")
     if request.bootstrap < 0 or request.bootstrap == 1:
         raise MistakeError(f"evaluate: --bootstrap must be 0, or 2 at least, got {request.bootstrap}")
 

@@ -15,13 +15,14 @@ from disentangle_ext._files import WriteError
 from disentangle_ext._names import choose
 from disentangle_ext.data import GroundTruthData, load_data
 from disentangle_ext.data.npy import read_arrays
+from disentangle_ext.metrics._discrete import check_codes, check_table
 from disentangle_ext.models import VAE
 from disentangle_ext.runs.codes import Codes, codes_of
-from disentangle_ext.runs.config import TrainConfig, read_yaml, resolve
-from disentangle_ext.runs.folder import CONFIG, RunFolder
-from disentangle_ext.runs.load import load
+from disentangle_ext.runs.config import TrainConfig
+from disentangle_ext.runs.folder import RunFolder
+from disentangle_ext.runs.load import load_run
 
-__all__ = ["ScoredRun", "open_run", "periods_of", "read_array"]
+__all__ = ["ScoredRun", "open_run", "periods_of", "read_array", "read_table"]
 
 
 @dataclass
@@ -41,7 +42,7 @@ class ScoredRun:
         progress: Callable[[int, int], object],
         not_kept: Callable[[WriteError], object] | None = None,
     ) -> Codes:
-        """:func:`runs.codes.codes_of` for the images ``rows``, which asks for none of the last call again."""
+        """Give the codes of the images ``rows``: those of the last call where it had all, else of ``runs.codes``."""
         known = self._codes and self._codes.choose(rows)
         if known is None:
             known = codes_of(self.folder, self.model, self.data, rows, progress=progress, not_kept=not_kept)
@@ -55,18 +56,21 @@ def open_run(path: Path) -> ScoredRun:
     Raises:
         MistakeError: if ``path`` is no run folder, the run is not finished, or its files are damaged.
     """
-    folder = RunFolder(path)
-    try:
-        model = load(folder.path)
-    except (FileNotFoundError, MistakeError) as error:
-        raise MistakeError(str(error).replace("load:", "evaluate: RUN", 1)) from None
-    if not folder.is_run:
-        raise MistakeError(
-            f"evaluate: RUN must be a folder with a {CONFIG}, which names the data set, got {folder.path}"
-        )
-    where = folder.path / CONFIG
-    config = resolve(read_yaml(where, source="evaluate"), source=f"evaluate: {where}")
-    return ScoredRun(folder, model, config, load_data(config.data, **config.data_options))
+    model, config = load_run(path, "evaluate")
+    return ScoredRun(RunFolder(path), model, config, load_data(config.data, **config.data_options))
+
+
+def read_table(codes: Path, factors: Path | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read the arrays of --codes and --factors.
+
+    Raises:
+        MistakeError: for files that hold no such arrays, and for what no metric could score, as
+            :func:`metrics.score_all` has it.
+    """
+    table = read_array("--codes", codes)
+    if factors is None:
+        return check_codes(table, "evaluate", "--codes"), None
+    return check_table(table, read_array("--factors", factors), "evaluate", names=("--codes", "--factors"))
 
 
 def read_array(flag: str, path: Path) -> np.ndarray:
@@ -77,7 +81,7 @@ def read_array(flag: str, path: Path) -> np.ndarray:
         path: the file.
 
     Raises:
-        MistakeError: if there is no such file, or it is no whole array of numbers.
+        MistakeError: if there is no such file, or it is no whole array of real numbers.
     """
     if not path.exists():
         raise MistakeError(f"evaluate: {flag} {path} does not exist")
@@ -85,9 +89,12 @@ def read_array(flag: str, path: Path) -> np.ndarray:
     if zipfile.is_zipfile(path):
         raise MistakeError(f"{wanted}, got an archive: {path}")
     try:
-        return read_arrays("evaluate", path, [flag])[flag]
+        array = read_arrays("evaluate", path, [flag])[flag]
     except MistakeError:
         raise MistakeError(f"{wanted}, without objects, got {path}") from None
+    if array.dtype.kind not in "biuf":
+        raise MistakeError(f"evaluate: {flag} must be real numbers, got {array.dtype}")
+    return array
 
 
 def periods_of(
@@ -96,14 +103,17 @@ def periods_of(
     """Count the classes that make a turn, for each factor of --cyclic.
 
     Raises:
-        MistakeError: without factors, and for a name that is none of theirs.
+        MistakeError: without factors, for a name that is none of theirs, and for classes below 0.
     """
     if cyclic is None:
         return {}
-    if factors is None or factors.ndim != 2 or 0 in factors.shape:
+    if factors is None:
         raise MistakeError("evaluate: --cyclic needs --factors, [N, K]")
     names = factor_names or [f"factor_{k}" for k in range(factors.shape[1])]
     for name in cyclic:
         choose("evaluate: --cyclic", name, names)
-    largest = {name: float(column.max()) for name, column in zip(names, factors.T)}
-    return {name: int(largest[name]) + 1 for name in cyclic}
+    columns = dict(zip(names, factors.T))
+    for name in cyclic:
+        if columns[name].min() < 0:
+            raise MistakeError(f"evaluate: --cyclic {name} must have classes from 0 on, got {columns[name].min()}")
+    return {name: int(columns[name].max()) + 1 for name in cyclic}

@@ -253,3 +253,11 @@ def test_dead_codes_are_dead_in_every_half():
     codes[:, 3] = 2.5
     found = modularity(codes, factors, bootstrap=10)
     assert found.interval.low < found.score < found.interval.high
+
+
+def test_a_bug_in_a_half_keeps_its_traceback():
+    def again(rng):
+        raise ValueError("operands could not be broadcast")
+
+    with pytest.raises(ValueError, match="^operands could not be broadcast$"):
+        with_interval("mig", mig(*random_problem()), again, bootstrap=3, seed=0)
