@@ -89,7 +89,7 @@ def measure_cuda(arguments: argparse.Namespace) -> list[str]:
 
 
 def in_processes(threads: list[int]) -> list[str]:
-    """This command once for each number of threads, which KeOps takes from the environment it was started in."""
+    """Run this command once for each number of threads, which KeOps takes from the environment it was started in."""
     failed = []
     for count in threads:
         command = [sys.executable, "-m", "bench", *sys.argv[1:], "--threads", str(count)]

@@ -21,7 +21,7 @@ SIZES = {"cpu": (64, 256, 1024, 2048), "cuda": (1024, 8192, 64, 256)}
 
 
 def plain(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensors:
-    """As public beta-TCVAE codes write it: all pairs at once."""
+    """The op as public beta-TCVAE codes write it: all pairs at once."""
     density = log_density(z, mu, logvar)
     log_weight = math.log(DATASET_SIZE * len(z))
     log_qz = torch.logsumexp(density.sum(2), 1) - log_weight

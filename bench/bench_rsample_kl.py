@@ -54,7 +54,7 @@ def posterior(batch: int, D: int, device: str) -> Tensors:
 
 
 def without_noise(results: Tensors, inputs: Tensors, upstream: Tensors) -> Tensors:
-    """That the noise looks normal, KL and, where there are gradients, that of mu and what is not noise in logvar's."""
+    """What must agree: that the noise looks normal, KL, the gradient of mu, and what is not noise in logvar's."""
     (mu, logvar), (z, kl, *grads) = inputs, results
     noise = (z - mu) * torch.exp(-0.5 * logvar)
     normal = (noise.mean().abs() < 0.3) & ((noise.std() - 1).abs() < 0.3)

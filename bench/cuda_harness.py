@@ -66,7 +66,7 @@ def count_sets(inputs: Tensors) -> int:
 
 
 def steps(case: Case, sets: list[Tensors], upstream: Tensors) -> dict[str, list[Step]]:
-    """Those of every provider, and ours in a graph."""
+    """The steps of every provider, and ours in a graph."""
     ready = harness.steps(case, sets, upstream, RUNS)
     if sets[0][0].is_cuda and case.passes != BACKWARD:  # which alone depends on work outside of the capture
         captured = [in_graph(case, leaves, upstream) for leaves in sets]

@@ -51,16 +51,16 @@ class Case:
     tolerance: float
     """Largest difference between providers, relative to the largest value of a tensor."""
     comparable: Callable[[Tensors, Tensors, Tensors], Tensors] = lambda results, inputs, upstream: results
-    """From outputs and gradients, inputs and upstream gradients to what must agree between providers: where there is
+    """Takes outputs and gradients, inputs and upstream gradients to what must agree between providers: where there is
     noise, not everything does."""
     modes: tuple[str, ...] = ("default", "reduce-overhead")
-    """Of torch.compile."""
+    """Modes of torch.compile to measure."""
     others: dict[str, Function] = field(default_factory=dict)
     """More ways to compute it, by provider."""
     to_compile: Callable[[Callable[[Function], Function]], Function] | None = None
-    """From torch.compile to the provider of that name, where another form than ``plain`` compiles to faster code."""
+    """Takes torch.compile to the provider of that name, where another form than ``plain`` compiles to faster code."""
     raw: Callable[[Tensors, Tensors], Step] | None = None
-    """From inputs and upstream gradients to the raw ops alone, forward and backward, with all else made beforehand."""
+    """Takes inputs and upstream gradients to the raw ops alone, forward and backward, with all else made beforehand."""
 
     def __str__(self) -> str:
         return f"{self.op} {self.size} {self.passes}"
@@ -82,7 +82,7 @@ def prepare(case: Case, function: Function, inputs: Tensors, upstream: Tensors) 
 
 
 def all_inputs(case: Case, count: Callable[[Tensors], int] = lambda inputs: 1) -> tuple[list[Tensors], Tensors]:
-    """As many sets of inputs as the count says, and the gradients that arrive at the outputs."""
+    """Make as many sets of inputs as the count says, and the gradients that arrive at the outputs."""
     first = case.make()
     sets = [first, *(case.make() for _ in range(count(first) - 1))]
     with torch.no_grad():
@@ -127,8 +127,8 @@ def missing_providers() -> list[str]:
 
 
 def steps(case: Case, sets: list[Tensors], upstream: Tensors, runs: int) -> dict[str, list[Step]]:
-    """For every provider a step on every set of inputs, after they were found to agree in the last of so many runs;
-    compiled here, not timed.
+    """Compile a step of every provider on every set of inputs, after they were found to agree in the last of so many
+    runs; nothing is timed.
 
     A provider of other people's that fails is reported and left out: it is no result of ours.
     """
@@ -152,7 +152,7 @@ def steps(case: Case, sets: list[Tensors], upstream: Tensors, runs: int) -> dict
 
 
 def new_iteration(step: Step) -> Step:
-    """For compiled code that keeps its results in a graph: the last ones are no longer needed."""
+    """Begin an iteration before a step: compiled code that keeps its results in a graph may drop the last ones."""
 
     def run() -> Tensors:
         torch.compiler.cudagraph_mark_step_begin()
@@ -182,7 +182,7 @@ def compare(case: Case, name: str, results: Tensors, expected: Tensors) -> None:
 
 
 Sample = Callable[[list[Step], int], float]
-"""From the steps of a provider, which take turns, and a number of calls to the milliseconds of one call."""
+"""Takes the steps of a provider, which take turns, and a number of calls to the milliseconds of one call."""
 
 
 def enough_calls(own: list[Step], sample: Sample, least: float) -> int:

@@ -21,7 +21,7 @@ STYLES = {
 
 
 def write() -> None:
-    """Of the machine that was measured last."""
+    """Draw the figures of the machine that was measured last."""
     rows = [row for row in read(cpu_harness.RESULTS) if row["pass"] != cpu_harness.CALL]
     if not rows:
         return

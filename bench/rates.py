@@ -148,7 +148,7 @@ def cpu_copy_rate(count: int = 1 << 26) -> float:
 
 
 def cpu_exponential_rate(samples: int = 40, rounds: int = 256) -> float:
-    """Of all threads together, as if each were as fast as one alone: the bound that a parallel loop cannot pass."""
+    """The rate of all threads together, if each were as fast as one alone: a bound that no parallel loop can pass."""
     compiler = shlex.split(os.environ.get("CXX") or "c++")
     flags = ["-std=c++20", "-fPIC", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
     library = compiled([*compiler, *flags, f"-I{HERE.parent / 'csrc'}"], "exponentials.cpp")

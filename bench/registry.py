@@ -12,7 +12,7 @@ BENCHES = (bench_aggregate_posterior, bench_elbo_decomposition, bench_mmd, bench
 
 
 def cases(device: str, only: str = "", quick: bool = False) -> Iterator[Case]:
-    """Those of the ops whose name contains ``only``; the two sizes that are named first, if it is to be quick."""
+    """Cases of the ops whose name contains ``only``; of the two sizes that are named first, if it is to be quick."""
     for bench in BENCHES:
         sizes = bench.SIZES[device][:2] if quick else None
         yield from (case for case in bench.cases(device, sizes) if only in case.op)

@@ -12,7 +12,7 @@ LIBRARIES = "KeOps / GeomLoss"
 
 
 def grouped(rows: list[Row], *columns: str) -> dict[tuple[str, ...], dict[str, Row]]:
-    """By provider, for each combination of the columns' values."""
+    """Rows by provider, for each combination of the columns' values."""
     groups: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[column] for column in columns), {})[row["provider"]] = row
@@ -25,7 +25,7 @@ def digits(milliseconds: float) -> str:
 
 
 def in_order(rows: list[Row]) -> list[Row]:
-    """By op, threads and size, whenever they were measured."""
+    """Rows by op, threads and size, whenever they were measured."""
     return sorted(rows, key=lambda row: (row["op"], int(row["threads"]), int(row["size"].split()[0])))
 
 

@@ -27,7 +27,7 @@ TOLERANCE = 0.02
 
 
 def mean_loss(precision: str, seed: int, steps: int, averaged: int) -> float:
-    """Of the last ``averaged`` steps."""
+    """Mean loss of the last ``averaged`` steps."""
     config = configuration(precision=precision, seed=seed)
     trainer = build_trainer(config, load_data(config.data))
     for _ in range(steps - averaged):

@@ -66,11 +66,11 @@ class Plan:
         return f"CUDA kernels with nvcc {self.toolkit.version} for {' '.join(self.architectures)}"
 
     def sources(self) -> list[str]:
-        """Those of nvcc first: one of them takes longest, and should not be what is left at the end."""
+        """The sources, those of nvcc first: one of them takes longest, and should not be what is left at the end."""
         return [*sorted(glob("csrc/cuda/*.cu")), *sorted(glob("csrc/cuda/*.cpp"))] if self.toolkit else []
 
     def host_flags(self, site_packages: Path) -> list[str]:
-        """For the C++ compiler. Headers that pip installed with torch fill the gaps of a toolkit without libraries."""
+        """Flags for the C++ compiler. Headers installed with torch fill the gaps of a toolkit without libraries."""
         if self.toolkit is None:
             return []
         packaged = [f"-idirafter{path}" for path in sorted(site_packages.glob("nvidia/*/include"))]
@@ -82,7 +82,7 @@ class Plan:
         ]
 
     def device_flags(self) -> list[str]:
-        """For nvcc. No --use_fast_math, for the reasons that the C++ compiler gets no -ffast-math."""
+        """Flags for nvcc. No --use_fast_math, for the reasons that the C++ compiler gets no -ffast-math."""
         codes = [f"-gencode=arch=compute_{name.partition('_')[2]},code={name}" for name in self.architectures]
         return ["-O3", "-DNDEBUG", *codes]
 

@@ -53,7 +53,7 @@ def demangle(symbols: list[str]) -> dict[str, str]:
 
 
 def shorten(name: str) -> str:
-    """Without the return type, the namespaces and the parameters."""
+    """Strip the return type, the namespaces and the parameters."""
     name = re.sub(r"\(anonymous namespace\)::|<unnamed>::|\b_GLOBAL__N_\w*::", "", name)
     name = re.sub(r"\b(?:\w+::)+", "", name.removeprefix("void "))
     depth = 0

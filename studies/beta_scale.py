@@ -42,9 +42,9 @@ class Convention(NamedTuple):
     kl: str
     likelihood: str
     beta: str
-    """Of this package, for w = 1 and a scale of 1, as a formula."""
+    """The beta of this package for w = 1 and a scale of 1, as a formula."""
     factor: Callable[[Size], float]
-    """The same as a number."""
+    """That beta as a number, for an image size."""
 
 
 FUNCTIONS = {"bce": F.binary_cross_entropy_with_logits, "mse": F.mse_loss, "l1": F.l1_loss}
@@ -145,7 +145,7 @@ def capacity_table() -> str:
 
 
 def tables() -> dict[str, str]:
-    """By the name in the markers of the page."""
+    """The tables of the page, by the names in its markers."""
     return {
         "conventions": conventions_table(),
         "published": published_table(),

@@ -51,7 +51,7 @@ def scored(case: str, *, cyclic: bool = False) -> Scored:
 
 
 def scores(case: str, names: Sequence[str], *, cyclic: bool = False) -> dict[str, float]:
-    """Of the metrics of the suite that are named."""
+    """Scores of a case by the named metrics of the suite."""
     given = scored(case, cyclic=cyclic)
     logvar = np.full(given.codes.shape, LOGVAR)
     with warnings.catch_warnings():
@@ -120,7 +120,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def tables() -> dict[str, str]:
-    """By the name in the markers of the page."""
+    """The tables of the page, by the names in its markers."""
     return {"ceilings": table(read(RESULTS))}
 
 

@@ -246,7 +246,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def tables() -> dict[str, str]:
-    """By the name in the markers of the page."""
+    """The tables of the page, by the names in its markers."""
     return {"coverage": table(read(RESULTS))}
 
 

@@ -25,7 +25,7 @@ PICTURE = pages.ROOT / "docs" / "images" / "dcign_sweeps.png"
 SEEDS = range(3)
 FACTORS = ("azimuth", "elevation", "light")
 LARGEST = tuple(f"{name}_other" for name in FACTORS)
-"""For each factor the largest correlation of a latent that is not its own."""
+"""Columns for the largest correlation of each factor with a latent that is not its own."""
 MEASURED = (*FACTORS, *LARGEST)
 
 
@@ -67,13 +67,13 @@ def table(rows: list[Row]) -> str:
 
 
 def save_picture(sweeps: Path) -> None:
-    """In 32 shades, enough for grey heads and black words, and half the size."""
+    """Save the picture of the page in 32 shades, enough for grey heads and black words, and half the size."""
     with Image.open(sweeps) as image:
         image.convert("RGB").quantize(32, dither=Image.Dither.NONE).save(PICTURE, optimize=True)
 
 
 def tables() -> dict[str, str]:
-    """By the name in the markers of the page."""
+    """The tables of the page, by the names in its markers."""
     return {"dcign-faces": table(read(RESULTS))}
 
 

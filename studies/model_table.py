@@ -25,7 +25,7 @@ RESULTS = Path(__file__).parent / "results" / "model_table.csv"
 DATA = "dsprites_like"
 SEEDS = range(10, 13)
 MORE_SEEDS = {"beta_tcvae": range(10, 20), "factor_vae": range(10, 20)}
-"""For models whose seeds differ more than others do."""
+"""Seeds of the models whose seeds differ more than others do."""
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("beta_vae", {"beta": 1.0}),
     ("beta_vae", {}),
@@ -83,7 +83,7 @@ def _span(seeds: Iterable[int]) -> str:
 
 
 def tables() -> dict[str, str]:
-    """By the name in the markers of the page."""
+    """The tables of the page, by the names in its markers."""
     return {"models": table(read(RESULTS))}
 
 

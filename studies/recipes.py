@@ -62,7 +62,7 @@ SOURCES: dict[str, tuple[Source, ...]] = {
         ),
     ),
 }
-"""By the model of a preset paper/MODEL: the programs that were read. What is not here is from memory of the paper."""
+"""The programs that were read, by the model of a preset paper/MODEL. What is not here is from memory of the paper."""
 
 
 def settings_of(preset: str) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def shared_settings() -> str:
 
 
 def tables() -> dict[str, str]:
-    """By the name in the markers of the page."""
+    """The tables of the page, by the names in its markers."""
     return {"recipes-study": study_table(), "recipes-shared": shared_settings(), "recipes-papers": paper_table()}
 
 

@@ -151,7 +151,7 @@ def table(rows: list[Row]) -> str:
 
 
 def tables() -> dict[str, str]:
-    """By the name in the markers of the page."""
+    """The tables of the page, by the names in its markers."""
     return {"rotated-axes": table(read(RESULTS))}
 
 

@@ -35,7 +35,7 @@ IDENTITY = ("model", "settings", "seed", "recipe", "torch", "disentangle_ext")
 _SPENT = ("cpu_seconds", "machine", "commit")
 
 Score = Callable[[Mapping[str, Any]], Row]
-"""From what scores.json has to columns of a row."""
+"""Takes the content of scores.json to columns of a row."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class _Clock(io.TextIOBase):
 
 
 def columns(measured: Sequence[str]) -> tuple[str, ...]:
-    """Of a CSV of such runs."""
+    """The columns of a CSV of such runs."""
     return (*IDENTITY, "steps", *measured, *_SPENT)
 
 

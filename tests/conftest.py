@@ -48,7 +48,7 @@ def small_run(one_picture: None) -> Callable[..., int]:
 
 @pytest.fixture(scope="module")
 def small_run_once() -> Iterator[Callable[..., int]]:
-    """The same for what the tests of a module share."""
+    """:func:`run_small` for what the tests of a module share."""
     with only_samples():
         yield run_small
 

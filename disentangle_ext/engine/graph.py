@@ -171,7 +171,7 @@ LENGTH = 128
 class Window:
     """The inputs and the learning rates of the next steps, on the device, and a pointer to the next of them there.
 
-    They are those that the host draws for each step, so steps that read them from a window are the steps that would
+    The host draws these inputs as it draws them without a window, so a step that reads them here is the step that would
     have been taken without one.
 
     Args:

@@ -58,7 +58,7 @@ class Ranks:
         return int(os.environ.get("LOCAL_RANK", self.rank)) if self.group else None
 
     def shard(self, rows: Tensor, parts: int = 1) -> Tensor:
-        """This process's rows of a batch, an equal share of each of ``parts`` equal parts of it."""
+        """The rows of a batch that are this process's, an equal share of each of ``parts`` equal parts of it."""
         if self.group is None:
             return rows
         return torch.cat([part.chunk(self.world)[self.rank] for part in rows.chunk(parts)])

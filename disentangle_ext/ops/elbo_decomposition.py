@@ -93,7 +93,7 @@ def _decompose(
     reduction: str,
     process_group: ProcessGroup | None,
 ) -> ElboDecomposition:
-    """With all checks; ``op`` is who was called."""
+    """Check the arguments and compute; ``op`` is who was called."""
     component_mu, component_logvar = _pair(op, components)
     if (group := _collectives.parallel(op, process_group)) is not None:
         pair = {"components[0]": component_mu, "components[1]": component_logvar}

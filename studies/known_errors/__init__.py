@@ -51,7 +51,7 @@ def code_table() -> str:
 
 
 def tables() -> dict[str, str]:
-    """By the name in the markers of the page."""
+    """The tables of the page, by the names in its markers."""
     return {
         **{name: error_table(errors) for name, errors in TABLES.items()},
         "known-kernels": kernel_table(),

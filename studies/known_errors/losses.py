@@ -79,7 +79,7 @@ def without_weights(data: Batch) -> tuple[float, float]:
 
 
 def by_exponentials(data: Batch) -> tuple[float, float]:
-    """The same as a sum of densities, which underflow where a sample is far from all posteriors."""
+    """The terms from sums of densities, which underflow where a sample is far from all posteriors."""
     densities = _log_densities(data)
     return _terms(data, densities.sum(2).exp().sum(1).log(), densities.logsumexp(1).sum(1))
 

@@ -16,7 +16,7 @@ RATES = rates.Rates(bytes=3e12, exponentials=4e12, multiply_adds=3e13, launch_se
 
 @pytest.fixture
 def several_blocks(monkeypatch):
-    """Of few rows, the last of which has fewer."""
+    """Blocks of few rows, the last of which has fewer."""
     for bench, elements in ((bench_aggregate_posterior, 33 * 7), (bench_mmd, 66 * 7)):
         monkeypatch.setattr(bench, "BLOCK", elements)
     monkeypatch.setattr(bench_elbo_decomposition, "BLOCK", 33 * 10 * 7)

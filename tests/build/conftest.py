@@ -68,7 +68,7 @@ def here() -> str:
 
 
 def environment(variables: dict[str, str | None]) -> dict[str, str]:
-    """That of this process without what decides about a build; None as a variable's value removes it."""
+    """This process's environment without what decides about a build; None as a variable's value removes it."""
     cuda = ("DISENTANGLE_EXT_CUDA", "FORCE_CUDA", "TORCH_CUDA_ARCH_LIST", "CUDA_HOME", "CUDA_PATH")
     unset: dict[str, str | None] = dict.fromkeys(("DISENTANGLE_EXT_BUILD", "CXX", "PYTHONPATH", *cuda))
     chosen = {**os.environ, "OMP_NUM_THREADS": "1", **unset, **variables}

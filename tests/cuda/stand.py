@@ -34,7 +34,7 @@ class Trial:
     mode: str
     library: Path
     number: int
-    """Of the edit that is in force; zero for none."""
+    """The number of the edit that is in force; zero for none."""
     first: str = ""
     """Tests with this in their name run first."""
     alone: bool = False

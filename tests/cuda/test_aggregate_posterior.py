@@ -155,7 +155,7 @@ def bits(log_qz: Tensor) -> float:
 
 
 def derivatives(case: Case, tensors: list[Tensor | None], grads: tuple[Tensor, ...]) -> list[Tensor]:
-    """Of the reference, with zero where it has NaN: zero densities and components without a share have no gradient."""
+    """Gradients of the reference, with zero for NaN: zero densities and components without a share have no gradient."""
     values = plain(case, *tensors)
     grads = tuple(torch.where(in_range(v, case.dtype).isneginf(), 0, g) for v, g in zip(values, grads, strict=True))
     z = tensors[0]

@@ -109,7 +109,7 @@ def test_the_natural_plan_of_larger_inputs(dtype):
 
 @dtypes(*DTYPES)
 def test_the_tile_decides_nothing_but_the_speed(dtype):
-    """Of the order of a row's sum, which its length gives."""
+    """The order of a row's sum follows from its length."""
     mu, logvar, key = normal(2, 40, 10).to(dtype), normal(2, 40, 10).to(dtype), keys(2)
     library = harness.library("rsample_kl", "plain")
     results = [Op.apply(mu, logvar, library, key, tile, False, 0) for tile in (0, 24, 40, 96, 4096)]

@@ -44,7 +44,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class DoubleData(ArrayData):
-    """In float64, where one image can be broken."""
+    """Images in float64, of which one can be broken."""
 
     broken: int | None = None
 

@@ -320,7 +320,7 @@ def test_global_random_state_has_no_influence() -> None:
 
 
 class Normalised(nn.Module):
-    """With buffers that change from step to step."""
+    """An encoder with buffers that change from step to step."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()

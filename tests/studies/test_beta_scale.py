@@ -34,7 +34,7 @@ def images(size: Size = SIZE) -> Tensor:
 
 
 def gradient(loss: Tensor, model: nn.Module) -> Tensor:
-    """Of all weights, as one vector of length 1: a constant before the loss does not show."""
+    """The gradient of all weights, as one vector of length 1: a constant before the loss does not show."""
     parts = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
     whole = torch.cat([part.flatten() for part in parts])
     return whole / whole.norm()

@@ -24,7 +24,7 @@ RUNS = {
 @pytest.mark.forks
 @pytest.mark.parametrize(("several", "every"), RUNS.values(), ids=RUNS)
 def test_a_kill_at_some_of_the_file_operations(tmp_path: Path, several: list[str], every: int) -> None:
-    """At all of them: ``python tests/training/crash_points.py FOLDER 1 ARGUMENT ..``."""
+    """``python tests/training/crash_points.py FOLDER 1 ARGUMENT ..`` kills at all of them."""
     call = [sys.executable, str(SCRIPT), str(tmp_path), str(every), "--model", "beta_vae", *SMALL, *FEW, *several]
     finished = subprocess.run(call, capture_output=True, text=True, check=True, timeout=300)
     wrong = [line for line in finished.stdout.splitlines() if line.startswith("killed ")]

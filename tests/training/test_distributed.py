@@ -195,7 +195,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path: Path, l
 
 
 def test_the_loss_of_a_process_ends_the_others(tmp_path: Path, launch: Callable[..., Job]) -> None:
-    """Of four, so that the first hears of it only as its neighbours give up."""
+    """The group has four processes, so that the first hears of the loss only as its neighbours give up."""
     folder = tmp_path / "run"
     every = ["--log-every", "5", "--checkpoint-every", "5"]
     job = launch(4, "--model", "vae", *QUICK, *every, "--output-dir", str(folder))
@@ -223,7 +223,7 @@ def test_a_process_that_falls_silent_is_waited_for_no_longer_than_the_time_limit
 
 @pytest.mark.parametrize("environment", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "two"}])
 def test_an_environment_that_describes_no_group(environment: dict[str, str], tmp_path: Path) -> None:
-    """In a process of its own: to be launched changes its signals."""
+    """The program runs in a process of its own: to be launched changes its signals."""
     program = Program(tmp_path / "printed", "--model", "vae", environment={"RANK": "0", **environment})
     assert program.code() == 2
     assert program.printed().startswith("train: cannot join the other processes: ")

@@ -122,7 +122,7 @@ def test_after_the_last_step_a_run_goes_on_into_its_scores(
     where: str,
     number: signal.Signals,
 ) -> None:
-    """Also if the signal comes where whatever Exception a picture raises is taken for a picture that failed."""
+    """A signal stops the run also where whatever Exception a picture raises is taken for a picture that failed."""
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert small_run(whole) == 0
     with pytest.MonkeyPatch.context() as patch:

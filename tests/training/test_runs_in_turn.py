@@ -21,7 +21,7 @@ from disentangle_ext.training import fit
 def test_runs_in_turn_may_differ_in_anything(
     tmp_path: Path, small_run: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also in the model or the network, whose options are then its own."""
+    """Runs may differ in the model or the network, too, whose options are then each run's own."""
     monkeypatch.setattr(fit, "fastest_precision", lambda device: "bf16")
     assert small_run(tmp_path / "a", "--vary", "latent_dim=4,6") == 0
     printed = capsys.readouterr().out

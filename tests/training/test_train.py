@@ -38,7 +38,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def main(output: Path, *arguments: str, model: str = "beta_tcvae") -> int:
-    """The same in this process."""
+    """Run the program in this process."""
     return train_module.main(["--model", model, *QUICK, "--output-dir", str(output), *arguments])
 
 
@@ -294,7 +294,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_what_is_not_finite_exits_5_and_the_last_good_checkpoint_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, spoilt: str
 ) -> None:
-    """Also when the run goes on from there, into the same step."""
+    """A run that goes on from there, into the same step, ends the same way."""
     folder, update = tmp_path / "run", Trainer.update
 
     def spoil(trainer: Trainer) -> Any:
