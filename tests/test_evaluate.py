@@ -312,6 +312,7 @@ def test_scores_the_codes_of_any_model(
         (["RUN", "--cyclic", "x"], "evaluate: --cyclic is for codes without a RUN"),
         (["RUN", "--bootstrap", "1"], "evaluate: --bootstrap must be 0, or 2 at least, got 1"),
         (["RUN", "--seed", "-1"], "evaluate: --seed must be at least 0, got -1"),
+        (["RUN", "--seed", str(1 << 63)], "evaluate: --seed must be below 2^63, got 9223372036854775808"),
         (["RUN", "--output", "CODES"], "evaluate: --output must be a new file, or one that evaluate has written, got "),
         (["--codes", "CODES", "--output", "LIST"], "evaluate: --output must be a new file, or one that evaluate has"),
         (["--codes", "OBJECTS"], "evaluate: --codes must be an array saved by numpy.save, without objects, got "),

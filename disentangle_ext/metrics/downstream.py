@@ -170,10 +170,10 @@ def _hits(problem: Problem, size: int, predictor: str, seed: int) -> np.ndarray:
 def _classifier(predictor: str, seed: int) -> Any:
     if predictor == "logistic":
         return require("sklearn.linear_model", extra="metrics", what="downstream").LogisticRegression(max_iter=1000)
-    ensemble = require("sklearn.ensemble", extra="metrics", what="downstream")
+    ensemble, state = require("sklearn.ensemble", extra="metrics", what="downstream"), seed % (1 << 32)
     if predictor == "boosted_trees":
-        return ensemble.GradientBoostingClassifier(random_state=seed)
-    return ensemble.HistGradientBoostingClassifier(random_state=seed, early_stopping=False)
+        return ensemble.GradientBoostingClassifier(random_state=state)
+    return ensemble.HistGradientBoostingClassifier(random_state=state, early_stopping=False)
 
 
 def _chance(problem: Problem) -> np.ndarray:

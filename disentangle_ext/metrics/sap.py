@@ -172,7 +172,7 @@ def _sap(problem: Problem, settings: dict[str, Any]) -> SAPResult:
             scores[:, k] = np.where(dead, 0.0, _balanced_accuracies(codes, problem.classes[:, k]))
     else:
         svm = sklearn("svm", "sap")
-        make = partial(svm.LinearSVC, C=0.01, class_weight="balanced", random_state=settings["seed"])
+        make = partial(svm.LinearSVC, C=0.01, class_weight="balanced", random_state=settings["seed"] % (1 << 32))
         for k in columns:
             scores[:, k] = [
                 _test_accuracy(make, column, problem.classes[:, k], problem.train_rows) for column in codes.T

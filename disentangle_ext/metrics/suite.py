@@ -131,9 +131,9 @@ def score_all(
 ) -> dict[str, Result]:
     """Scores a representation with many metrics.
 
-    A metric that cannot score it leaves the reason in the place of its result, and the others are computed all the
-    same. So do the metrics of symmetries where a factor that varies is not in ``periods``: of factors that end
-    somewhere they would give a number that means nothing.
+    A metric that refuses it, with a ValueError of this package, leaves the reason in the place of its result, and the
+    others are computed all the same. So do the metrics of symmetries where a factor that varies is not in ``periods``:
+    of factors that end somewhere they would give a number that means nothing.
 
     Args:
         codes: [N, D], one row per image, usually the encoder's mean.

@@ -107,6 +107,8 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
 def _check_numbers(request: argparse.Namespace) -> None:
     if request.seed < 0:
         raise MistakeError(f"evaluate: --seed must be at least 0, got {request.seed}")
+    if request.seed >= 1 << 63:
+        raise MistakeError(f"evaluate: --seed must be below 2^63, got {request.seed}")
     if request.points < 2:
         raise MistakeError(f"evaluate: --points must be at least 2, got {request.points}")
     if request.queries < 2:

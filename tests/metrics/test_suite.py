@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from disentangle_ext.metrics import FactorResult, MetricResult, active_units, linear_symmetry, lsbd, mig, sap
+from disentangle_ext.metrics import (
+    FactorResult,
+    MetricResult,
+    active_units,
+    downstream,
+    linear_symmetry,
+    lsbd,
+    mig,
+    sap,
+)
 from disentangle_ext.metrics.suite import SUITE, Failure, score_all
 
 GRID = np.stack(np.meshgrid(np.arange(12), np.arange(15), np.arange(4), indexing="ij"), -1).reshape(-1, 3)
@@ -60,6 +69,15 @@ def test_codes_that_no_metric_can_score_are_refused_once() -> None:
         score_all(CODES * np.nan, GRID)
     with pytest.raises(ValueError, match="score_all: factors must have a row for each of the 720 rows of codes, got 1"):
         score_all(CODES, GRID[:1])
+
+
+def test_a_seed_may_be_larger_than_those_of_scikit_learn() -> None:
+    results = score_all(CODES, GRID, metrics=["sap", "downstream", "dci_fast"], seed=(1 << 63) - 1)
+    assert [str(result) for result in results.values() if isinstance(result, Failure)] == []
+    rows = slice(0, 60)  # few, as a tree is grown for each class
+    for predictor in ("boosted_trees", "histogram_boosting"):
+        options = {"predictor": predictor, "train_sizes": (30,), "shuffle": True}
+        assert downstream(CODES[rows], GRID[rows, 1:], **options, seed=1 << 62).score > 0
 
 
 CYCLIC = ["linear_symmetry", "independence", "lsbd"]
