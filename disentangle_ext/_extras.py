@@ -8,7 +8,13 @@ from types import ModuleType
 from disentangle_ext._errors import MistakeError
 
 EXTRAS: dict[str, dict[str, str]] = {
-    "train": {"tyro": "tyro", "rich": "rich", "yaml": "PyYAML", "safetensors": "safetensors"},
+    "train": {
+        "filelock": "filelock",
+        "rich": "rich",
+        "safetensors": "safetensors",
+        "tyro": "tyro",
+        "yaml": "PyYAML",
+    },
     "data": {"h5py": "h5py", "PIL": "Pillow", "pooch": "pooch", "scipy": "scipy", "sklearn": "scikit-learn"},
     "metrics": {"sklearn": "scikit-learn"},
     "report": {"matplotlib": "matplotlib", "PIL": "Pillow"},

@@ -181,7 +181,7 @@ def _claim(plan: Plan, todo: set[Path], locks: ExitStack) -> set[Path]:
         if plan.several:
             plan.several.write(plan.jobs)
     for job in plan.jobs:
-        if not job.is_in_folder():
+        if not (plan.resume and job.is_in_folder()):
             job.folder.start(to_yaml(job.config))
         elif job.folder.is_done:
             job.folder.finish()

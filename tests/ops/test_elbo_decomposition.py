@@ -66,7 +66,7 @@ def test_all_shapes(shape, estimator, device):
     agree(posterior(shape, device), estimator, reduction="none")
 
 
-@pytest.mark.parametrize(("shape", "estimator"), zip(LARGE, ["mws", "mss"], strict=True), ids=str)
+@pytest.mark.parametrize(("shape", "estimator"), list(zip(LARGE, ["mws", "mss"], strict=True)), ids=str)
 def test_large_shapes(shape, estimator, device):
     agree(posterior(shape, device), estimator, reduction="none")
 
