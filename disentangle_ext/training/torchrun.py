@@ -72,8 +72,10 @@ def _quiet(enabled: bool) -> Iterator[None]:
 
 
 def _is_of_connection(error: BaseException) -> bool:
-    """Whether an error is one of a backend's. Gloo's are plain RuntimeErrors, most with a path in its sources."""
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+    """Whether a backend raised an error. Gloo raises RuntimeErrors with a path in its sources, and one without."""
+    signs = ("gloo", "Application timeout caused pair closure")
+    is_gloo = isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+    return isinstance(error, dist.DistError) or is_gloo
 
 
 def _first_line(error: BaseException) -> str:

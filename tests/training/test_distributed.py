@@ -221,6 +221,19 @@ def test_a_process_that_falls_silent_is_waited_for_no_longer_than_the_time_limit
     assert "train: process 0 of 2 has lost the others" in job.printed()
 
 
+@pytest.mark.parametrize(
+    ("text", "is_lost"),
+    [
+        ("[../third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1", True),
+        ("Application timeout caused pair closure", True),
+        ("mat1 and mat2 shapes cannot be multiplied", False),
+    ],
+)
+def test_what_a_lost_connection_is_known_by(text: str, is_lost: bool) -> None:
+    assert torchrun._is_of_connection(RuntimeError(text)) == is_lost
+    assert not torchrun._is_of_connection(ValueError(text))
+
+
 @pytest.mark.parametrize("environment", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "two"}])
 def test_an_environment_that_describes_no_group(environment: dict[str, str], tmp_path: Path) -> None:
     """The program runs in a process of its own: to be launched changes its signals."""
