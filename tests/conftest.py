@@ -65,3 +65,18 @@ def left() -> Callable[[Path], dict[str, Any]]:
         return {**files, "rows": rows, "files": sorted(path.name for path in folder.iterdir())}
 
     return read
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which test noticed each planted mistake.
+
+    It stands here because pytest-xdist collects in other processes, and reads no conftest.py of a folder below in this.
+    """
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, [])]
+    verdicts = [(report, value) for report in reports for name, value in report.user_properties if name == "planted"]
+    if not verdicts:
+        return
+    terminalreporter.section("mistakes planted into the CUDA kernels")
+    for _, (op, name, mode, test, how) in verdicts:
+        terminalreporter.write_line(f"{op:20} {name:48} {mode:6} {test or 'MISSED'}: {' '.join(how.split())[:100]}")
+    terminalreporter.write_line(f"{sum(report.passed for report, _ in verdicts)} of {len(verdicts)} caught")

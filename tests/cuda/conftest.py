@@ -78,15 +78,3 @@ def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
 def pytest_sessionfinish() -> None:
     harness.forget_old_builds()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Which test noticed each mistake; with pytest-xdist the reports come from the processes that ran the tests."""
-    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, [])]
-    verdicts = [(report, value) for report in reports for name, value in report.user_properties if name == "planted"]
-    if not verdicts:
-        return
-    terminalreporter.section("mistakes planted into the CUDA kernels")
-    for _, (op, name, mode, test, how) in verdicts:
-        terminalreporter.write_line(f"{op:20} {name:48} {mode:6} {test or 'MISSED'}: {' '.join(how.split())[:100]}")
-    terminalreporter.write_line(f"{sum(report.passed for report, _ in verdicts)} of {len(verdicts)} caught")
