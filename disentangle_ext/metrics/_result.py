@@ -16,23 +16,21 @@ __all__ = ["FactorResult", "Interval", "MetricResult"]
 
 
 class Interval(NamedTuple):
-    """The interval of a score, from random halves of its points.
-
-    Attributes:
-        low, high: the ends. The score lies between them.
-        bias: how much higher half of the points score on average: an estimate of how much higher all points score than
-            the population. The interval is longer by it on the side where the score of the population is expected.
-        confidence: the probability that the interval is made for.
-        resamples: the number of halves.
-        seed: the seed of the draws.
-    """
+    """The interval of a score, from random halves of its points."""
 
     low: float
+    """The lower end; the score is not below it."""
     high: float
+    """The upper end; the score is not above it."""
     bias: float
+    """How much higher half of the points score on average: an estimate of how much higher all points score than the
+    population. The interval is longer by it on the side where the score of the population is expected."""
     confidence: float
+    """The probability that the interval is made for."""
     resamples: int
+    """The number of halves."""
     seed: int
+    """The seed of the draws."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
