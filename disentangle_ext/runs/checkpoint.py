@@ -65,7 +65,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not isinstance(signed, dict):
         raise MistakeError(f"{path} has no checksum: it was not written by this version of disentangle_ext")
     if signed.get("sha256") != _checksum(tensors, str(signed.get("header"))):
-        raise MistakeError(f"{path} is damaged: its checksum is that of other contents")
+        raise MistakeError(f"{path} is damaged: its contents do not match its checksum")
     return tensors, json.loads(signed["header"])
 
 
@@ -131,17 +131,18 @@ def common_checkpoints(
 ) -> Sequence[Checkpoint | None]:
     """Find the newest step for which every run has a readable checkpoint, or None for each to start over.
 
-    They start over where a run has saved none yet. Nothing is changed.
+    They start over where a run has saved none yet, and none has saved more often than once: they were ended while they
+    saved for the first time. Nothing is changed.
 
     Args:
         folders: the folders of checkpoints, one for each run.
         warn: told in one line where a checkpoint cannot be read.
 
     Raises:
-        MistakeError: if every run has checkpoints, and none of the same step that can be read.
+        MistakeError: if there are checkpoints, and none of the same step that can be read.
     """
     files = [checkpoints_by_step(folder) for folder in folders]
-    if not all(files):
+    if not all(files) and all(len(own) < KEPT for own in files):
         return [None] * len(files)
     problem: MistakeError | None = None
     for step in sorted(set.intersection(*map(set, files)), reverse=True):

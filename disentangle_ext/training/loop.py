@@ -44,7 +44,7 @@ def begin(job: Job, trainer: Trainer, checkpoint: Checkpoint | None) -> float:
             warn(f"{', '.join(changed)}: the run goes on, but not bit for bit as it would have")
         newest = max(checkpoints_by_step(folder.checkpoints), default=0)
         if newest > trainer.step:
-            print(f"{folder.path.name}: back from step {newest} to {trainer.step}, the newest that every run can read")
+            print(f"{folder.path.name}: back from step {newest} to {trainer.step}")
         folder.go_back_to(trainer.step)
 
     ranks.agree(load)

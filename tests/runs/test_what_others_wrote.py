@@ -84,7 +84,7 @@ def test_a_flipped_bit_in_the_newest_checkpoint(
     path = newest(run)
     flip(path, place)
     assert resume(run) == 0
-    damaged = f"train: {path} is damaged: its checksum is that of other contents"
+    damaged = f"train: {path} is damaged: its contents do not match its checksum"
     assert capsys.readouterr().err.startswith(f"{damaged}; going on from step-0000000006.safetensors")
     assert left(run) == left(whole)
 
@@ -94,7 +94,9 @@ def test_load_refuses_a_flipped_bit(whole: Path, tmp_path: Path) -> None:
     path.write_bytes((whole / "model.safetensors").read_bytes())
     disentangle_ext.load(path)
     flip(path, 0.5)
-    with pytest.raises(ValueError, match=r"load: .*model.safetensors is damaged: its checksum is that of other"):
+    with pytest.raises(
+        ValueError, match=r"load: .*model.safetensors is damaged: its contents do not match its checksum"
+    ):
         disentangle_ext.load(path)
 
 

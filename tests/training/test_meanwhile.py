@@ -162,3 +162,15 @@ def test_checkpoints_that_cannot_be_read_are_kept(
     assert resume(folder) == 2
     assert "have no readable checkpoint of the same step" in capsys.readouterr().err
     assert sorted(folder.glob("*/checkpoints/*")) == files
+
+
+def test_a_run_of_a_stack_that_is_gone_does_not_set_the_others_back(
+    tmp_path: Path, small_run: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "runs"
+    stopped(monkeypatch, lambda: small_run(folder, "--stack", "2", "--checkpoint-every", "3"), at=5, kind=Stack)
+    shutil.rmtree(folder / "seed-1")
+    files = sorted(folder.glob("*/checkpoints/*"))
+    assert resume(folder) == 2
+    assert "no readable checkpoint of the same step (seed-0 [3, 6]; seed-1 [])" in capsys.readouterr().err
+    assert sorted(folder.glob("*/checkpoints/*")) == files

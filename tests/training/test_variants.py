@@ -220,7 +220,7 @@ def test_killed_while_it_saves_a_stack_goes_on_from_the_last_common_step(
     with monkeypatch.context() as patch:
         stop_after(patch, Stack, 6)
         assert train_module.main(["--resume", "--output-dir", str(folder)]) == 130
-    assert f"{names[0]}: back from step 8 to 4, the newest that every run can read" in capsys.readouterr().out
+    assert f"{names[0]}: back from step 8 to 4\n" in capsys.readouterr().out
     assert {tuple(checkpoints_by_step(folder / name / "checkpoints")) for name in names} == {(4, 6)}
     assert train_module.main(["--resume", "--output-dir", str(folder)]) == 0
     for name in names:
