@@ -18,7 +18,6 @@ from disentangle_ext import _extension, _extras, build_info
 from disentangle_ext.engine.device import fastest_precision
 
 Line = tuple[str, str]
-WIDTH = 17  # of the labels
 LABELS = {"cpu": "CPU", "cuda": "CUDA"}
 
 
@@ -152,8 +151,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.parse_args(arguments)
     problem = _extension.PROBLEM or kernel_problem()
     tested = [("self-test", self_test(problem))] if _extension.available("cpu") else []
-    for label, text in [*extension_lines(), *tested, *extra_lines()]:
-        print(f"{label:<{WIDTH}}{text}")
+    lines = [*extension_lines(), *tested, *extra_lines()]
+    width = max(len(label) for label, _ in lines)
+    for label, text in lines:
+        print(f"{label:<{width}}  {text}")
     if problem:
         print(f"\nproblem: {problem}")
     return 1 if problem else 0

@@ -64,7 +64,8 @@ def test_choose_suggests_the_nearest_name(kind, name, message):
 def report(capsys) -> dict[str, str]:
     assert doctor.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
-    return {line[: doctor.WIDTH].strip(): line[doctor.WIDTH :].strip() for line in lines}
+    assert len({re.match(r".+? {2,}", line).end() for line in lines}) == 1  # where the texts begin
+    return dict(re.split(r" {2,}", line, maxsplit=1) for line in lines)
 
 
 def test_the_doctor_says_what_there_is(capsys):
