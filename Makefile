@@ -29,7 +29,9 @@ PIP_CUDA := $(VENV_CUDA)/bin/python -m pip --disable-pip-version-check
 SOURCES := $(shell find csrc build_support -type f -not -name '*.pyc') pyproject.toml setup.py
 FORMATTED := $(shell find csrc bench -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
 
-# Each step of the installation is a file in .venv that holds the seconds it took; bench/demo.py prints them.
+# Each step of the installation is a file in .venv that holds the seconds it took; bench/demo.py prints those of the
+# steps that this call has done.
+BEGUN := $(shell date +%s)
 timed = start=$$(date +%s) && $(1) && echo $$(( $$(date +%s) - start )) > $@
 
 .PHONY: demo model-table docs test parity lint bench cuda resources device clean
@@ -37,7 +39,7 @@ timed = start=$$(date +%s) && $(1) && echo $$(( $$(date +%s) - start )) > $@
 .NOTPARALLEL:
 
 demo: $(VENV)/step-demo
-	$(RUN) bench/demo.py
+	$(RUN) bench/demo.py $(BEGUN)
 
 model-table: $(VENV)/step-extras
 	$(RUN) -m studies.model_table

@@ -81,18 +81,23 @@ def report_times(seconds: dict[str, float]) -> None:
     print(f"  {'total':<40} {sum(seconds.values()):5.0f}")
 
 
-def installation_times(venv: Path) -> dict[str, float]:
-    """What the Makefile noted when it last did each step, which may have been an earlier run."""
-    files = {what: venv / step for step, what in STEPS.items()}
-    return {what: float(path.read_text()) for what, path in files.items() if path.is_file()}
+def installation_times(venv: Path, since: float) -> dict[str, float]:
+    """Read what the Makefile noted of the steps that it has done ``since``, in seconds since the epoch."""
+    files = {what: venv / step for step, what in STEPS.items() if (venv / step).stat().st_mtime >= since}
+    return {what: float(path.read_text()) for what, path in files.items()}
 
 
-def main() -> None:
-    seconds = installation_times(ROOT / ".venv")
+def main(begun: float) -> None:
+    """Train, and print scores and times.
+
+    Args:
+        begun: when ``make`` began, in seconds since the epoch.
+    """
+    seconds = installation_times(ROOT / ".venv", begun)
     seconds["train both models"] = train({model: command(model) for model in MODELS})
     report_scores()
     report_times(seconds)
 
 
 if __name__ == "__main__":
-    main()
+    main(float(sys.argv[1]))

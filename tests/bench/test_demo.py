@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -56,6 +57,14 @@ def test_its_extra_is_what_training_and_pictures_need(root: Path) -> None:
     names = {each.partition(">")[0] for each in extras["demo"]}
     assert names == {"disentangle_ext[report]", *EXTRAS["train"].values()}
     assert set(extras["demo"]) <= {"disentangle_ext[report]", *extras["train"]}
+
+
+def test_only_the_installation_of_this_call_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for step, seconds, written in zip(demo.STEPS, ("90", "40", "7"), (1000, 2000, 3000), strict=True):
+        (tmp_path / step).write_text(f"{seconds}\n")
+        os.utime(tmp_path / step, (written, written))
+    demo.report_times({**demo.installation_times(tmp_path, 2000), "train both models": 30.0})
+    assert capsys.readouterr().out.split()[-1] == "77"
 
 
 @pytest.mark.forks
