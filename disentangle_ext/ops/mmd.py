@@ -21,6 +21,7 @@ MMD_ESTIMATORS = ("unbiased", "biased", "linear")
 CONVENTIONS = ("infovae", "wae", "wae_rbf")
 _WAE_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _MEDIAN_ROWS = 1000
+_EXPONENT = 1.0
 
 Bandwidth = float | Sequence[float] | Tensor | str
 
@@ -31,7 +32,7 @@ def mmd(
     *,
     kernel: str = "rbf",
     bandwidth: Bandwidth = 1.0,
-    exponent: float = 1.0,
+    exponent: float | None = None,
     estimator: str = "unbiased",
     convention: str | None = None,
     process_group: ProcessGroup | None = None,
@@ -50,6 +51,7 @@ def mmd(
         bandwidth: h; several of them (a sequence, or a tensor [K] or [.., K]) sum their kernels; "median" is
             sqrt(median d2 / 2) over at most 1,000 evenly spaced rows of x and y together. It is not differentiated.
             Where it is a tensor that cannot be read (on an accelerator, compiled, mapped), h <= 0 gives NaN.
+        exponent: a of "rq", 1 by default; the other kernels have none.
         estimator: "unbiased" leaves out the pairs of a point with itself (it can be negative); "biased" is the
             V-statistic; "linear" averages over M / 2 disjoint pairs, M = N even.
         convention: the exact loss of a paper or its program, in place of all of the above. "infovae": rbf with
@@ -64,14 +66,15 @@ def mmd(
 
     Raises:
         ValueError, TypeError: shapes, dtypes or devices do not fit; an unknown kernel, estimator or convention;
-            ``bandwidth`` or ``exponent`` not positive; too few rows for the estimator; ranks whose shapes, dtypes
-            or settings differ (raised on each of them).
+            ``bandwidth`` or ``exponent`` not positive, or given to a kernel without one; too few rows for the
+            estimator; ranks whose shapes, dtypes or settings differ (raised on each of them).
 
     Gretton et al. 2012, "A kernel two-sample test"; Szekely and Rizzo 2013 for the energy distance.
     """
     op = "mmd"
-    if process_group is None and convention is None:
-        value = _library.eager(op, x, y, kernel, bandwidth, exponent, estimator)
+    takes_exponent = isinstance(kernel, str) and kernel == "rq"
+    if process_group is None and convention is None and (exponent is None or takes_exponent):
+        value = _library.eager(op, x, y, kernel, bandwidth, _EXPONENT if exponent is None else exponent, estimator)
         if value is not None:
             return value
     if (group := _collectives.parallel(op, process_group)) is not None:
@@ -84,11 +87,13 @@ def mmd(
         x, y = _collectives.gather(group, x, y)
     choose(f"{op}: kernel", kernel, reference.KERNELS)
     choose(f"{op}: estimator", estimator, MMD_ESTIMATORS)
-    exponent = _checks.positive(op, "exponent", exponent)
     if convention is not None:
-        if (kernel, exponent, estimator) != ("rbf", 1.0, "unbiased") or not _is_default(bandwidth):
+        choose(f"{op}: convention", convention, CONVENTIONS)
+        set_besides = exponent is not None or not _is_default(bandwidth)
+        if set_besides or (kernel, estimator) != ("rbf", "unbiased"):
             raise ValueError(f"{op}: convention={convention!r} sets kernel, bandwidth, exponent and estimator itself")
-        kernel, bandwidth, estimator = _convention(op, convention, x.shape[-1])
+        kernel, bandwidth, estimator = _convention(convention, x.shape[-1])
+    exponent = _exponent(op, exponent, kernel)
     _check_rows(op, estimator, x.shape[-2], y.shape[-2])
     h = _bandwidth(op, bandwidth, kernel, x, y)
     # The linear estimator costs O(M): there is nothing to fuse.
@@ -114,7 +119,7 @@ def mmd_test(
     generator: torch.Generator | None = None,
     kernel: str = "rbf",
     bandwidth: Bandwidth = "median",
-    exponent: float = 1.0,
+    exponent: float | None = None,
     estimator: str = "unbiased",
 ) -> MMDTest:
     """Tests whether x [M, D] and y [N, D] come from one distribution, by permuting the pooled sample.
@@ -151,7 +156,7 @@ def mmd_test(
     choose(f"{op}: estimator", estimator, MMD_ESTIMATORS[:2])
     if generator is not None:
         check_generator(op, generator, "x", x)
-    exponent = _checks.positive(op, "exponent", exponent)
+    exponent = _exponent(op, exponent, kernel)
     _check_rows(op, estimator, x.shape[-2], y.shape[-2])
     with torch.no_grad():
         h = _bandwidth(op, bandwidth, kernel, x, y)
@@ -194,8 +199,7 @@ def _permuted_mmd(
     return (xx - m * at_zero) / (m * (m - 1)) + (yy - n * at_zero) / (n * (n - 1)) - 2 * xy / (m * n)
 
 
-def _convention(op: str, name: str, D: int) -> tuple[str, Bandwidth, str]:
-    choose(f"{op}: convention", name, CONVENTIONS)
+def _convention(name: str, D: int) -> tuple[str, Bandwidth, str]:
     if name == "infovae":
         return "rbf", D / math.sqrt(2), "biased"
     if name == "wae":
@@ -213,6 +217,14 @@ def _check_rows(op: str, estimator: str, m: int, n: int) -> None:
 
 def _is_default(bandwidth: Bandwidth) -> bool:
     return isinstance(bandwidth, (int, float)) and bandwidth == 1
+
+
+def _exponent(op: str, value: Any, kernel: str) -> float:
+    if value is None:
+        return _EXPONENT
+    if kernel != "rq":
+        raise ValueError(f"{op}: the {kernel} kernel has no exponent, got {describe(value)}")
+    return _checks.positive(op, "exponent", value)
 
 
 def _bandwidth(op: str, value: Any, kernel: str, x: Tensor, y: Tensor) -> Tensor:

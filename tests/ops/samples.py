@@ -18,6 +18,11 @@ def samples(shape: Shape, device, *, equal: bool = False, more: int = 3) -> list
     return [normal(*shape.leading, shape.batch, shape.D, device=device), y]
 
 
+def exponent_of(kernel: str) -> dict[str, float]:
+    """The argument, for the kernel that has one."""
+    return {"exponent": 1.7} if kernel == "rq" else {}
+
+
 def pair_means(x: Tensor, y: Tensor, k, *, diagonal: bool) -> float:
     """E k(x, x') + E k(y, y') - 2 E k(x, y) with k a function of the squared distance, written out."""
 

@@ -51,14 +51,14 @@ BAD: dict[str, list[Any]] = {
     "convention": NO_TEXT[1:],
     "integer": [None, *NO_INTEGER],
     "dataset_size": NO_INTEGER,
-    "number": [None, "a", [1.0], 1j, True, math.nan, math.inf, 0.0, -1.0, torch.tensor(1.0), X, np.ones(3)],
+    "exponent": ["a", [1.0], 1j, True, math.nan, math.inf, 0.0, -1.0, torch.tensor(1.0), X, np.ones(3)],
     "bandwidth": NO_BANDWIDTH,
 }
 KINDS = {
     **dict.fromkeys(("mu", "logvar", "z", "x", "y"), "tensor"),
     **dict.fromkeys(("estimator", "reduction", "kernel"), "text"),
     **dict.fromkeys(("offset", "permutations"), "integer"),
-    **{"exponent": "number", "per_dimension": "flag"},
+    "per_dimension": "flag",
 }
 # What else an op needs, so that the argument in question is looked at.
 CALLS: dict[str, Mapping[str, Any]] = {
@@ -67,8 +67,8 @@ CALLS: dict[str, Mapping[str, Any]] = {
     "aggregate_posterior": {"z": X, "mu": X, "logvar": X},
     "elbo_decomposition": {"z": X, "mu": X, "logvar": X, "dataset_size": 100},
     "total_correlation": {"z": X, "mu": X, "logvar": X, "dataset_size": 100},
-    "mmd": {"x": X, "y": X},
-    "mmd_test": {"x": X, "y": X},
+    "mmd": {"x": X, "y": X, "kernel": "rq"},
+    "mmd_test": {"x": X, "y": X, "kernel": "rq"},
 }
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from disentangle_ext import ops
 from disentangle_ext.ops import reference
 from tests.ops.cases import LARGE, NASTY, QUICK, Shape, bandwidths, dtypes, layouts, nans, normal, shapes
-from tests.ops.samples import KERNELS, estimators, kernels, samples
+from tests.ops.samples import KERNELS, estimators, exponent_of, kernels, samples
 from tests.ops.tolerance import DTYPES, assert_agrees, compute_dtype, largest
 
 widths = pytest.mark.parametrize("h", [(1.3,), (0.5, 2.0, 7.0)], ids=["one", "several"])
@@ -20,7 +20,7 @@ widths = pytest.mark.parametrize("h", [(1.3,), (0.5, 2.0, 7.0)], ids=["one", "se
 
 def settings(kernel: str, h: tuple[float, ...], estimator: str) -> dict:
     h = {} if kernel == "energy" else {"bandwidth": h[0] if len(h) == 1 else h}
-    return {"kernel": kernel, "estimator": estimator, "exponent": 1.7, **h}
+    return {"kernel": kernel, "estimator": estimator, **exponent_of(kernel), **h}
 
 
 def agree(inputs, device, kernel="rbf", h=(1.3,), estimator="unbiased", **options) -> None:

@@ -94,6 +94,21 @@ def test_exponent_not_positive(op, value):
 
 
 @both
+@pytest.mark.parametrize("kernel", ["rbf", "imq", "laplacian", "energy"])
+def test_exponent_of_a_kernel_without_one(op, kernel):
+    message = f"{op}: the {kernel} kernel has no exponent, got float 0.5"
+    refused(ValueError, message, MMD[op], X, X, kernel=kernel, exponent=0.5)
+
+
+@both
+def test_the_exponent_is_1_by_default(op):
+    default, given = (MMD[op](X, X + 1, kernel="rq", bandwidth=1.0, **a) for a in ({}, {"exponent": 1.0}))
+    if op == "mmd_test":
+        default, given = default.statistic, given.statistic
+    assert torch.equal(default, given)
+
+
+@both
 def test_too_few_rows(op):
     message = f"{op}: the unbiased estimator needs at least 2 rows in x and y, got "
     refused(ValueError, message + "1 and 8", MMD[op], X[:1], X)
@@ -115,7 +130,7 @@ def test_unknown_convention():
 
 @pytest.mark.parametrize(
     "argument",
-    [{"kernel": "imq"}, {"bandwidth": 2.0}, {"bandwidth": "median"}, {"exponent": 2.0}, {"estimator": "biased"}],
+    [{"kernel": "imq"}, {"bandwidth": 2.0}, {"bandwidth": "median"}, {"exponent": 1.0}, {"estimator": "biased"}],
     ids=str,
 )
 def test_convention_excludes_the_other_arguments(argument):

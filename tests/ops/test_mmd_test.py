@@ -10,7 +10,7 @@ import torch
 
 from disentangle_ext import ops
 from tests.ops.cases import NANS, Shape, dtypes, normal
-from tests.ops.samples import kernels, pair_means, samples
+from tests.ops.samples import exponent_of, kernels, pair_means, samples
 from tests.ops.tolerance import DTYPES, compute_dtype
 
 
@@ -19,7 +19,7 @@ from tests.ops.tolerance import DTYPES, compute_dtype
 @dtypes(*DTYPES)
 def test_statistic_is_the_mmd(dtype, estimator, kernel, device):
     x, y = (t.to(dtype) for t in samples(Shape((), 20, 3), device))
-    options = {"kernel": kernel, "estimator": estimator, "exponent": 1.7}
+    options = {"kernel": kernel, "estimator": estimator, **exponent_of(kernel)}
     if kernel != "energy":
         options["bandwidth"] = [0.5, 2.0]
     result = ops.mmd_test(x, y, permutations=10, **options)
