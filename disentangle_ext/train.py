@@ -108,10 +108,10 @@ def _code_of(number: signal.Signals) -> ExitCode:
 
 def _how_to_go_on(plan: Plan, phases: Sequence[Phase]) -> str:
     is_begun = plan.resume or any(phase.is_begun for phase in phases)  # of several runs one may be
-    is_run = RunFolder(plan.folder).is_run or (plan.folder / SHEET).is_file()
-    if is_begun or (not plan.overwrite and is_run):
+    is_there = RunFolder(plan.folder).is_run or (plan.folder / SHEET).is_file()
+    if is_there and (is_begun or not plan.overwrite):
         return f"To go on: {_resume(plan)}"
-    return "To start again: the same command"
+    return "Nothing is left to go on with" if plan.resume else "To start again: the same command"
 
 
 def _resume(plan: Plan) -> str:

@@ -134,19 +134,30 @@ def test_a_run_that_was_given_up_and_goes_on_is_not_given_up_any_more(
     assert run.is_done
 
 
+@pytest.mark.parametrize("resumed", [False, True])
 def test_a_folder_that_vanishes_before_a_checkpoint_is_not_made_again(
-    tmp_path: Path, small_run: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    resumed: bool,
+    tmp_path: Path,
+    small_run: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder, update = tmp_path / "run", Trainer.update
+    if resumed:
+        stopped(monkeypatch, lambda: small_run(folder), at=1)
 
     def vanish(trainer: Trainer) -> Any:
-        if trainer.step == 2:
+        if trainer.step == 4:
             shutil.rmtree(folder)
         return update(trainer)
 
     monkeypatch.setattr(Trainer, "update", vanish)
-    assert small_run(folder, "--log-every", "100") == 74
-    assert capsys.readouterr().err.startswith(f"train: cannot write {folder / 'checkpoints'}: No such file")
+    capsys.readouterr()
+    assert (resume(folder) if resumed else small_run(folder, "--checkpoint-every", "5", "--log-every", "100")) == 74
+    error = capsys.readouterr().err
+    assert error.startswith(f"train: cannot write {folder / ('metrics.jsonl' if resumed else 'checkpoints')}: No such")
+    advice = "Nothing is left to go on with" if resumed else "To start again: the same command"
+    assert error.endswith(f"No such file or directory. {advice}\n")
     assert not folder.exists()
 
 
