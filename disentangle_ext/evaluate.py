@@ -13,7 +13,6 @@ failed, 130 interrupted.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ import torch
 
 from disentangle_ext._errors import MistakeError
 from disentangle_ext._exit_codes import ExitCode, describe_error
-from disentangle_ext._files import WriteError, write_atomically
+from disentangle_ext._files import WriteError
 from disentangle_ext.metrics import exact_elbo
 from disentangle_ext.metrics._problem import check_names
 from disentangle_ext.metrics.suite import choose_metrics
@@ -31,7 +30,7 @@ from disentangle_ext.runs.codes import scored_rows
 from disentangle_ext.runs.folder import EVALUATION, EXACT_ELBO
 from disentangle_ext.scoring.command_line import parse
 from disentangle_ext.scoring.inputs import ScoredRun, open_run, periods_of, read_table
-from disentangle_ext.scoring.scores import Scores, check_output, read_scores, score, write_scores
+from disentangle_ext.scoring.scores import Scores, check_output, read_scores, score, write_scores, write_terms
 from disentangle_ext.scoring.tables import bars, print_scores, print_terms
 
 
@@ -58,7 +57,8 @@ def _evaluate(request: argparse.Namespace) -> ExitCode:
     check_output(output)
     not_kept = None if output.parent.resolve() == run.folder.path.resolve() else _say_not_kept
     if request.exact_elbo:
-        _take_apart(request, run, output.parent, not_kept)
+        beside = request.output and request.output.with_name(f"{request.output.stem}_{EXACT_ELBO}")
+        _take_apart(request, run, beside or run.folder.path / EXACT_ELBO, not_kept)
     if request.exact_elbo and request.metrics is None:
         return ExitCode.FINISHED
     return _score_run(request, run, output, not_kept)
@@ -78,6 +78,7 @@ def _score_run(
             f"{_title(run)}: {len(codes.rows):,} images, {codes.mu.shape[1]} latents",
             codes.mu,
             codes.factors if names else None,
+            run=run.folder.path,
             logvar=codes.logvar,
             metrics=metrics,
             factor_names=names,
@@ -123,9 +124,9 @@ def _finish(request: argparse.Namespace, scores: Scores, output: Path | None, ke
 
 
 def _take_apart(
-    request: argparse.Namespace, run: ScoredRun, folder: Path, not_kept: Callable[[WriteError], object] | None
+    request: argparse.Namespace, run: ScoredRun, output: Path, not_kept: Callable[[WriteError], object] | None
 ) -> None:
-    """Print the terms of the KL, and write them to ``folder``."""
+    """Print the terms of the KL, and write them to ``output``."""
     size = len(run.data)
     batch_size = run.config.batch_size if request.batch_size is None else request.batch_size
     if not 2 <= batch_size <= size:
@@ -144,9 +145,10 @@ def _take_apart(
             seed=request.seed,
             progress=bar("queries"),
         )
-    print_terms(result, _title(run), encoding=encoded - begun, computing=time.perf_counter() - encoded)
-    write_atomically(folder / EXACT_ELBO, (json.dumps(result.as_dict(), indent=2) + "\n").encode())
-    print(f"Written: {folder / EXACT_ELBO}")
+    title = f"{_title(run)}: {size:,} images, {codes.mu.shape[1]} latents"
+    print_terms(result, title, encoding=encoded - begun, computing=time.perf_counter() - encoded)
+    write_terms(output, title, run.folder.path, result)
+    print(f"Written: {output}")
 
 
 def _title(run: ScoredRun) -> str:

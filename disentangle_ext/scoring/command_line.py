@@ -61,7 +61,8 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
         "--exact-elbo",
         action="store_true",
         help="mutual information, total correlation and dimension-wise KL under the posteriors of the whole data set, "
-        f"beside the minibatch estimates: printed, and written to {EXACT_ELBO} in RUN, or in the folder of --output",
+        f"beside the minibatch estimates: printed, and written to RUN/{EXACT_ELBO}, or to FILE_{EXACT_ELBO} beside the "
+        "FILE.json of --output",
     )
     group.add_argument("--queries", type=int, default=10_000, help="images to draw a sample for (default: 10000)")
     group.add_argument("--batch-size", type=int, help="images in a minibatch (default: that of the run)")

@@ -69,12 +69,11 @@ def print_terms(result: ExactElboResult, title: str, *, encoding: float, computi
 
     Args:
         result: the terms.
-        title: what they are of.
+        title: what they are of, above the table.
         encoding: seconds that the posteriors took.
         computing: seconds that the terms took.
     """
     settings = result.settings
-    title = f"{title}: {settings['num_points']:,} images, {settings['latent_dim']} latents"
     table = _rich("table").Table(title=title, title_style="", title_justify="left", box=_rich("box").SIMPLE_HEAD)
     table.add_column("nats")
     for name in ("exact", "s.e.", *(name for each in result.estimates for name in (each, "s.d."))):
