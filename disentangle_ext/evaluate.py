@@ -87,7 +87,7 @@ def _score_run(
             bootstrap=request.bootstrap,
             progress=bar("metrics"),
         )
-    print_scores(scores)
+    print_scores(scores, intervals=request.bootstrap > 0)
     return _finish(request, scores, output, kept)
 
 
@@ -111,7 +111,7 @@ def _score_arrays(request: argparse.Namespace) -> ExitCode:
             bootstrap=request.bootstrap,
             progress=bar("metrics"),
         )
-    print_scores(scores)
+    print_scores(scores, intervals=request.bootstrap > 0)
     return _finish(request, scores, request.output, kept)
 
 

@@ -51,14 +51,20 @@ class MetricResult:
     """The name of the metric in the field; begins ``str(result)`` and the plot."""
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     """The values between which the score lies, and hence its interval."""
+    no_interval: ClassVar[str | None] = None
+    """Why the score never has an interval; None where ``bootstrap`` makes one."""
 
     def __str__(self) -> str:
         details = self._details()
         return f"{self._headline()} ({details})" if details else self._headline()
 
     def as_dict(self) -> dict[str, Any]:
-        """The result as plain values for JSON: matrices as nested lists, and None for what is not defined."""
-        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        """The result as plain values for JSON: matrices as nested lists, and None for what is not defined.
+
+        ``no_interval`` is among them where the score never has one.
+        """
+        plain = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return plain if self.no_interval is None else {**plain, "no_interval": self.no_interval}
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draws what explains the score into ``ax``, or a new figure, and returns the axes. Needs matplotlib."""

@@ -36,6 +36,9 @@ class ActiveUnitsResult(MetricResult):
 
     title: ClassVar[str] = "Active units"
     bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
+    no_interval: ClassVar[str | None] = (
+        "a count jumps where a variance is close to the threshold, and does not move elsewhere"
+    )
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The standard deviation of each dimension; the names of active ones carry a star."""

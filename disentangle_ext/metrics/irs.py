@@ -40,6 +40,9 @@ class IRSResult(FactorResult):
 
     title: ClassVar[str] = "IRS"
     bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    no_interval: ClassVar[str | None] = (
+        "the score is made of maxima, and those of half of the points say nothing of others"
+    )
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The robustness of each code dimension to changes of all factors but one; the best factor is framed."""

@@ -44,6 +44,7 @@ class LSBDResult(MetricResult):
     factor_names: tuple[str, ...]
 
     title: ClassVar[str] = "LSBD"
+    no_interval: ClassVar[str | None] = "the points are a whole grid, all that there are"
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """One less the dispersion of each factor, with its frequency."""

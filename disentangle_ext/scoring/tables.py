@@ -42,12 +42,16 @@ def bars() -> Iterator[Bar]:
         yield bar
 
 
-def print_scores(scores: Scores) -> None:
-    """Print a line for each metric: its score, the interval where there is one, its seconds, why there is no score."""
+def print_scores(scores: Scores, *, intervals: bool) -> None:
+    """Print a line for each metric: its score, its interval, its seconds, and why there is no score or no interval.
+
+    Args:
+        scores: the scores.
+        intervals: whether the call asked for intervals.
+    """
     table = _rich("table").Table(box=_rich("box").SIMPLE_HEAD)
     table.add_column("metric")
     table.add_column("score", justify="right")
-    intervals = any(not isinstance(result, Failure) and result.interval for result in scores.results.values())
     if intervals:
         table.add_column("95 %", justify="right")
     table.add_column("s", justify="right")
@@ -58,7 +62,8 @@ def print_scores(scores: Scores) -> None:
             cells = [name, "none", *([""] if intervals else []), seconds, result.reason]
         else:
             low_high = f"{result.interval.low:.3f} to {result.interval.high:.3f}" if result.interval else ""
-            cells = [name, f"{result.score:.3f}", *([low_high] if intervals else []), seconds, ""]
+            why_none = f"no interval: {result.no_interval}" if intervals and result.no_interval else ""
+            cells = [name, f"{result.score:.3f}", *([low_high] if intervals else []), seconds, why_none]
         table.add_row(*map(_rich("text").Text, cells))  # text, in which brackets are brackets and no markup
     print(scores.title)
     _rich("console").Console().print(table)

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import math
+import typing
 
 import numpy as np
 import pytest
@@ -246,6 +247,14 @@ def test_metrics_without_an_interval_have_no_argument_for_it():
     for function in (active_units, irs):
         with pytest.raises(TypeError, match="bootstrap"):
             function(*random_problem()[: 1 if function is active_units else 2], bootstrap=10)
+
+
+def test_metrics_without_an_interval_say_why():
+    silent = {each for each in FUNCTIONS if typing.get_type_hints(each)["return"].no_interval is None}
+    assert silent == set(FUNCTIONS) - {active_units, irs, lsbd}
+    result = irs(*random_problem())
+    assert result.as_dict()["no_interval"] == result.no_interval
+    assert "no_interval" not in mig(*random_problem()).as_dict()
 
 
 def test_dead_codes_are_dead_in_every_half():

@@ -10,7 +10,7 @@ import pytest
 
 from disentangle_ext import evaluate
 from disentangle_ext._errors import MistakeError
-from disentangle_ext.metrics import mig
+from disentangle_ext.metrics import IRSResult, mig
 from disentangle_ext.metrics.suite import SUITE, Entry
 
 
@@ -107,6 +107,22 @@ def test_scores_of_other_names_stay(arrays: tuple[Path, Path], tmp_path: Path) -
     assert second["active_units"]["of"] == "codes.npy: 600 x 5"
     assert first["mig"]["interval"] is None
     assert second["mig"]["interval"]["resamples"] == 2
+
+
+def test_a_score_without_an_interval_says_why_where_one_is_asked_for(
+    arrays: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    given = ["--codes", str(arrays[0]), "--factors", str(arrays[1]), "--output", str(tmp_path / "scores.json")]
+    for chosen in (["mig", "irs"], ["irs"]):
+        assert evaluate.main([*given, "--metrics", *chosen, "--bootstrap", "2"]) == 0
+        *others, line = (each for each in capsys.readouterr().out.splitlines() if "no interval" in each)
+        assert line.split()[0] == "irs"
+        assert line.rstrip().endswith(f"no interval: {IRSResult.no_interval}")
+        assert others == []
+    assert json.loads((tmp_path / "scores.json").read_text())["metrics"]["irs"]["no_interval"] == IRSResult.no_interval
+    assert evaluate.main([*given, "--metrics", "irs"]) == 0
+    assert "interval" not in capsys.readouterr().out
 
 
 def test_a_metric_that_fails_does_not_lose_the_others(
