@@ -38,7 +38,7 @@ from disentangle_ext.metrics.rmig import rmig
 from disentangle_ext.metrics.sap import sap
 from disentangle_ext.metrics.wasserstein_correlation import wasserstein_correlation
 
-__all__ = ["SUITE", "Entry", "Failure", "Result", "choose_metrics", "score_all"]
+__all__ = ["SUITE", "Entry", "Failure", "Result", "check_metric", "choose_metrics", "score_all"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,13 @@ SUITE: Mapping[str, Entry] = MappingProxyType(
     }
 )
 """The metrics, by the names that :func:`score_all` and the command line know them by."""
+
+_ELSEWHERE = {
+    "udr": "compares several models: call {}([codes, more_codes, ..]) with the codes of each on the same images",
+    "correlation": "takes classes as numbers, and is not computed here: call {}(codes, factors)",
+    "exact_elbo": "takes the posteriors of all images: call {}(mu, logvar), or evaluate RUN --exact-elbo",
+}
+"""How to compute the metrics that are not in the suite; the braces hold the name of the function."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +218,13 @@ class _Circles:
         return self._factors % np.array(sizes), sizes
 
 
+def check_metric(where: str, name: str) -> None:
+    """Raise a MistakeError for a name that is none of :data:`SUITE`, with the way to a metric that is elsewhere."""
+    if isinstance(name, str) and name in _ELSEWHERE:
+        raise MistakeError(f"{where}: {name} {_ELSEWHERE[name].format(f'disentangle_ext.metrics.{name}')}")
+    choose(where, name, tuple(SUITE))
+
+
 def choose_metrics(where: str, metrics: Sequence[str] | None, given: Collection[str]) -> list[str]:
     """Choose the metrics to compute: those that are named, or all but the slow ones that take no more than is given.
 
@@ -220,13 +234,13 @@ def choose_metrics(where: str, metrics: Sequence[str] | None, given: Collection[
         given: names of the inputs there are: "codes", "factors", "logvar".
 
     Raises:
-        MistakeError: for an unknown metric, and for one that needs what is not given.
+        MistakeError: as :func:`check_metric`, and for a metric that needs what is not given.
     """
     given = set(given)
     if metrics is None:
         return [name for name, entry in SUITE.items() if not entry.slow and given.issuperset(entry.inputs)]
     for name in metrics:
-        choose(where, name, tuple(SUITE))
+        check_metric(where, name)
         for missing in sorted(set(SUITE[name].inputs) - given):
             raise MistakeError(f"{where}: {name} needs {missing}, which is not given")
     return list(dict.fromkeys(metrics))

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from disentangle_ext._errors import MistakeError
-from disentangle_ext._names import choose
-from disentangle_ext.metrics.suite import SUITE
+from disentangle_ext.metrics.suite import SUITE, check_metric
 from disentangle_ext.runs.folder import EVALUATION, EXACT_ELBO
 
 __all__ = ["PROGRAM", "parse"]
@@ -34,7 +33,7 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
     for name in request.metrics or ():
         if "," in name:
             raise MistakeError(f"evaluate: --metrics takes names with spaces between them, got {name!r}")
-        choose("evaluate: --metrics", name, tuple(SUITE))
+        check_metric("evaluate: --metrics", name)
     if request.run is None:
         _check_arrays(request)
         return request

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from disentangle_ext import metrics
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.metrics import (
     FactorResult,
     MetricResult,
@@ -41,6 +43,17 @@ def test_what_is_not_given_leaves_out_the_metrics_that_need_it() -> None:
         score_all(CODES, metrics=["mig"])
     with pytest.raises(ValueError, match="score_all: metrics: mig_aggregate needs logvar, which is not given"):
         score_all(CODES, GRID, metrics=["mig_aggregate"])
+
+
+def test_every_metric_is_in_the_suite_or_the_error_says_where_it_is() -> None:
+    public = {name for name in metrics.__all__ if name.islower()}
+    elsewhere = public - {entry.function.__name__ for entry in SUITE.values()}
+    assert elsewhere == {"udr", "correlation", "exact_elbo"}
+    for name in elsewhere:
+        with pytest.raises(
+            MistakeError, match=f"^score_all: metrics: {name} .*: call disentangle_ext.metrics.{name}\\("
+        ):
+            score_all(CODES, GRID, metrics=[name])
 
 
 def test_posteriors_names_and_intervals_reach_the_metrics() -> None:

@@ -43,6 +43,10 @@ def test_scores_the_codes_of_any_model(
         ([], "evaluate: nothing is asked for: give a RUN, or --codes and --factors"),
         (["--codes", "CODES", "--exact-elbo"], "evaluate: --exact-elbo needs a RUN"),
         (["--codes", "CODES", "--metrics", "mig"], "evaluate: --metrics: mig needs factors, which is not given"),
+        (
+            ["--codes", "CODES", "--metrics", "udr"],
+            "evaluate: --metrics: udr compares several models: call ",
+        ),
         (["--codes", "CODES", "--metrics", "mgi"], "evaluate: unknown --metrics 'mgi': did you mean 'mig'?"),
         (["--codes", "CODES", "--factors", "FACTORS", "--factor-names", "x"], "evaluate: --factor-names must be 3"),
         (["--codes", "FACTORS", "--factors", "CODES"], "evaluate: --codes and --factors must be in this order"),
