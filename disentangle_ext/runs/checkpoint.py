@@ -155,7 +155,9 @@ def common_checkpoints(
             warn(f"{problem}; going on from {files[0][step].name}, the one before")
         return common
     if problem and len(folders) == 1:
-        raise problem
+        raise MistakeError(
+            f"train: --resume: {problem}, and there is no other that can be read: start again, with --overwrite"
+        )
     there = "; ".join(f"{folder.parent.name} {sorted(own)}" for folder, own in zip(folders, files))
     raise MistakeError(
         f"train: --resume: the runs of the stack have no readable checkpoint of the same step ({there}): go on with "

@@ -79,12 +79,12 @@ class RunFolder:
 
     @property
     def failure(self) -> str | None:
-        """Why the run was given up in a stack that went on without it."""
+        """Why the run was given up."""
         path = self.path / FAILED
         return path.read_text(encoding="utf-8") if path.is_file() and not self.is_done else None
 
     def fail(self, reason: str) -> None:
-        """Note that a stack goes on without the run; its checkpoints stay."""
+        """Note that the run is given up; its checkpoints stay."""
         write_atomically(self.path / FAILED, reason.encode())
 
     @property
@@ -101,8 +101,9 @@ class RunFolder:
             FileExistsError: if it holds a run and ``overwrite`` is not given, or files that are no run's.
         """
         if self.is_run and not overwrite:
-            state = "a finished run" if self.is_done else "an unfinished run"
-            advice = "" if self.is_done else "--resume to go on with it, or "
+            state, advice = "an unfinished run", "--resume to go on with it, or "
+            if self.is_done or self.failure:
+                state, advice = "a finished run" if self.is_done else f"a run that failed ({self.failure})", ""
             raise FileExistsError(
                 f"train: --output-dir {self.path} holds {state}: give {advice}another --output-dir, "
                 "or --overwrite to replace it"

@@ -10,7 +10,7 @@ from disentangle_ext._errors import MistakeError
 from disentangle_ext.models import VAE, build_vae
 from disentangle_ext.runs.checkpoint import read_tensors
 from disentangle_ext.runs.config import TrainConfig, read_yaml, resolve
-from disentangle_ext.runs.folder import CONFIG, MODEL
+from disentangle_ext.runs.folder import CONFIG, MODEL, RunFolder
 
 
 def load(run: str | os.PathLike[str]) -> VAE:
@@ -76,8 +76,22 @@ def _model_in(folder: Path, where: str) -> Path:
     if path.is_file():
         return path
     if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(f"{where} {folder} is no run folder: it has neither {CONFIG} nor {MODEL}")
+        raise FileNotFoundError(f"{where} {folder} {_what_it_is(folder)}")
+    if reason := RunFolder(folder).failure:
+        raise FileNotFoundError(f"{where} {folder} has no {MODEL}: the run failed ({reason})")
     raise FileNotFoundError(
         f"{where} {folder} has no {MODEL}: the run is not finished, and "
         f"`python -m disentangle_ext.train --resume --output-dir {folder}` goes on with it"
     )
+
+
+def _what_it_is(folder: Path) -> str:
+    """What a folder is in the place of a run folder."""
+    runs = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+    if not runs:
+        return f"is no run folder: it has neither {CONFIG} nor {MODEL}"
+    more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
+    return f"holds runs, give the folder of one: {', '.join(runs[:_NAMED])}{more}"
+
+
+_NAMED = 8

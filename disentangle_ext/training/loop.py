@@ -121,7 +121,7 @@ def loop(runs: Sequence[Run], interrupt: Interrupt, progress: Progress, *, give_
         runs: runs of one length, which take their steps at once.
         interrupt: asked before each step.
         progress: told every step and every line of metrics.
-        give_up: note in its folder that a run whose loss is not finite is given up, and go on without it.
+        give_up: go on without a run whose loss is not finite, as :data:`runs.folder.FAILED` notes in any case.
 
     Returns:
         The runs that were not given up.
@@ -165,9 +165,10 @@ def _goes_on(act: Callable[[Run], object], run: Run, give_up: bool) -> bool:
     try:
         act(run)
     except NonFiniteLossError as error:
+        if run.trainer.ranks.is_first:
+            run.job.folder.fail(str(error))
         if not give_up:
             raise
-        run.job.folder.fail(str(error))
         return False
     return True
 

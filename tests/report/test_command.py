@@ -92,8 +92,10 @@ def test_mistakes_in_the_call(run, capsys, arguments, message):
 def test_folders_that_hold_no_finished_run(tmp_path, run, capsys):
     cases = [
         (tmp_path / "none", "does not exist"),
-        (tmp_path, "is no run folder: it has neither config.yaml nor model.safetensors"),
+        (tmp_path / "empty", "is no run folder: it has neither config.yaml nor model.safetensors"),
+        (tmp_path, "holds runs, give the folder of one: unfinished"),
     ]
+    (tmp_path / "empty").mkdir()
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
     (unfinished / "config.yaml").write_bytes((run / "config.yaml").read_bytes())

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.engine.descent import load_optimizer_state, optimizer_state
 from disentangle_ext.runs.checkpoint import Checkpoint, last_checkpoint, read_tensors, save_checkpoint, save_tensors
 
@@ -47,7 +48,10 @@ def test_the_one_before_a_damaged_checkpoint_is_used(tmp_path: Path, damage: byt
     assert len(lines) == 1
     assert lines[0].startswith(f"{newest} is damaged")
     (tmp_path / "step-0000000001.safetensors").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"step-0000000002.safetensors is damaged"):
+    said = (
+        rf"^train: --resume: {newest} is damaged.*, and there is no other that can be read: start again, .*--overwrite$"
+    )
+    with pytest.raises(MistakeError, match=said):
         last_checkpoint(tmp_path)
 
 

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 import disentangle_ext
+from disentangle_ext._errors import MistakeError
 from disentangle_ext.models import build_vae
 from disentangle_ext.runs.checkpoint import save_tensors
+from disentangle_ext.runs.folder import RunFolder
+from disentangle_ext.runs.load import load_run
 
 
 @pytest.fixture
@@ -64,6 +67,27 @@ def test_no_run(tmp_path: Path) -> None:
         disentangle_ext.load(tmp_path)
     (tmp_path / "config.yaml").touch()
     with pytest.raises(FileNotFoundError, match=r"has no model.safetensors: the run is not finished, .*--resume"):
+        disentangle_ext.load(tmp_path)
+    RunFolder(tmp_path).fail("train: loss is nan at step 3")
+    with pytest.raises(
+        FileNotFoundError, match=r"has no model.safetensors: the run failed \(train: loss is nan .* 3\)$"
+    ):
+        disentangle_ext.load(tmp_path)
+
+
+def test_a_folder_of_runs_names_them(tmp_path: Path) -> None:
+    for name in ("beta-1", "beta-4", "no-run"):
+        (tmp_path / name).mkdir()
+    for name in ("beta-1", "beta-4"):
+        (tmp_path / name / "config.yaml").touch()
+    for where, load in (("load:", disentangle_ext.load), ("report: RUN", lambda path: load_run(path, "report"))):
+        message = f"^{where} {tmp_path} holds runs, give the folder of one: beta-1, beta-4$"
+        with pytest.raises((FileNotFoundError, MistakeError), match=message):
+            load(tmp_path)
+    for k in range(10, 20):
+        (tmp_path / f"beta-{k}").mkdir()
+        (tmp_path / f"beta-{k}" / "config.yaml").touch()
+    with pytest.raises(FileNotFoundError, match=r": beta-1, (beta-1\d, ){6}beta-16 and 4 more$"):
         disentangle_ext.load(tmp_path)
 
 
