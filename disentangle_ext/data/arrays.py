@@ -168,17 +168,15 @@ def arrays(path: Path | None = None, *, device: torch.device | str = "cpu") -> A
 
 
 def _check_images(images: Any) -> Tensor:
-    if isinstance(images, Tensor):
-        tensor = images.detach()
-    else:
-        with warnings.catch_warnings():
-            # A read-only array (np.load with mmap_mode) is fine: nothing here writes to it.
-            warnings.filterwarnings("ignore", message=".*not writ(e)?able.*")
-            tensor = torch.as_tensor(np.asarray(images))
+    images = images.detach() if isinstance(images, Tensor) else np.asarray(images)
+    if images.dtype not in (torch.uint8, torch.bool, np.uint8, np.bool_):
+        raise TypeError(f"ArrayData: images must be uint8 in 0..255 or bool, got {_what_came(images)}")
+    with warnings.catch_warnings():
+        # A read-only array (np.load with mmap_mode) is fine: nothing here writes to it.
+        warnings.filterwarnings("ignore", message=".*not writ(e)?able.*")
+        tensor = torch.as_tensor(images)
     if tensor.dtype == torch.bool:
         tensor = tensor.to(torch.uint8) * 255
-    elif tensor.dtype != torch.uint8:
-        raise TypeError(f"ArrayData: images must be uint8 in 0..255 or bool, got {tensor.dtype}")
     elif tensor.numel() and int(tensor.max()) == 1:
         raise MistakeError("ArrayData: images must use the range 0..255, got 0 and 1 only: pass images * 255")
     if tensor.dim() == 3:
@@ -191,6 +189,31 @@ def _check_images(images: Any) -> Tensor:
             "[N, H, W, C]: pass images.transpose(0, 3, 1, 2)"
         )
     return tensor
+
+
+def _what_came(images: Tensor | np.ndarray) -> str:
+    """Say which type and range came in the place of bytes, and how to convert them."""
+    dtype = str(images.dtype).removeprefix("torch.")
+    if not dtype.startswith(("float", "bfloat", "int", "uint")) or 0 in images.shape:
+        return dtype
+    values = images.float() if isinstance(images, Tensor) else images  # not every type has a minimum in PyTorch
+    low, high = float(values.min()), float(values.max())
+    scaled = _to_bytes(low, high, whole="int" in dtype)
+    cast = "to(torch.uint8)" if isinstance(images, Tensor) else "astype('uint8')"
+    return f"{dtype} from {low:g} to {high:g}: {f'pass {scaled}.{cast}' if scaled else 'bring them to 0..255 first'}"
+
+
+def _to_bytes(low: float, high: float, *, whole: bool) -> str | None:
+    """The expression that brings images of this range to 0..255; None where the range does not tell."""
+    if low >= 0 and high <= 1:
+        return "(images * 255).round()"
+    if low >= -1 and high <= 1:
+        return "((images + 1) * 127.5).round()"
+    if low >= 0 and high <= 255:
+        return "images" if whole else "images.round()"
+    if low >= 0 and 32768 <= high <= 65535 and whole:  # 16 bits, not 10 or 12 of them
+        return "(images / 257).round()"
+    return None
 
 
 def _check_factor_values(factors: Any, rows: int) -> np.ndarray:

@@ -78,10 +78,44 @@ def test_sample_index_draws_among_the_images_of_a_combination():
         gap.sample_index([[1, 0]])
 
 
+SHADES = np.arange(0, 256, 5, dtype=np.uint8).reshape(4, 13, 1)
+BYTES = torch.tensor(SHADES)
+
+
+@pytest.mark.parametrize(
+    ("images", "came"),
+    [
+        (SHADES / 255, "float64 from 0 to 1: pass (images * 255).round().astype('uint8')"),
+        (BYTES.float() / 255, "float32 from 0 to 1: pass (images * 255).round().to(torch.uint8)"),
+        (BYTES.float() / 127.5 - 1, "float32 from -1 to 1: pass ((images + 1) * 127.5).round().to(torch.uint8)"),
+        (SHADES.astype("f4"), "float32 from 0 to 255: pass images.round().astype('uint8')"),
+        (BYTES.bfloat16(), "bfloat16 from 0 to 255: pass images.round().to(torch.uint8)"),
+        (SHADES.astype(int), "int64 from 0 to 255: pass images.astype('uint8')"),
+        (SHADES.astype("u2") * 257, "uint16 from 0 to 65535: pass (images / 257).round().astype('uint8')"),
+        (BYTES.to(torch.uint16) * 257, "uint16 from 0 to 65535: pass (images / 257).round().to(torch.uint8)"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_images_that_are_no_bytes_are_told_how_to_become_them(images, came):
+    with pytest.raises(TypeError) as caught:
+        ArrayData(images)
+    assert str(caught.value) == f"ArrayData: images must be uint8 in 0..255 or bool, got {came}"
+    converted = eval(came.split(": pass ")[1], {"images": images, "torch": torch})
+    assert torch.equal(ArrayData(converted).images(range(4)), ArrayData(SHADES).images(range(4)))
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((IMAGES / 255,), TypeError, "images must be uint8 in 0..255 or bool, got torch.float64"),
+        ((IMAGES.astype(str),), TypeError, "images must be uint8 in 0..255 or bool, got <U"),
+        ((IMAGES[:0] / 255,), TypeError, "images must be uint8 in 0..255 or bool, got float64$"),
+        ((IMAGES * 1e9,), TypeError, r"images must be .*, got float64 from .* to .*: bring them to 0\.\.255 first$"),
+        ((IMAGES.astype(int) * 34,), TypeError, r"images must be .*, got int64 from 0 to 4046: bring them to 0\.\.255"),
+        (
+            (IMAGES * np.nan,),
+            TypeError,
+            r"images must be .*, got float64 from nan to nan: bring them to 0\.\.255 first$",
+        ),
         ((IMAGES // 200 + 1,), ValueError, r"images must use the range 0..255.*pass images \* 255"),
         ((IMAGES[0],), ValueError, r"images must be \[N, H, W\] or \[N, C, H, W\].*got \[4, 5\]"),
         ((IMAGES[:0],), ValueError, r"images must be .* not empty, got \[0, 1, 4, 5\]"),
