@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import typing
 from collections.abc import Mapping
@@ -105,7 +106,8 @@ class TrainConfig(Settings):
         }
 
 
-def core_fields() -> dict[str, Option]:
+@functools.cache
+def core_fields() -> Mapping[str, Option]:
     """The settings that every run has."""
     hints = typing.get_type_hints(Settings)
     return {

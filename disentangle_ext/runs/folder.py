@@ -56,6 +56,14 @@ _FILES = (
 )
 
 
+_PATIENCE = 0.5
+"""Seconds to wait for a lock: whoever asks whether a run is at work holds it for an instant."""
+
+
+class LockedError(MistakeError):
+    """Another process works on the run."""
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """One run on disk.
@@ -86,6 +94,10 @@ class RunFolder:
     def fail(self, reason: str) -> None:
         """Note that the run is given up; its checkpoints stay."""
         write_atomically(self.path / FAILED, reason.encode())
+
+    def forget_failure(self) -> None:
+        """Let the run be tried again."""
+        remove(self.path / FAILED)
 
     @property
     def checkpoints(self) -> Path:
@@ -118,21 +130,34 @@ class RunFolder:
         """Whether there is more here than a process leaves that was killed before it wrote :data:`CONFIG`."""
         return self.path.is_dir() and any(path.name != LOCK and not is_partial(path) for path in self.path.iterdir())
 
+    @property
+    def is_locked(self) -> bool:
+        """Whether a process works on the run."""
+        if not (self.path / LOCK).exists():
+            return False
+        filelock = require("filelock", extra="train", what="study")
+        lock = filelock.FileLock(self.path / LOCK)
+        try:
+            with lock.acquire(timeout=0):
+                return False
+        except filelock.Timeout:
+            return True
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Make the folder if need be, and keep every other process from training in it meanwhile.
 
         Raises:
-            MistakeError: if another process does.
+            LockedError: if another process does.
             WriteError: if the folder cannot be written.
         """
         filelock = require("filelock", extra="train", what="train")
         self.path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.path / LOCK)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=_PATIENCE)
         except filelock.Timeout:
-            raise MistakeError(f"train: --output-dir {self.path}: another process is training there") from None
+            raise LockedError(f"train: --output-dir {self.path}: another process is training there") from None
         except OSError as error:
             raise WriteError(self.path / LOCK, error) from error
         try:

@@ -8,9 +8,14 @@ recipe of the study.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
+from disentangle_ext.models import NETWORKS
+from disentangle_ext.runs.options import options_of
 
 _QUICK: dict[str, Any] = {
     "latent_dim": 6,
@@ -151,3 +156,33 @@ def quick(model: str | None, data: str | None, network: str) -> dict[str, Any]:
         _QUICK_DATA.get(data or "", {}),
     )
     return {name: value for part in parts for name, value in part.items()}
+
+
+def recipe(
+    is_quick: bool, preset: str | None, above: Mapping[str, Any], below: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """The settings of ``--quick`` or ``--preset``; none if neither is asked for.
+
+    Args:
+        is_quick: whether it is ``--quick``.
+        preset: the name of a preset.
+        above: the settings that are stated and override the recipe.
+        below: settings that the recipe overrides.
+
+    Raises:
+        MistakeError: for both at once, an unknown preset, and one of another model.
+    """
+    if is_quick and preset is not None:
+        raise MistakeError("train: --quick and --preset are both recipes: give one of them")
+    if is_quick:
+        names = {"network": "conv", **below, **above}
+        return quick(names.get("model"), names.get("data"), names["network"])
+    if preset is None:
+        return {}
+    settings = PRESETS[choose("train: preset", preset, PRESETS)]
+    if above.get("model", settings["model"]) != settings["model"]:
+        raise MistakeError(f"train: --preset {preset} is for model {settings['model']}, got model {above['model']}")
+    network = settings.get("network", "conv")
+    another = above.get("network", network) != network
+    foreign = {option.name for option in options_of(NETWORKS[network])} if another else set()
+    return {key: value for key, value in settings.items() if key not in foreign}

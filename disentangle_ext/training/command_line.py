@@ -13,15 +13,14 @@ from typing import Annotated, Any, NamedTuple
 from disentangle_ext._errors import MistakeError
 from disentangle_ext._exit_codes import ExitCode, describe_codes
 from disentangle_ext._extras import require
-from disentangle_ext._names import choose
 from disentangle_ext.data import DATASETS
 from disentangle_ext.engine.device import AUTO
 from disentangle_ext.models import NETWORKS
 from disentangle_ext.objectives import OBJECTIVES
 from disentangle_ext.runs.config import Settings, TrainConfig, part_options, read_yaml, resolve
 from disentangle_ext.runs.folder import CONFIG, RunFolder
-from disentangle_ext.runs.options import REQUIRED, Option, coerce, options_of
-from disentangle_ext.runs.presets import PRESETS, quick
+from disentangle_ext.runs.options import REQUIRED, Option, coerce
+from disentangle_ext.runs.presets import PRESETS, recipe
 from disentangle_ext.training.plan import SHEET, Job, Plan, Several, variants
 
 PROGRAM = "python -m disentangle_ext.train"
@@ -72,7 +71,7 @@ class _Stated(NamedTuple):
     def settings(self, names: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
         """All settings, for another model, data set or network if ``names`` has one."""
         above = {**self.above, **names}
-        return {**self.below, **_recipe(self.is_quick, self.preset, self.below, above), **above}
+        return {**self.below, **recipe(self.is_quick, self.preset, above, self.below), **above}
 
 
 def parse(argv: Sequence[str]) -> Plan:
@@ -150,24 +149,6 @@ def _peek(argv: Sequence[str]) -> argparse.Namespace:
         parser.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--help", "-h", action="store_true")
     return parser.parse_known_args(argv)[0]
-
-
-def _recipe(is_quick: bool, name: str | None, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """The settings of --quick or --preset, between those of the run to go on with and those that are stated."""
-    if is_quick and name is not None:
-        raise MistakeError("train: --quick and --preset are both recipes: give one of them")
-    if is_quick:
-        names = {"network": "conv", **below, **above}
-        return quick(names.get("model"), names.get("data"), names["network"])
-    if name is None:
-        return {}
-    preset = PRESETS[choose("train: preset", name, PRESETS)]
-    if above.get("model", preset["model"]) != preset["model"]:
-        raise MistakeError(f"train: --preset {name} is for model {preset['model']}, got model {above['model']}")
-    network = preset.get("network", "conv")
-    another = above.get("network", network) != network
-    foreign = {option.name for option in options_of(NETWORKS[network])} if another else set()
-    return {key: value for key, value in preset.items() if key not in foreign}
 
 
 def _path(value: Any) -> Path | None:

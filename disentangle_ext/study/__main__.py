@@ -1,0 +1,107 @@
+"""Plan, run, score and report a study of many models.
+
+Examples:
+    python -m disentangle_ext.study plan quick --output-dir studies/a
+    python -m disentangle_ext.study run studies/a --workers 2
+    python -m disentangle_ext.study status studies/a
+    python -m disentangle_ext.study score studies/a --metrics dci
+    python -m disentangle_ext.study report studies/a
+
+Exit codes: 0 finished, 1 some runs are not, 2 a mistake in the call, 74 input or output failed, 75 stopped by SIGTERM
+or SIGUSR1, 130 interrupted by Ctrl-C; after the last three the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+from disentangle_ext._errors import MistakeError
+from disentangle_ext._exit_codes import ExitCode, describe_error
+from disentangle_ext.scoring.tables import bars
+from disentangle_ext.study.command_line import engine_of, parse
+from disentangle_ext.study.execute import Result, execute, tasks_of
+from disentangle_ext.study.grid import read_grid
+from disentangle_ext.study.plan import Study, write_plan
+from disentangle_ext.study.status import State, state_of, status
+from disentangle_ext.study.work import Task
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        request = parse(argv, __doc__)
+        return _COMMANDS[request.command](request)
+    except MistakeError as error:
+        print(error, file=sys.stderr)
+        return ExitCode.MISTAKE
+    except OSError as error:
+        print(describe_error("study", error), file=sys.stderr)
+        return ExitCode.of(error)
+    except KeyboardInterrupt:
+        print("study: interrupted", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+
+
+def _plan(request: argparse.Namespace) -> int:
+    grid = read_grid(request.grid)
+    study = write_plan(request.output_dir, grid)
+    counts = Counter((run.config.data, run.config.model) for run in grid.runs)
+    print(f"{len(grid.runs):,} runs of {len(counts)} kinds, scored by {', '.join(grid.metrics)}")
+    print(f"Written: {study.folder}")
+    return ExitCode.FINISHED
+
+
+def _run(request: argparse.Namespace) -> int:
+    study = Study(request.study)
+    tasks = tasks_of(study, device=request.device, retry_failed=request.retry_failed)
+    return _execute(study, request, tasks)
+
+
+def _score(request: argparse.Namespace) -> int:
+    study = Study(request.study)
+    names = [run.name for run in study.runs if state_of(study.run_folder(run.name)) is State.DONE]
+    if not names:
+        raise MistakeError(f"study: STUDY {study.folder} has no finished run yet")
+    tasks = tasks_of(study, names, metrics=request.metrics, device=request.device, again=request.again)
+    return _execute(study, request, tasks)
+
+
+def _execute(study: Study, request: argparse.Namespace, tasks: list[Task]) -> int:
+    with bars() as bar:
+        result = execute(study, engine_of(request), tasks, show=bar("runs"))
+    _say(study, result)
+    return result.code
+
+
+def _say(study: Study, result: Result) -> None:
+    print(f"{result.finished:,} of {result.asked:,} runs finished in this call")
+    for name, why in result.problems.items():
+        print(f"{name}: {why}", file=sys.stderr)
+    if result.stopped_by is not None:
+        print(f"Stopped by {result.stopped_by.name}; the same command goes on.")
+
+
+def _status(request: argparse.Namespace) -> int:
+    study = Study(request.study)
+    now = status(study)
+    total = sum(now.counts.values())
+    print(f"{study.folder}: {total:,} runs")
+    for state, count in now.counts.items():
+        print(f"  {state.value:<8} {count:>9,}")
+    if now.rate is not None and now.hours_left:
+        print(f"  {now.rate:.1f} runs an hour, {now.hours_left:.1f} hours left")
+    for run in study.runs:
+        folder = study.run_folder(run.name)
+        if state_of(folder) is State.FAILED:
+            print(f"  {run.name}: {folder.failure}")
+    return ExitCode.FINISHED if now.counts[State.DONE] == total else ExitCode.INCOMPLETE
+
+
+_COMMANDS = {"plan": _plan, "run": _run, "status": _status, "score": _score}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The command line of studies."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from disentangle_ext._errors import MistakeError
+from disentangle_ext._names import choose
+from disentangle_ext.engine.device import AUTO
+from disentangle_ext.metrics.suite import SUITE
+from disentangle_ext.study.engines import Engine
+from disentangle_ext.study.grid import grid_files
+
+__all__ = ["PROGRAM", "engine_of", "parse"]
+
+PROGRAM = "python -m disentangle_ext.study"
+
+
+def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Namespace:
+    """Read the command line.
+
+    Args:
+        argv: the arguments; default: those of the process.
+        description: what --help says above the commands.
+
+    Raises:
+        MistakeError: for numbers out of range and unknown metrics.
+        SystemExit: after --help, and for flags that do not parse.
+    """
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description=description,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_plan(commands.add_parser("plan", help="write the plan of a study from a grid file"))
+    _add_run(commands.add_parser("run", help="train and score the runs that are left"))
+    status = commands.add_parser("status", help="say how far a study is")
+    _add_study(status)
+    _add_score(commands.add_parser("score", help="score finished runs by more metrics; trains nothing"))
+    request = parser.parse_args(argv)
+    if getattr(request, "workers", 1) < 1:
+        raise MistakeError(f"study: --workers must be at least 1, got {request.workers}")
+    for name in getattr(request, "metrics", None) or ():
+        choose("study: --metrics", name, tuple(SUITE))
+    return request
+
+
+def engine_of(request: argparse.Namespace) -> Engine:
+    """The engine that a call asks for."""
+    from disentangle_ext.study.engines.local import Local
+
+    return Local(request.workers)
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", metavar="STUDY", type=Path, help="the folder that 'plan' has written")
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    known = ", ".join(grid_files())
+    parser.add_argument("grid", metavar="GRID", help=f"a grid file, or the name of one in the package: {known}")
+    parser.add_argument("--output-dir", type=Path, required=True, help="the folder of the study")
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="runs at work at once (default: a run for each core)"
+    )
+    parser.add_argument("--device", default=AUTO, help="cpu, cuda, cuda:N, or auto: cuda where there is one")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    _add_study(parser)
+    _add_engine(parser)
+    parser.add_argument("--retry-failed", action="store_true", help="try again the runs that were given up")
+
+
+def _add_score(parser: argparse.ArgumentParser) -> None:
+    _add_study(parser)
+    parser.add_argument("--metrics", nargs="+", metavar="NAME", required=True, help=f"which: {', '.join(SUITE)}")
+    parser.add_argument("--again", action="store_true", help="compute them again where a run has them")
+    _add_engine(parser)

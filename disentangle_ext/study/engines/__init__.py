@@ -1,0 +1,49 @@
+"""Engines: where the runs of a study are computed. Scheduling and placement are theirs; the work is one function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from disentangle_ext._exit_codes import ExitCode
+from disentangle_ext.study.work import Task
+
+__all__ = ["ATTEMPTS", "Ended", "Engine", "Work", "is_abnormal"]
+
+ATTEMPTS = 3
+"""How often a run is begun whose process is killed or breaks, before it is given up."""
+
+Work = Callable[[Task], int]
+"""The function that an engine calls for every task; it returns an exit code, see :func:`study.work.work`."""
+
+
+class Ended(NamedTuple):
+    """How the work on a run ended."""
+
+    task: Task
+    code: int
+    """The exit code, or the number of the signal that killed the process as a negative one."""
+    attempts: int = 1
+
+
+class Engine(Protocol):
+    """A pool of workers, or a cluster."""
+
+    def run(self, work: Work, tasks: Sequence[Task], is_stopped: Callable[[], bool]) -> Iterator[Ended]:
+        """Do the work on every task, and yield each as it ends.
+
+        A task whose process is killed or breaks is begun again, up to :data:`ATTEMPTS` times in all; it goes on from
+        its checkpoint. So is one that was stopped from outside, as often as that happens.
+
+        Args:
+            work: the function to call.
+            tasks: its arguments.
+            is_stopped: whether the study is to stop. Then no task is begun any more, and those at work are asked once,
+                by SIGTERM or what the cluster has, to save and to end.
+        """
+        ...
+
+
+def is_abnormal(code: int) -> bool:
+    """Whether the work was cut off or broke, rather than come to an end of its own."""
+    return code < 0 or code == ExitCode.INCOMPLETE

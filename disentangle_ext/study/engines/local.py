@@ -1,0 +1,96 @@
+"""The engine of one machine: a process for every run, so that one that is killed costs no other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Any, NamedTuple
+
+import torch.multiprocessing as mp
+
+from disentangle_ext._exit_codes import ExitCode
+from disentangle_ext.study.engines import ATTEMPTS, Ended, Work, is_abnormal
+from disentangle_ext.study.work import Task
+
+__all__ = ["Local"]
+
+# Imported once, by the process that all others are forked from. The first optimiser imports torch._dynamo.
+_PRELOADED = ["torch._dynamo", "disentangle_ext.study.work", "disentangle_ext.metrics", "disentangle_ext.report"]
+
+_POLL = 0.5
+"""Seconds after which a signal to the study is seen at the latest."""
+
+
+class _Running(NamedTuple):
+    """A process at work."""
+
+    process: BaseProcess
+    task: Task
+    attempt: int
+
+
+class Local:
+    """Processes on this machine.
+
+    Args:
+        workers: how many runs are at work at once.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+
+    def run(self, work: Work, tasks: Sequence[Task], is_stopped: Callable[[], bool]) -> Iterator[Ended]:
+        """Do the work on every task, see :meth:`Engine.run`."""
+        waiting = deque((task, 1) for task in tasks)
+        running: dict[int, _Running] = {}
+        is_asked = False
+        try:
+            while running or (waiting and not is_stopped()):
+                while waiting and len(running) < self._workers and not is_stopped():
+                    begun = _begin(work, *waiting.popleft())
+                    running[begun.process.sentinel] = begun
+                if is_stopped() and not is_asked:
+                    is_asked = True  # once: a run takes a second signal for the wish to end at once
+                    for each in running.values():
+                        each.process.terminate()
+                ended = [key for key in wait(list(running), timeout=_POLL) if isinstance(key, int)]
+                for process, task, attempt in map(running.pop, ended):
+                    code = _code_of(process)
+                    if is_stopped() or not _goes_on(code, attempt):
+                        yield Ended(task, code, attempt)
+                    else:
+                        waiting.append((task, attempt + is_abnormal(code)))
+        finally:
+            for each in running.values():
+                each.process.kill()
+
+
+def _begin(work: Work, task: Task, attempt: int) -> _Running:
+    server: Any = mp.get_context("forkserver")
+    server.set_forkserver_preload(_PRELOADED)
+    process = server.Process(target=_process, args=(work, task))
+    process.start()
+    return _Running(process, task, attempt)
+
+
+def _process(work: Work, task: Task) -> None:
+    # Ctrl-C goes to the whole group of the terminal, and a run takes a second signal for the wish to end at once.
+    os.setpgid(0, 0)
+    sys.exit(work(task))
+
+
+def _code_of(process: BaseProcess) -> int:
+    process.join()
+    code = process.exitcode
+    assert code is not None
+    return ExitCode.STOPPED if code == -signal.SIGTERM else code
+
+
+def _goes_on(code: int, attempt: int) -> bool:
+    """Whether a run that ended is to be begun again: it was stopped from outside, or cut off."""
+    return code == ExitCode.STOPPED or (is_abnormal(code) and attempt < ATTEMPTS)
