@@ -17,6 +17,7 @@ FLOORS = (
     ("engine",),
     ("report",),
     ("scoring", "training"),
+    ("study",),
     ("train", "evaluate", "doctor"),
 )
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
