@@ -117,7 +117,7 @@ WRONG = {
     "grid: [{model: vae, model: ae}]": "line 1: model is given twice",
     "grid: [{data: digits}]": "line 1: model is not given",
     "grid: [{model: vae, data: dgits}]": "line 1: unknown data set 'dgits': did you mean 'digits'?",
-    "grid: [{model: vae, data: digits, preset: paper/beta_vae}]": "line 1: --preset paper/beta_vae is for model beta_vae",
+    "grid: [{model: vae, data: digits, preset: paper/beta_vae}]": "--preset paper/beta_vae is for model beta_vae",
     "base: {quick: perhaps}\ngrid: [{model: vae, data: digits}]": "line 1: quick must be a bool, got 'perhaps'",
     "grid:\n  a: [{model: vae, data: digits}]\n  b: [{model: ae}]": "line 3: model is in line 2 already",
     "grid: [{model: vae, data: digits}]\nseeds: 10000000": "line 1: grid has 10,000,000 runs, and must have at most",
