@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,6 +179,15 @@ class RunFolder:
         self._drop_checkpoints()
         for path in (self.path / TENSORBOARD).glob("events.out.tfevents.*"):
             path.unlink()
+
+    def discard(self) -> None:
+        """Remove a run whose lock is held, and the folders that hold nothing else then."""
+        self.clear()
+        (self.path / CONFIG).unlink()
+        remove(self.path / LOCK)
+        for path in (self.path / TENSORBOARD, self.path):
+            with suppress(OSError):  # it holds what is no run's
+                path.rmdir()
 
     def start(self, config: str) -> None:
         """Write the configuration of a run that begins, in the place of another if there is one.

@@ -46,7 +46,8 @@ class Flags:
     resume: bool = False
     """go on with the run or runs in --output-dir from their last checkpoints"""
     overwrite: bool = False
-    """replace the run that --output-dir holds"""
+    """replace the run that --output-dir holds, or with --vary or --stack all runs of the call before, also those that
+    are none of the new ones"""
     device: str = AUTO
     """cpu, cuda, cuda:N, or auto: cuda where there is one. --resume may name another, but then is not exact"""
     tensorboard: bool = False

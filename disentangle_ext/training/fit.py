@@ -168,14 +168,17 @@ def _unfinished(plan: Plan) -> set[Path]:
 
 
 def _claim(plan: Plan, todo: set[Path], locks: ExitStack) -> set[Path]:
-    """Lock the folders, begin the runs that are new, tidy up those that are finished; say which are left to train."""
+    """Lock the folders, begin new runs, tidy up finished and replaced ones; say which are left to train."""
     jobs = [job for job in plan.jobs if job.folder.path in todo or (job.folder.is_done and not job.folder.is_tidy)]
     if plan.several and (jobs or (plan.several.folder / LOCK).exists()):
         locks.enter_context(RunFolder(plan.several.folder).lock())
-    for job in jobs:
-        locks.enter_context(job.folder.lock())
+    replaced = plan.several.replaced(plan.jobs) if plan.several and plan.overwrite else []
+    for folder in [*(job.folder for job in jobs), *replaced]:
+        locks.enter_context(folder.lock())
     left = _unfinished(plan) & todo
     if not plan.resume:
+        for folder in replaced:
+            folder.discard()
         for job in jobs:
             job.folder.clear()
         if plan.several:

@@ -88,6 +88,16 @@ class Several:
                 "--output-dir, or --overwrite to replace it"
             )
 
+    def replaced(self, jobs: Sequence[Job]) -> list[RunFolder]:
+        """Find the runs that :data:`SHEET` names and that are none of ``jobs``; none where it cannot be read."""
+        try:
+            named = read_yaml(self.folder / SHEET).get("runs")
+        except MistakeError:
+            return []
+        kept = {job.folder.path.name for job in jobs}
+        held = sorted(path.parent for path in self.folder.glob(f"*/{CONFIG}"))
+        return [RunFolder(path) for path in held if isinstance(named, dict) and path.name in named.keys() - kept]
+
     def write(self, jobs: Sequence[Job]) -> None:
         """Write :data:`SHEET`."""
         yaml = require("yaml", extra="train", what="--vary")
@@ -109,7 +119,7 @@ class Plan:
             the options of the objective that are real numbers.
         stacked: train all jobs at once, as one :class:`engine.stack.Stack`, rather than one after the other.
         resume: go on with the unfinished runs in the folders, from the beginning where there is no checkpoint yet.
-        overwrite: replace what runs have left in the folders.
+        overwrite: replace what runs have left in the folders, and remove the other runs of a set that is replaced.
         device: see :func:`engine.device.choose_device`. It is no setting of a run, which can go on elsewhere, but not
             bit for bit; env.json records it.
         tensorboard: write the lines of metrics.jsonl as scalars for TensorBoard, too.

@@ -172,6 +172,26 @@ def test_a_stack_in_the_way(stack: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert (copied / "beta-3-seed-1" / "DONE").is_file()
 
 
+def test_overwriting_removes_the_other_runs_of_the_call_before_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "all"
+    assert main(folder, "--vary", "seed=0,1,2") == 0
+    assert main(folder / "seed-5") == 0  # a person's own
+    (folder / "seed-2" / "notes.txt").touch()
+    with RunFolder(folder / "seed-0").lock():
+        assert main(folder, "--vary", "seed=1,3", "--overwrite") == 2
+    assert f"{folder / 'seed-0'}: another process is training there" in capsys.readouterr().err
+    assert all(RunFolder(folder / f"seed-{k}").is_done for k in (0, 1, 2, 5))
+    assert main(folder, "--vary", "seed=1,3", "--overwrite") == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["seed-1", "seed-2", "seed-3", "seed-5", "stack.yaml"]
+    assert [path.name for path in (folder / "seed-2").iterdir()] == ["notes.txt"]
+    assert RunFolder(folder / "seed-5").is_done
+    (folder / "stack.yaml").write_text("runs: [")  # who can tell whose runs these are
+    assert main(folder, "--vary", "seed=3", "--overwrite") == 0
+    assert RunFolder(folder / "seed-1").is_done
+
+
 def test_an_interrupted_stack_goes_on_bit_for_bit(
     stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
