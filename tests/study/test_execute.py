@@ -1,0 +1,103 @@
+"""What becomes of a study's tasks, whatever happens to the processes that work on them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from disentangle_ext._exit_codes import ExitCode
+from disentangle_ext.study.engines import Work
+from disentangle_ext.study.engines.local import Local
+from disentangle_ext.study.execute import Result, execute, tasks_of
+from disentangle_ext.study.grid import read_grid
+from disentangle_ext.study.plan import Study, write_plan
+from disentangle_ext.study.work import Task
+from tests.study import works
+
+pytestmark = pytest.mark.forks
+
+GRID = "grid: [{model: vae, data: digits}]\nseeds: 3\nmetrics: [mig]\n"
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    (tmp_path / "grid.yaml").write_text(GRID)
+    return write_plan(tmp_path / "study", read_grid(str(tmp_path / "grid.yaml")))
+
+
+def call(study: Study, do: Work) -> tuple[Result, list[int]]:
+    """Run a study; how it ended, and how often each task was begun."""
+    tasks = tasks_of(study)
+    return execute(study, Local(2), tasks, do=do), [works.calls(task) for task in tasks]
+
+
+def test_every_task_is_done_once(study: Study) -> None:
+    result, calls = call(study, works.finishes)
+    assert (result.finished, result.code, calls) == (3, ExitCode.FINISHED, [1, 1, 1])
+
+
+@pytest.mark.parametrize("do", [works.is_killed_once, works.is_stopped_once])
+def test_a_task_that_is_cut_off_is_begun_again(study: Study, do: Work) -> None:
+    result, calls = call(study, do)
+    assert (result.finished, result.code, calls) == (3, ExitCode.FINISHED, [2, 2, 2])
+
+
+def test_a_task_that_is_killed_again_and_again_is_given_up(study: Study) -> None:
+    result, calls = call(study, works.is_always_killed)
+    assert (result.finished, result.code, calls) == (0, ExitCode.INCOMPLETE, [3, 3, 3])
+    for name, reason in result.problems.items():
+        assert reason == ("killed by signal 9 3 times; the last lines of its log: step 40/60; out of memory, I think")
+        assert study.run_folder(name).failure == reason
+    assert tasks_of(study) == []
+    assert len(tasks_of(study, retry_failed=True)) == 3
+    assert len(tasks_of(study)) == 3
+
+
+def test_a_mistake_of_ours_ends_one_run_alone(study: Study) -> None:
+    result, calls = call(study, works.breaks)
+    assert (result.code, calls) == (ExitCode.INCOMPLETE, [3, 3, 3])
+    assert all(reason.startswith("broken 3 times") for reason in result.problems.values())
+
+
+def test_a_full_disk_is_said_and_the_others_go_on(study: Study) -> None:
+    result, calls = call(study, works.cannot_write)
+    assert (result.code, calls) == (ExitCode.CANNOT_WRITE, [1, 1, 1])
+    assert set(result.problems.values()) == {"study: cannot write here: No space left on device"}
+    assert len(tasks_of(study)) == 3  # nothing is given up for it
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.STOPPED)]
+)
+def test_a_signal_asks_the_runs_at_work_to_stop_and_begins_no_other(
+    study: Study, number: signal.Signals, code: ExitCode
+) -> None:
+    tasks = tasks_of(study)
+
+    def send() -> None:
+        wait_for(lambda: sum(map(works.calls, tasks)) == 2)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=send, daemon=True).start()
+    result, calls = call(study, works.waits_to_be_stopped)
+    assert (result.finished, result.problems, result.stopped_by, result.code) == (0, {}, number, code)
+    assert calls == [1, 1, 0]
+
+
+def test_a_result_for_a_task_of_another_study_is_none_of_ours(study: Study) -> None:
+    left: list[Task] = tasks_of(study, ["nobody"])
+    assert left == []
+    assert execute(study, Local(1), left).code == ExitCode.FINISHED
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)

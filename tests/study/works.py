@@ -1,0 +1,93 @@
+"""Work on tasks that ends in every way there is, for engines: a process finds these by the name of this module."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+from disentangle_ext._exit_codes import ExitCode
+from disentangle_ext.runs.checkpoint import checkpoints_in
+from disentangle_ext.runs.folder import RunFolder
+from disentangle_ext.study.work import Task, work
+
+
+def calls(task: Task) -> int:
+    """How often the work on a task has been begun."""
+    return len(list(Path(task.folder).glob("call-*")))
+
+
+def _begin(task: Task) -> int:
+    Path(task.folder).mkdir(parents=True, exist_ok=True)
+    number = calls(task) + 1
+    (Path(task.folder) / f"call-{number}").touch()
+    return number
+
+
+def finishes(task: Task) -> int:
+    _begin(task)
+    return ExitCode.FINISHED
+
+
+def is_killed_once(task: Task) -> int:
+    if _begin(task) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return ExitCode.FINISHED
+
+
+def is_always_killed(task: Task) -> int:
+    _begin(task)
+    Path(task.log).parent.mkdir(exist_ok=True)
+    Path(task.log).write_text("step 40/60\nout of memory, I think\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+    return ExitCode.FINISHED
+
+
+def breaks(task: Task) -> int:
+    _begin(task)
+    raise RuntimeError("a mistake of ours")
+
+
+def is_stopped_once(task: Task) -> int:
+    return ExitCode.STOPPED if _begin(task) == 1 else ExitCode.FINISHED
+
+
+def cannot_write(task: Task) -> int:
+    _begin(task)
+    Path(task.log).parent.mkdir(exist_ok=True)
+    Path(task.log).write_text("study: cannot write here: No space left on device\n")
+    return ExitCode.CANNOT_WRITE
+
+
+def waits_to_be_stopped(task: Task) -> int:
+    """Ends as a run does that is asked to stop."""
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
+    _begin(task)
+    return ExitCode.STOPPED if asked.wait(60) else ExitCode.FINISHED
+
+
+def trains_and_is_killed(task: Task) -> int:
+    """The real work, killed as soon as there is a checkpoint, the first time."""
+    return _disturbed(task, signal.SIGKILL)
+
+
+def trains_and_is_terminated(task: Task) -> int:
+    """The real work, ended by SIGTERM as soon as there is a checkpoint, the first time."""
+    return _disturbed(task, signal.SIGTERM)
+
+
+def _disturbed(task: Task, number: signal.Signals) -> int:
+    checkpoints = RunFolder(task.folder).checkpoints
+
+    def send() -> None:
+        while not checkpoints_in(checkpoints):
+            time.sleep(0.001)
+        Path(task.folder).with_suffix(".disturbed").touch()
+        os.kill(os.getpid(), number)
+
+    if not RunFolder(task.folder).is_run:
+        threading.Thread(target=send, daemon=True).start()
+    return work(task)
