@@ -228,7 +228,7 @@ def table(rows: Sequence[Row]) -> str:
         "repetitions",
         "holds the population's score, %",
         "holds the expected score, %",
-        "width",
+        "length",
     )
     lines = []
     for name, case in CASES.items():
@@ -237,11 +237,11 @@ def table(rows: Sequence[Row]) -> str:
             if not cells:
                 continue
             shares = [
-                ", ".join(f"{100 * float(cell[column]):.0f}" for cell in cells if cell[column])
+                ", ".join(f"{100 * float(cell[column]):.0f}" if cell[column] else "-" for cell in cells)
                 for column in ("covers_population", "covers_expected")
             ]
-            width = ", ".join("" if cell["width"] == "nan" else f"{float(cell['width']):.2f}" for cell in cells)
-            lines.append([f"`{name}`", f"{points:,}", cells[0]["repetitions"], *shares, width])
+            length = ", ".join("-" if cell["width"] == "nan" else f"{float(cell['width']):.2f}" for cell in cells)
+            lines.append([f"`{name}`", f"{points:,}", cells[0]["repetitions"], *shares, length])
     return "\n".join(markdown(header, lines)) + "\n"
 
 

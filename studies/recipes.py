@@ -43,8 +43,14 @@ SOURCES: dict[str, tuple[Source, ...]] = {
             ("reference", "latent_dim", "batch_size", "betas", "lr"),
         ),
     ),
-    "dip_vae_i": (Source(*_LIB, "config/unsupervised_study_v1/sweep.py", ("lambda_d",)),),
-    "dip_vae_ii": (Source(*_LIB, "config/unsupervised_study_v1/sweep.py", ("lambda_d",)),),
+    "dip_vae_i": (
+        Source(*_LIB, "config/unsupervised_study_v1/sweep.py", ("lambda_d",)),
+        Source("paruby/DIP-VAE", "839e680", "dip_vae.py", ("network", "width", "lambda_od")),
+    ),
+    "dip_vae_ii": (
+        Source(*_LIB, "config/unsupervised_study_v1/sweep.py", ("lambda_d",)),
+        Source("paruby/DIP-VAE", "839e680", "dip_vae.py", ("network", "width")),
+    ),
     "info_vae": (
         Source(
             "ShengjiaZhao/MMD-Variational-Autoencoder",

@@ -94,22 +94,24 @@ def sap(
     - ``predictor="svm"``, for classes, is the form of the large study (Locatello et al. 2019) and disentanglement_lib:
       S is the test accuracy of a linear support vector machine, C = .01, with balanced classes.
     - ``predictor="thresholds"``, for classes, is the form of the paper (Kumar et al. 2018): S is the largest balanced
-      accuracy, the mean over the classes of the share of their rows that is named rightly, by which thresholds on the
-      dimension tell the classes apart. The paper speaks of "one or more"; here a factor of C classes has up to C - 1,
-      and each interval between them is given the class that serves the accuracy most. As in the paper they are fitted
-      to the rows that they are scored on, all of them.
-    - ``continuous=True``, for numbers, is R^2 of linear regression in both: the squared correlation, here as in
-      disentanglement_lib on the training rows.
+      accuracy that thresholds on the dimension reach, which is the mean over the classes of the share of a class's rows
+      that are classified correctly. The paper speaks of "one or more" thresholds; here a factor of C classes has up to
+      C - 1, and each interval between them is assigned the class that is best for the accuracy. As in the paper, all
+      rows are both fitted and scored.
+    - ``continuous=True``, for factors that are numbers, is the same in the paper and in the study: S is the R^2 of
+      linear regression, the squared correlation. It is taken over the training rows, as in disentanglement_lib.
 
-    Mind what the support vector machine does: a single dimension orders the classes on a line, of which
-    one-against-rest lines can name the two ends and little between. A perfect code of dSprites scores .17 by it, .999
-    by R^2, and the value depends on the scale of the codes. Compare models by rank, on one data set. A dimension whose
-    training rows go beyond 1e6 is scaled down to it, and one that stays within 1e-100 of 0 up to that. Thresholds
-    depend on the order of the codes alone, but tell many classes apart by chance where rows are few.
+    The support vector machine sees one number a row, so each of its one-against-rest classifiers is one threshold: it
+    finds the classes at the two ends of the line, and few of those between. A perfect code of dSprites scores .17 by
+    it, and .999 by R^2. The score depends on the scale of the codes, too. Compare models on one data set, by rank.
+    A dimension with training codes beyond 1e6 is scaled so that the largest of them is 1e6, and one with all of them
+    within 1e-100 of 0 so that the largest is 1e-100: beyond these the solver does not end. Thresholds depend on the
+    order of the codes alone; where rows are few, they tell many classes apart by chance.
 
-    Values are those of disentanglement_lib: exact for R^2, within what versions of scikit-learn differ by, 8e-4, for
-    the support vector machine. A constant factor is skipped, where that code fails. With a single code dimension the
-    second best is a dead one. A dimension whose variance is below 1e-12 has S = 0 by R^2 and by thresholds.
+    Values agree with disentanglement_lib: exactly for R^2, and within 8e-4 for the support vector machine, by which
+    versions of scikit-learn differ. A constant factor is skipped; disentanglement_lib fails on one. Codes of a single
+    dimension are scored as if a second, dead one stood beside it. A dimension whose variance is below 1e-12 has S = 0
+    by R^2 and by thresholds.
 
     Args:
         codes: [N, D], one row per image, usually the encoder's mean: tensor or array, any real type.
@@ -121,7 +123,8 @@ def sap(
             a sample of a data set is in random order already.
         factor_names: the K names for the result; ``factor_0``, ``factor_1``, ... by default.
         bootstrap: number of random halves of the rows for the interval of the score, 100 say, of training and test rows
-            each; 0 for none. It is for scores of as many rows: in more of them the penalty of the machine counts less.
+            each; 0 for none. It holds for scores of equally many rows: in more of them, the penalty of the support
+            vector machine counts less.
         seed: the seed of the order, the classifier and the halves.
 
     Raises:

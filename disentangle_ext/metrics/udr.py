@@ -80,20 +80,21 @@ def udr(
         r_b = max_a R(a, b),            r_a = max_b R(a, b),
         UDR_ij = 1/2 (mean over b of s_b + mean over a of s_a),    UDR_i = median of UDR_ij over j != i,
 
-    where a latent with no similarity at all adds 0. This average of two means, ``average="sides"``, is what the authors
-    published in disentanglement_lib (``relative_strength_disentanglement``). The paper divides once, by the informative
-    latents of both models: ``average="latents"``,
+    where a latent with no similarity at all adds 0. This average of two means, ``average="sides"``, is that of
+    disentanglement_lib (``relative_strength_disentanglement``, read at 86a644d). ``average="latents"`` divides once, by
+    the number of informative latents of both models,
 
-        UDR_ij = (sum over b of s_b + sum over a of s_a) / (number of a + number of b).
+        UDR_ij = (sum over b of s_b + sum over a of s_a) / (number of a + number of b),
 
-    The two are equal where both models have as many informative latents; elsewhere the second gives the model with more
-    of them the more weight.
+    which is the formula of the paper as we remember it; its text could not be read to verify that. The two are equal
+    where both models have equally many informative latents; elsewhere the second gives the model with more of them
+    more weight.
 
-    ``similarity="lasso"``: the absolute weights of a lasso
-    regression of all latents of j on those of i, both standardized; not symmetric. Its penalty takes ``alpha``
-    off each weight, so that two models with the same independent latents agree by 1 - alpha. ``"spearman"``: the
-    absolute rank correlation, for which they agree by 1 less the chance correlations of the others. Unrelated models
-    agree by 0 with lasso, and with spearman by the size of chance correlations.
+    ``similarity="lasso"``: the absolute weights of a lasso regression of all latents of j on those of i, both
+    standardized; not symmetric. Its penalty takes ``alpha`` off each weight, so that two models with the same
+    independent latents agree by 1 - alpha. ``"spearman"``: the absolute rank correlation, for which they agree by 1
+    less the chance correlations of the others. Unrelated models agree by 0 with lasso, and with spearman by the size of
+    chance correlations.
 
     A latent is informative if its mean KL from the prior exceeds ``kl_threshold`` nats. Without ``kl`` all that vary
     are. A pair without an informative latent on either side agrees by 0.
@@ -106,7 +107,7 @@ def udr(
         kl: for each model [D_m], the mean KL(q(z_d | x) || p(z_d)) of each latent in nats.
         similarity: "lasso" or "spearman".
         alpha: the penalty of the lasso, greater than 0.
-        average: "sides", as in disentanglement_lib, or "latents", as in the paper.
+        average: "sides", as in disentanglement_lib, or "latents", the other form above.
         kl_threshold: nats.
         bootstrap: number of random halves of the rows for the interval of the score, 100 say; 0 for none.
         seed: the seed of the halves.

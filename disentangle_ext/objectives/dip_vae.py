@@ -14,7 +14,7 @@ from disentangle_ext.objectives.base import Loss, Objective
 from disentangle_ext.objectives.likelihood import Scale, negative_log_likelihood
 from disentangle_ext.ops import _collectives
 
-_DIAGONAL_FACTOR = {"i": 10.0, "ii": 1.0}  # lambda_d in terms of lambda_od, as the paper and the study set it
+_DIAGONAL_FACTOR = {"i": 10.0, "ii": 1.0}  # lambda_d in terms of lambda_od, as the study of Locatello et al. sets it
 
 
 def dip_penalty(

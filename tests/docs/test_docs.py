@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,17 @@ def test_every_picture_is_in_the_gallery() -> None:
 def test_every_metric_has_a_page() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "metrics").glob("*.md"))
     assert [name for name in metrics.__all__ if f":: {name}\n" not in text] == []
+
+
+PAGES = [*(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))]
+
+
+def test_every_command_of_a_page_is_there() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    modules = {name.rstrip(".") for name in re.findall(r"-m ((?:bench|studies|disentangle_ext)[\w.]*)", text)}
+    assert [name for name in sorted(modules) if find_spec(name) is None] == []
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(re.findall(r"`make ([\w-]+)", text)) - set(targets) == set()
 
 
 METRICS = [page for page in sorted((ROOT / "docs" / "metrics").glob("*.md")) if hasattr(metrics, page.stem)]

@@ -104,6 +104,7 @@ def test_shares_and_widths_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert float(row["deviation"]) == pytest.approx(deviation, abs=1e-6)
     assert float(row["width"]) == pytest.approx((3 + 3 * 1.25) / 4 / (2 * 1.96 * deviation), abs=1e-4)
     assert table([row]).splitlines()[2] == f"| `m` | 30 | 8 | 25 | 50 | {float(row['width']):.2f} |"
+    assert table([{**row, "covers_population": "", "width": "nan"}]).splitlines()[2] == "| `m` | 30 | 8 | - | 50 | - |"
 
 
 def test_a_row_is_written_when_it_is_measured(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
