@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Sequence
 
 from disentangle_ext._errors import MistakeError
@@ -24,6 +23,7 @@ from disentangle_ext.scoring.tables import bars
 from disentangle_ext.study.command_line import engine_of, parse
 from disentangle_ext.study.execute import Result, execute, tasks_of
 from disentangle_ext.study.grid import read_grid
+from disentangle_ext.study.measure import kinds_of, lines, measure, total
 from disentangle_ext.study.plan import Study, write_plan
 from disentangle_ext.study.status import State, state_of, status
 from disentangle_ext.study.work import Task
@@ -48,8 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _plan(request: argparse.Namespace) -> int:
     grid = read_grid(request.grid)
     study = write_plan(request.output_dir, grid)
-    counts = Counter((run.config.data, run.config.model) for run in grid.runs)
-    print(f"{len(grid.runs):,} runs of {len(counts)} kinds, scored by {', '.join(grid.metrics)}")
+    kinds = kinds_of(grid.runs)
+    print(f"{len(grid.runs):,} runs of {len(kinds)} kinds, scored by {', '.join(grid.metrics)}")
+    if request.measure:
+        with bars() as bar:
+            costs = measure(kinds, grid.metrics, device=request.device, show=bar("kinds"))
+        print("\n".join(lines(kinds, costs)))
+        print(total(kinds, costs))
+    else:
+        print("Hours and disk: unknown; --measure trains and scores a short run of each kind")
     print(f"Written: {study.folder}")
     return ExitCode.FINISHED
 

@@ -65,12 +65,22 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     known = ", ".join(grid_files())
     parser.add_argument("grid", metavar="GRID", help=f"a grid file, or the name of one in the package: {known}")
     parser.add_argument("--output-dir", type=Path, required=True, help="the folder of the study")
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="train and score a short run of each kind, and say the hours and the disk that the study takes",
+    )
+    _add_device(parser)
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="runs at work at once (default: a run for each core)"
     )
+    _add_device(parser)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default=AUTO, help="cpu, cuda, cuda:N, or auto: cuda where there is one")
 
 
