@@ -85,6 +85,8 @@ def _execute(study: Study, request: argparse.Namespace, tasks: list[Task]) -> in
 
 def _say(study: Study, result: Result) -> None:
     print(f"{result.finished:,} of {result.asked:,} runs finished in this call")
+    if result.elsewhere:
+        print(f"{result.elsewhere:,} are at work in another process")
     for name, why in result.problems.items():
         print(f"{name}: {why}", file=sys.stderr)
     if result.stopped_by is not None:

@@ -11,7 +11,7 @@ from disentangle_ext.engine.device import AUTO
 from disentangle_ext.study.engines import ATTEMPTS, Ended, Engine, Work, is_abnormal
 from disentangle_ext.study.plan import Study
 from disentangle_ext.study.status import State, state_of
-from disentangle_ext.study.work import Task, last_lines, work
+from disentangle_ext.study.work import LOCKED, Task, last_lines, work
 from disentangle_ext.training.interrupt import Interrupt
 
 __all__ = ["Result", "execute", "tasks_of"]
@@ -23,6 +23,8 @@ class Result(NamedTuple):
     asked: int
     """Tasks that were given to the engine."""
     finished: int
+    elsewhere: int
+    """Runs that another process works on."""
     problems: dict[str, str]
     """Names of runs that are not finished though nobody stopped them, and why."""
     worst: int
@@ -82,7 +84,8 @@ def execute(
 ) -> Result:
     """Let an engine do the work on the tasks of a study.
 
-    Ctrl-C, SIGTERM and SIGUSR1 stop it: the runs at work save a checkpoint, and another call goes on with them.
+    Ctrl-C, SIGTERM and SIGUSR1 stop it: the runs at work save a checkpoint, and another call goes on with them. Several
+    calls may work on one study at once, on machines that share its folder: a run that is at work is left to the other.
 
     Args:
         study: the study.
@@ -91,17 +94,19 @@ def execute(
         show: called with the number of tasks that ended and their total.
         do: the work on one task.
     """
-    finished, problems, codes = 0, {}, {int(ExitCode.FINISHED)}
+    finished, elsewhere, problems, codes = 0, 0, {}, {int(ExitCode.FINISHED)}
     with Interrupt() as interrupt, interrupt.deferred():
         show(0, len(tasks))
         for count, ended in enumerate(engine.run(do, tasks, lambda: interrupt.requested is not None), 1):
             show(count, len(tasks))
             if ended.code == ExitCode.FINISHED:
                 finished += 1
+            elif ended.code == LOCKED:
+                elsewhere += 1
             elif ended.code != ExitCode.STOPPED:
                 problems[ended.task.name] = _note(study, ended)
                 codes.add(_code(ended))
-    return Result(len(tasks), finished, problems, max(codes), interrupt.requested)
+    return Result(len(tasks), finished, elsewhere, problems, max(codes), interrupt.requested)
 
 
 def _note(study: Study, ended: Ended) -> str:

@@ -59,6 +59,12 @@ def test_a_task_that_is_killed_again_and_again_is_given_up(study: Study) -> None
     assert len(tasks_of(study)) == 3
 
 
+def test_a_run_that_is_at_work_elsewhere_is_left_to_the_other(study: Study) -> None:
+    result, _ = call(study, works.is_at_work_elsewhere)
+    assert (result.finished, result.elsewhere, result.problems, result.code) == (0, 3, {}, ExitCode.FINISHED)
+    assert len(tasks_of(study)) == 3
+
+
 def test_a_mistake_of_ours_ends_one_run_alone(study: Study) -> None:
     result, calls = call(study, works.breaks)
     assert (result.code, calls) == (ExitCode.INCOMPLETE, [3, 3, 3])

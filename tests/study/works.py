@@ -45,6 +45,12 @@ def is_always_killed(task: Task) -> int:
     return ExitCode.FINISHED
 
 
+def is_at_work_elsewhere(task: Task) -> int:
+    """The real work on a run whose folder another process holds."""
+    with RunFolder(task.folder).lock():
+        return work(task)
+
+
 def breaks(task: Task) -> int:
     _begin(task)
     raise RuntimeError("a mistake of ours")
