@@ -56,7 +56,7 @@ class DSpritesLike(SpriteData):
       with published numbers. (In both, the square repeats every quarter turn and the ellipse every half
       turn.)
 
-    ``quick`` trains in about a minute on one CPU core. It is the same frame at half the resolution, with the
+    ``quick`` trains in half a minute on one CPU core. It is the same frame at half the resolution, with the
     ellipse alone, lying flat. Its centre runs over all 32 pixels in x but over the middle 12 in y: a VAE
     aligns its latents with the directions of unequal variance, and with equal ranges it settles on an
     arbitrary rotation of x and y. The ellipse is the shape whose 1,536 images all differ (the square has 972,
