@@ -10,6 +10,9 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from disentangle_ext import _start  # noqa: F401  # before all that takes a while
+
+# isort: split
 from disentangle_ext import _extension
 
 if TYPE_CHECKING:

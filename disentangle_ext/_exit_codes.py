@@ -20,6 +20,7 @@ class ExitCode(IntEnum):
     CANNOT_WRITE = 74, "input or output failed: a full disk, a folder that cannot be written or has vanished"
     STOPPED = 75, "stopped by SIGTERM or SIGUSR1, and can be queued again"
     INTERRUPTED = 130, "interrupted by Ctrl-C"
+    UNREAD = 141, "nobody reads any more what is printed"
 
     meaning: str
 
@@ -37,6 +38,8 @@ class ExitCode(IntEnum):
         """
         if isinstance(error, MistakeError):
             return cls.MISTAKE
+        if isinstance(error, BrokenPipeError):
+            return cls.UNREAD
         if not isinstance(error, OSError):
             return 1
         wrong_name = (None, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)

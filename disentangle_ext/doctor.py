@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import platform
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import torch
 
 from disentangle_ext import _extension, _extras, build_info
+from disentangle_ext._program import Parser, launch, outcome
 from disentangle_ext.engine.device import fastest_precision
 
 Line = tuple[str, str]
@@ -143,12 +142,16 @@ def extra_lines() -> Iterator[Line]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the report and return the exit code."""
-    parser = argparse.ArgumentParser(
+    return outcome("doctor", lambda: _report(arguments))
+
+
+def _report(arguments: list[str] | None) -> int:
+    parser = Parser(
         prog="python -m disentangle_ext.doctor",
         description="Say what of disentangle_ext is compiled, for what, and why not more. "
         "Exits with 1 if the compiled extension is broken, else with 0.",
     )
-    parser.parse_args(arguments)
+    parser.read(arguments)
     problem = _extension.PROBLEM or kernel_problem()
     tested = [("self-test", self_test(problem))] if _extension.available("cpu") else []
     lines = [*extension_lines(), *tested, *extra_lines()]
@@ -161,4 +164,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    launch(main)

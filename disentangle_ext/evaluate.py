@@ -7,7 +7,7 @@ Examples:
     python -m disentangle_ext.evaluate --codes codes.npy --factors factors.npy
 
 Exit codes: 0 finished, 1 a metric that was named could not be computed, 2 a mistake in the call, 74 input or output
-failed, 130 interrupted.
+failed, 130 interrupted, 141 printed into a pipe that is closed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from pathlib import Path
 import torch
 
 from disentangle_ext._errors import MistakeError
-from disentangle_ext._exit_codes import ExitCode, describe_error
+from disentangle_ext._exit_codes import ExitCode
 from disentangle_ext._files import WriteError
+from disentangle_ext._program import launch, outcome
 from disentangle_ext.metrics import exact_elbo
 from disentangle_ext.metrics._problem import check_names
 from disentangle_ext.metrics.suite import choose_metrics
@@ -36,17 +37,8 @@ from disentangle_ext.scoring.tables import bars, print_scores, print_terms
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    try:
-        return _evaluate(parse(argv, __doc__))
-    except MistakeError as error:
-        print(error, file=sys.stderr)
-        return ExitCode.MISTAKE
-    except OSError as error:  # no such run, a folder that cannot be written
-        print(describe_error("evaluate", error), file=sys.stderr)
-        return ExitCode.of(error)
-    except KeyboardInterrupt:
-        print("evaluate: interrupted", file=sys.stderr)
-        return ExitCode.INTERRUPTED
+    elsewhere = "; --output FILE.json writes into another folder"
+    return outcome("evaluate", lambda: _evaluate(parse(argv, __doc__)), unwritten=elsewhere)
 
 
 def _evaluate(request: argparse.Namespace) -> ExitCode:
@@ -160,4 +152,4 @@ def _say_not_kept(error: WriteError) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    launch(main)

@@ -1,8 +1,8 @@
 """Train a model: ``python -m disentangle_ext.train --model beta_tcvae --data dsprites_like --output-dir runs/a``.
 
 Exit codes (:class:`_exit_codes.ExitCode`): 0 finished, 2 a mistake in the call, 5 a loss or weights that are not
-finite, 74 input or output failed, 75 stopped by SIGTERM or SIGUSR1, 130 interrupted by Ctrl-C. After the last three
-``--resume`` goes on, and with 75 the run asks to be queued again.
+finite, 74 input or output failed, 75 stopped by SIGTERM or SIGUSR1, 130 interrupted by Ctrl-C, 141 printed into a pipe
+that is closed. After the last four ``--resume`` goes on, and with 75 the run asks to be queued again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from disentangle_ext._errors import MistakeError
 from disentangle_ext._exit_codes import ExitCode, describe_error
 from disentangle_ext._files import WriteError
+from disentangle_ext._program import launch, outcome
 from disentangle_ext.engine.device import AUTO, blame_device, keep_freed_memory
 from disentangle_ext.engine.meter import NonFiniteLossError
 from disentangle_ext.engine.ranks import Ranks
@@ -33,7 +34,8 @@ REPORT = "python -m disentangle_ext.report"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, on every process that torchrun starts, and return its exit code."""
-    return torchrun.run(lambda ranks: _main(sys.argv[1:] if argv is None else argv, ranks))
+    arguments = sys.argv[1:] if argv is None else argv
+    return outcome("train", lambda: torchrun.run(lambda ranks: _main(arguments, ranks)))
 
 
 def _main(argv: Sequence[str], ranks: Ranks) -> int:
@@ -52,7 +54,7 @@ def _main(argv: Sequence[str], ranks: Ranks) -> int:
     except OSError as error:  # a run that is in the way, a folder that cannot be written, a disk that is full
         # What cannot be written lies in a folder that was made by then: it has vanished, it was not named wrongly.
         code = ExitCode.CANNOT_WRITE if isinstance(error, WriteError) else ExitCode.of(error)
-        advice = f". {_how_to_go_on(plan, phases)}" if code == ExitCode.CANNOT_WRITE else ""
+        advice = "" if code == ExitCode.MISTAKE else f". {_how_to_go_on(plan, phases)}"
         print(f"{describe_error('train', error)}{advice}", file=sys.stderr)
         return code
     except NonFiniteLossError as error:
@@ -127,4 +129,4 @@ def _last_good(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    launch(main)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
+from disentangle_ext._program import Parser, launch, outcome
 from disentangle_ext.data.cache import cache_folder
 from disentangle_ext.data.official import find, is_checkable, problem_of
 from disentangle_ext.data.published import FILES, Source
@@ -14,20 +13,22 @@ from disentangle_ext.data.published import FILES, Source
 
 def main(arguments: list[str] | None = None) -> int:
     """Print a line for every published file and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="disentangle_ext.data",
+    return outcome("data", lambda: _check(arguments))
+
+
+def _check(arguments: list[str] | None) -> int:
+    parser = Parser(
+        prog="python -m disentangle_ext.data",
         description="Compare the published files in the cache with their checksums.",
-        epilog="Exit codes: 0 all that is there is right, 1 something is wrong, 2 a mistake in the call.",
+        epilog="Exit codes: 0 all that is there is right, 1 something is wrong, 2 a mistake in the call, 130 "
+        "interrupted, 141 printed into a pipe that is closed.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="say of each published file whether it is there, and right")
     check.add_argument("sets", nargs="*", metavar="SET", help=f"the data sets, of {', '.join(FILES)}; default: all")
-    call = parser.parse_args(arguments)
+    call = parser.read(arguments)
     for name in call.sets:
-        try:
-            choose("data set", name, FILES)
-        except MistakeError as error:
-            check.error(str(error))
+        choose("data: data set", name, FILES)
     return check_files(call.sets or list(FILES))
 
 
@@ -69,4 +70,4 @@ def _size(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    launch(main)

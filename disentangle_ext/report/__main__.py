@@ -1,6 +1,7 @@
 """Draw the pictures of a finished run again: ``python -m disentangle_ext.report runs/a --only traversals --range 3``.
 
-Exit codes: 0 all drawn, 1 some not, 2 a mistake in the call, 74 input or output failed, 130 interrupted.
+Exit codes: 0 all drawn, 1 some not, 2 a mistake in the call, 74 input or output failed, 130 interrupted, 141 printed
+into a pipe that is closed.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from disentangle_ext._errors import MistakeError
-from disentangle_ext._exit_codes import ExitCode, describe_error
+from disentangle_ext._exit_codes import ExitCode
+from disentangle_ext._program import Parser, launch, outcome
 from disentangle_ext.models.vae import TRAVERSAL
 from disentangle_ext.report.pictures import PICTURES, describe
 from disentangle_ext.report.run import draw_run
@@ -21,18 +22,11 @@ PROGRAM = "python -m disentangle_ext.report"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    request = _parser().parse_args(argv)
-    try:
-        written, failed = draw_run(request.run, request.only, limit=request.range)
-    except MistakeError as error:
-        print(error, file=sys.stderr)
-        return ExitCode.MISTAKE
-    except OSError as error:  # no such run, a folder that cannot be read or written
-        print(describe_error("report", error), file=sys.stderr)
-        return ExitCode.of(error)
-    except KeyboardInterrupt:
-        print("report: interrupted", file=sys.stderr)
-        return ExitCode.INTERRUPTED
+    return outcome("report", lambda: _report(_parser().read(argv)))
+
+
+def _report(request: argparse.Namespace) -> ExitCode:
+    written, failed = draw_run(request.run, request.only, limit=request.range)
     for path in written:
         print(path)
     for line in describe(failed):
@@ -40,9 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return ExitCode.INCOMPLETE if failed else ExitCode.FINISHED
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     text = "Draw the pictures of a finished run again, into its folder."
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=text, allow_abbrev=False)
+    parser = Parser(prog=PROGRAM, description=text, allow_abbrev=False)
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a finished run of disentangle_ext.train")
     known = ", ".join(PICTURES)
     parser.add_argument("--only", metavar="NAME", nargs="+", help=f"these alone, of: {known} (default: all that fit)")
@@ -56,4 +50,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    launch(main)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from disentangle_ext._errors import MistakeError
+from disentangle_ext._program import Parser
 from disentangle_ext.metrics.suite import SUITE, check_metric
 from disentangle_ext.runs.folder import EVALUATION, EXACT_ELBO
 
@@ -25,10 +26,10 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
         description: what --help says above the flags.
 
     Raises:
-        MistakeError: for numbers out of range, unknown metrics, and flags that do not go together.
-        SystemExit: after --help, and for flags that do not parse.
+        MistakeError: for flags that do not parse or do not go together, numbers out of range, and unknown metrics.
+        SystemExit: after --help.
     """
-    request = _parser(description).parse_args(argv)
+    request = _parser(description).read(argv)
     _check_numbers(request)
     for name in request.metrics or ():
         if "," in name:
@@ -45,8 +46,8 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
     return request
 
 
-def _parser(description: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(description: str | None) -> Parser:
+    parser = Parser(
         prog=PROGRAM,
         description=description,
         allow_abbrev=False,
@@ -68,7 +69,7 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_scores(parser: argparse.ArgumentParser) -> None:
+def _add_scores(parser: Parser) -> None:
     slow = ", ".join(name for name, entry in SUITE.items() if entry.slow)
     group = parser.add_argument_group("scores")
     group.add_argument(

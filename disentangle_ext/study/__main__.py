@@ -8,7 +8,8 @@ Examples:
     python -m disentangle_ext.study report studies/a
 
 Exit codes: 0 finished, 1 some runs are not, 2 a mistake in the call, 74 input or output failed, 75 stopped by SIGTERM
-or SIGUSR1, 130 interrupted by Ctrl-C; after the last three the same command goes on.
+or SIGUSR1, 130 interrupted by Ctrl-C, 141 printed into a pipe that is closed; after the last four the same command
+goes on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import sys
 from collections.abc import Sequence
 
 from disentangle_ext._errors import MistakeError
-from disentangle_ext._exit_codes import ExitCode, describe_error
+from disentangle_ext._exit_codes import ExitCode
+from disentangle_ext._program import launch, outcome
 from disentangle_ext.scoring.tables import bars
 from disentangle_ext.study.command_line import engine_of, parse
 from disentangle_ext.study.execute import Result, execute, tasks_of
@@ -31,18 +33,11 @@ from disentangle_ext.study.work import Task
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    try:
-        request = parse(argv, __doc__)
-        return _COMMANDS[request.command](request)
-    except MistakeError as error:
-        print(error, file=sys.stderr)
-        return ExitCode.MISTAKE
-    except OSError as error:
-        print(describe_error("study", error), file=sys.stderr)
-        return ExitCode.of(error)
-    except KeyboardInterrupt:
-        print("study: interrupted", file=sys.stderr)
-        return ExitCode.INTERRUPTED
+    return outcome("study", lambda: _run_command(parse(argv, __doc__)))
+
+
+def _run_command(request: argparse.Namespace) -> int:
+    return _COMMANDS[request.command](request)
 
 
 def _plan(request: argparse.Namespace) -> int:
@@ -113,4 +108,4 @@ _COMMANDS = {"plan": _plan, "run": _run, "status": _status, "score": _score}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    launch(main)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
+from disentangle_ext._program import Parser
 from disentangle_ext.engine.device import AUTO
 from disentangle_ext.metrics.suite import SUITE
 from disentangle_ext.study.engines import Engine
@@ -27,10 +28,10 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
         description: what --help says above the commands.
 
     Raises:
-        MistakeError: for numbers out of range and unknown metrics.
-        SystemExit: after --help, and for flags that do not parse.
+        MistakeError: for flags that do not parse, numbers out of range and unknown metrics.
+        SystemExit: after --help.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=PROGRAM,
         description=description,
         allow_abbrev=False,
@@ -42,7 +43,7 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
     status = commands.add_parser("status", help="say how far a study is")
     _add_study(status)
     _add_score(commands.add_parser("score", help="score finished runs by more metrics; trains nothing"))
-    request = parser.parse_args(argv)
+    request = parser.read(argv)
     if getattr(request, "workers", 1) < 1:
         raise MistakeError(f"study: --workers must be at least 1, got {request.workers}")
     for name in getattr(request, "metrics", None) or ():

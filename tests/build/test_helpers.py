@@ -158,9 +158,10 @@ def test_the_doctor_says_which_devices_torch_sees(capsys, monkeypatch, built_for
     assert report(capsys)["CUDA devices"].endswith(expected)
 
 
-@pytest.mark.parametrize(("argument", "code", "said"), [("--help", 0, "compiled"), ("--no-such-option", 2, "usage: ")])
-def test_the_doctor_explains_itself(capsys, argument, code, said):
+def test_the_doctor_explains_itself(capsys):
     with pytest.raises(SystemExit) as end:
-        doctor.main([argument])
-    assert end.value.code == code
-    assert said in "".join(capsys.readouterr())
+        doctor.main(["--help"])
+    assert end.value.code == 0
+    assert "compiled" in capsys.readouterr().out
+    assert doctor.main(["--no-such-option"]) == 2
+    assert capsys.readouterr().err == "doctor: unknown option '--no-such-option': known: --help\n"
