@@ -19,7 +19,7 @@ EXTRAS: dict[str, dict[str, str]] = {
     "metrics": {"sklearn": "scikit-learn"},
     "report": {"matplotlib": "matplotlib", "PIL": "Pillow"},
     "tensorboard": {"tensorboard": "tensorboard"},
-    "study": {"altair": "altair", "duckdb": "duckdb", "pyarrow": "pyarrow", "vl_convert": "vl-convert-python"},
+    "study": {"duckdb": "duckdb", "pyarrow": "pyarrow", "vl_convert": "vl-convert-python"},
 }
 """Per extra: the name a module is imported by, and the name of its distribution."""
 

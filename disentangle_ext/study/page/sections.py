@@ -1,0 +1,273 @@
+"""Which figures a study has, and why not others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from disentangle_ext._extras import require
+from disentangle_ext.study import analysis
+from disentangle_ext.study.analysis import Scores
+from disentangle_ext.study.page.figure import Figure, Omitted, Section
+from disentangle_ext.study.page.heat_maps import correlation_maps, selection_maps
+from disentangle_ext.study.page.numbers import rows_of
+from disentangle_ext.study.page.panels import hyperparameter_panels, scatter_panels, violin_panels
+from disentangle_ext.study.page.pictures import exemplars_html
+from disentangle_ext.study.page.roles import DOWNSTREAM, Roles
+from disentangle_ext.study.page.shares import share_panels
+
+__all__ = ["Study"]
+
+_RESAMPLES_OF = 4_000_000
+"""Bootstrap draws of a model and metric, at most, which bounds the seconds of a large study."""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The scores of a study, with the tables that its figures are drawn from.
+
+    Attributes:
+        scores: runs and metrics.
+        paths: the folder of each run.
+        folder: the folder of the page.
+    """
+
+    scores: Scores
+    paths: dict[str, Path]
+    folder: Path
+
+    @cached_property
+    def roles(self) -> Roles:
+        return Roles.of(self.scores.metrics)
+
+    @cached_property
+    def objectives(self) -> list[str]:
+        return sorted(set(self.scores.objective.tolist()))
+
+    @cached_property
+    def data_sets(self) -> list[str]:
+        return sorted(set(self.scores.data_set.tolist()))
+
+    @cached_property
+    def correlations(self) -> Any:
+        return self._correlate(self.roles.metrics, self.roles.metrics)
+
+    @cached_property
+    def spread(self) -> Any:
+        return analysis.distributions(self.scores)
+
+    @cached_property
+    def shares(self) -> Any:
+        return analysis.variance_explained(self.scores, resamples=self._resamples)
+
+    @cached_property
+    def transfer(self) -> Any:
+        """The study's table of transfer; None without a second setting or seed."""
+        return analysis.model_selection_summary(self.scores, **self._orders) if self._can_select else None
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        return (
+            Section("correlations", "Rank correlation of all metrics", _CORRELATIONS, (self._heat_map(),)),
+            Section("violins", "Scores by objective", _VIOLINS, tuple(self._violins())),
+            Section("hyperparameters", "Scores by hyperparameter", _HYPERPARAMETERS, tuple(self._hyperparameters())),
+            Section("variance", "What explains the scores", _VARIANCE, (self._variance(),)),
+            Section("selection", "Model selection", _SELECTION, (self._selection(),)),
+            Section("unsupervised", "Unsupervised scores and metrics", _UNSUPERVISED, tuple(self._unsupervised())),
+            Section("downstream", "Metrics and accuracy downstream", _DOWNSTREAM, tuple(self._downstream())),
+            Section("exemplars", "Best, median and worst runs", _EXEMPLARS, (self._exemplars(),)),
+        )
+
+    @property
+    def _resamples(self) -> int:
+        return int(np.clip(_RESAMPLES_OF // max(1, len(self.scores.run)), 200, 1000))
+
+    def _correlate(self, rows: tuple[str, ...], columns: tuple[str, ...]) -> Any:
+        return analysis.rank_correlations(self.scores, rows=rows, columns=columns, resamples=self._resamples)
+
+    def _heat_map(self) -> Figure | Omitted:
+        metrics = self.roles.metrics
+        if len(metrics) < 2:
+            return Omitted("A correlation takes two metrics, and there are fewer.")
+        chart = correlation_maps(self.correlations, metrics, metrics)
+        words = f"Spearman's rank correlation of {len(metrics)} metrics over the models of each data set."
+        caption = f"{words} The tooltip has the 95 % bootstrap interval over models and their number."
+        return Figure("correlations", "Rank correlation of all metrics", caption, words, self.correlations, chart)
+
+    def _violins(self) -> Iterator[Figure | Omitted]:
+        for i, (data_set, here) in enumerate(self.scores.by_data_set()):
+            table = _only(self.spread, data_set)
+            metrics = _present(self.roles.every, table)
+            chart, drawn = violin_panels(here, table, metrics, self.objectives)
+            words = f"Each metric on {data_set}, by objective: all values of the hyperparameter and all seeds."
+            count = _count(drawn, len(here.run))
+            caption = f"{words} Shapes are densities of all runs, black bars medians, points runs: {count}."
+            name = self._name("violins", i)
+            yield Figure(name, f"Scores on {data_set}", caption, words, table, chart, folded=i > 0)
+
+    def _hyperparameters(self) -> Iterator[Figure | Omitted]:
+        table = analysis.by_hyperparameter(self.scores)
+        settings = {(row["objective"], row["value"]) for row in rows_of(table.select(["objective", "value"]))}
+        if len(settings) == len(self.objectives):
+            yield Omitted("No objective has two values of a hyperparameter.")
+            return
+        for i, data_set in enumerate(self.data_sets):
+            own = _only(table, data_set)
+            chart = hyperparameter_panels(own, _present(self.roles.every, own), self.objectives)
+            words = f"Median and quartiles over seeds of each metric on {data_set}, by the value of the hyperparameter."
+            name = self._name("hyperparameters", i)
+            yield Figure(name, f"Scores by hyperparameter on {data_set}", words, words, own, chart, folded=i > 0)
+
+    def _variance(self) -> Figure | Omitted:
+        settings = self.scores.settings()
+        if settings.max() == 0:
+            return Omitted("All runs have the same objective and hyperparameter, which therefore explain nothing.")
+        if len(np.unique(settings)) == len(settings):
+            return Omitted("No setting has two seeds, so that nothing tells the seed's part from the rest.")
+        chart = share_panels(self.shares, self.roles.every)
+        words = "The share of the variance of each metric that objective, hyperparameter and seed explain."
+        return Figure("variance", "Variance explained", f"{words} {_SHARE_MARKS}", words, self.shares, chart)
+
+    @property
+    def _can_select(self) -> bool:
+        return bool(self.scores.settings().max() > 0 and len(set(self.scores.seed.tolist())) > 1 and self.roles.metrics)
+
+    @property
+    def _orders(self) -> dict[str, Any]:
+        return {
+            "unsupervised": (*self.roles.unsupervised, *self.roles.downstream),
+            "lower_is_better": self.roles.lower_is_better,
+        }
+
+    def _selection(self) -> Figure | Omitted:
+        if not self._can_select:
+            return Omitted("A selection takes two settings and two seeds to choose from.")
+        table = analysis.model_selection(self.scores, **self._orders)
+        rows = rows_of(table)
+        same = [row for row in rows if row["source_set"] == row["target_set"]]
+        groups = {"the same data set": _means(same)}
+        if len(self.data_sets) > 1:
+            groups["another data set"] = _means([row for row in rows if row["source_set"] != row["target_set"]])
+        criteria = (*self.roles.metrics, *self.roles.unsupervised, *self.roles.downstream)
+        chart = selection_maps(groups, criteria, self.roles.metrics)
+        words = (
+            "The probability that the setting which is best by the score of a row beats a random one by the metric of "
+            "a column, with another seed"
+        )
+        mean = ", mean over data sets" if len(self.data_sets) > 1 else ""
+        caption = f"{words}{mean}. The table has its interval over seeds for each pair of data sets."
+        return Figure("selection", "Model selection", caption, f"{words}.", table, chart)
+
+    def _unsupervised(self) -> Iterator[Figure | Omitted]:
+        if not (self.roles.unsupervised and self.roles.metrics):
+            yield Omitted("The runs have no unsupervised score, or no metric to hold against it.")
+            return
+        table = self._correlate(self.roles.unsupervised, self.roles.metrics)
+        words = (
+            "Rank correlation of scores that need no factors (rows) with metrics (columns), over the models of a set."
+        )
+        chart = correlation_maps(table, self.roles.unsupervised, self.roles.metrics)
+        yield Figure("unsupervised", "Unsupervised scores against metrics", words, words, table, chart)
+        main = self.roles.main()
+        yield from self._scatter("unsupervised-runs", [(each, main) for each in self.roles.unsupervised])
+
+    def _downstream(self) -> Iterator[Figure | Omitted]:
+        if not (self.roles.downstream and self.roles.metrics):
+            yield Omitted("The runs have no accuracy downstream: score them by the metric downstream.")
+            return
+        table = self._correlate(self.roles.downstream, self.roles.metrics)
+        words = (
+            "Rank correlation of the accuracy of a classifier of the factors with metrics, over the models of a set; "
+            "the number in a name is that of labels, and downstream has the most."
+        )
+        chart = correlation_maps(table, self.roles.downstream, self.roles.metrics)
+        yield Figure("downstream", "Metrics against accuracy downstream", words, words, table, chart)
+        names = self.roles.downstream
+        accuracy = f"{DOWNSTREAM}_100" if f"{DOWNSTREAM}_100" in names else names[0]
+        yield from self._scatter("downstream-runs", [(each, accuracy) for each in self.roles.metrics])
+
+    def _scatter(self, name: str, pairs: list[tuple[str, str]]) -> Iterator[Figure]:
+        for i, (data_set, here) in enumerate(self.scores.by_data_set()):
+            chart, drawn = scatter_panels(here, pairs, self.objectives, name=name.replace("-", "_"))
+            words = (
+                f"{pairs[0][1]} against {'each unsupervised score' if name[0] == 'u' else 'each metric'} on {data_set}."
+            )
+            caption = f"{words} A point is a run: {_count(drawn, len(here.run))}."
+            names = list(dict.fromkeys(each for pair in pairs for each in pair))
+            table = require("pyarrow", extra="study", what="study report").table(
+                {"run": here.run, "objective": here.objective, "value": here.value, "seed": here.seed}
+                | {f"score: {each}": here.scores[:, here.metrics.index(each)] for each in names}
+            )
+            title = f"{pairs[0][1]}, run by run, on {data_set}"
+            yield Figure(self._name(name, i), title, caption, words, table, chart, folded=i > 0)
+
+    def _exemplars(self) -> Figure | Omitted:
+        metric = self.roles.main()
+        table = analysis.exemplars(self.scores, metric, lower_is_better=self.roles.lower_is_better)
+        if not table.num_rows:
+            return Omitted(f"No run has a score by {metric}.")
+        html = exemplars_html(table, self.paths, self.folder, metric=metric)
+        words = f"Latent traversals of the best, the median and the worst run of each objective by {metric}."
+        return Figure("exemplars", "Exemplars", f"{words} A click opens the picture in full.", words, table, html=html)
+
+    def _name(self, figure: str, data_set: int) -> str:
+        """A file's name: a data set may have any, in which a path could hide."""
+        if len(self.data_sets) == 1:
+            return figure
+        plain = re.sub(r"[^A-Za-z0-9]+", "-", self.data_sets[data_set]).strip("-")[:40]
+        return f"{figure}-{data_set + 1}-{plain}".rstrip("-")
+
+
+def _only(table: Any, data_set: str) -> Any:
+    return table.filter(np.array(table.column("data_set").to_pylist(), dtype=object) == data_set)
+
+
+def _present(names: tuple[str, ...], table: Any) -> list[str]:
+    known = set(table.column("metric").to_pylist())
+    return [name for name in names if name in known]
+
+
+def _count(drawn: int, runs: int) -> str:
+    return f"{drawn:,} of {runs:,} runs drawn" if drawn < runs else f"all {runs:,}"
+
+
+def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The mean over data sets per criterion and metric; the interval is kept where there is one set."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["probability"] == row["probability"]:
+            groups.setdefault((row["criterion"], row["metric"]), []).append(row)
+    means = []
+    for (criterion, metric), group in groups.items():
+        alone = group[0] if len(group) == 1 else {"low": None, "high": None}
+        probability = float(np.mean([row["probability"] for row in group]))
+        seeds = min(row["n"] for row in group)
+        kept = {"probability": probability, "low": alone["low"], "high": alone["high"], "n": seeds}
+        means.append({"criterion": criterion, "metric": metric, **kept})
+    return means
+
+
+_CORRELATIONS = (
+    "Do metrics agree on which model is the better one? 1 (blue): they order the models alike; -1 (red): the other way."
+)
+_VIOLINS = "How far do objectives differ, and how far do runs of one objective differ among themselves?"
+_HYPERPARAMETERS = "Is there a value that is good for a metric, beyond what the seed alone does?"
+_VARIANCE = (
+    "How much of the spread of a score is due to the objective, to objective and hyperparameter, and to the seed alone?"
+)
+_SHARE_MARKS = (
+    "A dot is the share without the bias of few seeds (omega squared) with its 95 % interval; the diamond is the share "
+    "as the published study computes it (R squared)."
+)
+_SELECTION = (
+    "Does a setting that one metric finds best do well by another metric, or on another data set? 0.5 is chance."
+)
+_UNSUPERVISED = "Could a good model be found without labels of the factors?"
+_DOWNSTREAM = "Does a better score mean that a classifier of the factors needs fewer labels?"
+_EXEMPLARS = "What do the numbers look like? Each row of a picture moves one latent."

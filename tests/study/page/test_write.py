@@ -1,0 +1,127 @@
+"""Files of a page, and what a study that lacks something leaves out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from disentangle_ext._errors import MistakeError
+from disentangle_ext.study.page import write_page
+from disentangle_ext.study.page.write import SQL, long_table
+
+from .conftest import METRICS, Written
+from .studies import draw_picture, make_study
+
+FIGURES = ("correlations", "violins", "hyperparameters", "variance", "selection", "unsupervised", "downstream")
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PNG and PDF take most of the time."""
+    monkeypatch.setattr("disentangle_ext.study.page.figure._draw", lambda spec, path: None)
+
+
+def test_each_figure_is_a_png_a_pdf_and_a_table(written: Written) -> None:
+    folder = written.page.parent
+    for name in FIGURES:
+        with Image.open(folder / "figures" / f"{name}.png") as image:
+            assert min(image.size) > 200
+        assert (folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        rows = pyarrow.csv.read_csv(folder / "tables" / f"{name}.csv").num_rows
+        assert f"The table behind it: {rows} rows" in written.html
+        assert f'id="spec-{name}"' in written.html
+    assert pyarrow.csv.read_csv(folder / "tables" / "runs.csv").num_rows == written.runs.num_rows
+
+
+def test_the_library_stands_in_the_page_once(written: Written) -> None:
+    assert written.html.count("window.vegaEmbed=") == 1
+    assert written.html.count("<script") == written.html.count("</script>")
+
+
+def test_the_query_makes_the_long_table(written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pyarrow.parquet.write_table(written.runs, tmp_path / "plan.parquet")
+    pyarrow.parquet.write_table(written.records, tmp_path / "scores.parquet")
+    monkeypatch.chdir(tmp_path)
+    made = duckdb.sql(SQL).to_arrow_table().to_pylist()
+    ours = long_table(written.runs, written.records).to_pylist()
+    assert made == [row for row in ours if not row["metric"].startswith("downstream_")]
+    assert len(made) == written.runs.num_rows * len(METRICS)
+
+
+def test_accuracy_with_few_labels_is_its_ratio_times_that_with_the_most(written: Written) -> None:
+    ours = {(row["run"], row["metric"]): row["score"] for row in long_table(written.runs, written.records).to_pylist()}
+    ratios = [row for row in written.records.to_pylist() if row["part"] == "efficiency.100"]
+    assert len(ratios) == written.runs.num_rows
+    for row in ratios:
+        expected = row["value"] * ours[row["run"], "downstream"]
+        assert ours[row["run"], "downstream_100"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_links_lead_to_the_runs_from_a_copied_folder(written: Written) -> None:
+    links = re.findall(r'<th scope="row"><a href="([^"]+)"', written.html)
+    assert len(links) == written.runs.num_rows
+    assert all(link.startswith("../runs/") and (written.page.parent / link).is_dir() for link in links)
+
+
+def test_36_runs_with_pictures_take_less_than_5_mb(tmp_path: Path, no_pictures: None) -> None:
+    runs, records = make_study(tmp_path, picture=draw_picture(tmp_path / "picture.png"))
+    page = write_page(tmp_path / "report", runs, records, title="36")
+    assert runs.num_rows == 36
+    assert page.read_text().count("data:image/webp") == 36 + 9
+    assert page.stat().st_size < 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("options", "reasons"),
+    [
+        ({"metrics": ["mig"]}, ["A correlation takes two metrics", "no unsupervised score", "no accuracy downstream"]),
+        ({"values": ["1"]}, ["No objective has two values of a hyperparameter"]),
+        ({"values": ["1"], "objectives": ["vae"]}, ["All runs have the same objective", "two settings and two seeds"]),
+        ({"seeds": 1}, ["No setting has two seeds", "two settings and two seeds"]),
+        ({"metrics": []}, ["No run has a score yet"]),
+    ],
+)
+def test_a_figure_that_cannot_be_filled_is_left_out_with_a_reason(
+    tmp_path: Path, no_pictures: None, options: dict[str, Any], reasons: list[str]
+) -> None:
+    runs, records = make_study(tmp_path, **options)
+    html = write_page(tmp_path / "report", runs, records, title="Little").read_text()
+    omitted = re.findall(r'<p class="omitted">(.*?)</p>', html)
+    for reason in reasons:
+        assert sum(reason in each for each in omitted) == 1
+
+
+def test_each_data_set_has_its_figures(tmp_path: Path, no_pictures: None) -> None:
+    runs, records = make_study(tmp_path, data_sets=("a", "../b c"), values=("1", "2"), metrics=("mig", "sap"))
+    page = write_page(tmp_path / "report", runs, records, title="Two")
+    tables = {path.stem for path in (page.parent / "tables").iterdir()}
+    assert {"violins-1-b-c", "violins-2-a", "hyperparameters-1-b-c"} <= tables
+    assert "another data set" in page.read_text()
+
+
+def test_runs_without_a_score_are_listed_last(tmp_path: Path, no_pictures: None) -> None:
+    runs, records = make_study(tmp_path, metrics=("mig", "sap"), values=("1",))
+    failed = {**runs.to_pylist()[0], "run": "broken", "state": "failed"}
+    runs = pyarrow.concat_tables([pyarrow.Table.from_pylist([failed], schema=runs.schema), runs])
+    html = write_page(tmp_path / "report", runs, records, title="One failed").read_text()
+    assert "10 runs (9 done, 1 failed)" in html
+    assert re.findall(r'<th scope="row"><a href="[^"]+">(.*?)</a>', html)[-1] == "broken"
+
+
+def test_tables_are_checked() -> None:
+    runs, records = make_study(Path("nowhere"), metrics=("mig",))
+    with pytest.raises(MistakeError, match=r"^study report: runs must have the columns run, .*; missing: path, seed$"):
+        write_page(Path("nowhere"), runs.drop_columns(["path", "seed"]), records, title="")
+    with pytest.raises(MistakeError, match=r"^study report: records must have .*; missing: part$"):
+        write_page(Path("nowhere"), runs, records.drop_columns(["part"]), title="")
+    with pytest.raises(MistakeError, match=r"^study report: runs must have rows, got none$"):
+        write_page(Path("nowhere"), runs.slice(0, 0), records, title="")
+    assert not Path("nowhere").exists()
