@@ -37,6 +37,8 @@ class Run:
     """What a function returned: values, gradients (None where an input has none), and the largest number on the way."""
 
     values: list[Tensor]
+    incoming: list[Tensor]
+    """The weights of the values."""
     gradients: list[Tensor | None]
     largest_gradient: float
 
@@ -60,15 +62,16 @@ def largest(*tensors: Tensor) -> float:
 
 
 def run(f: Callable[..., Any], inputs: Sequence[Tensor | None], incoming: Sequence[Tensor] | None = None) -> Run:
-    """Evaluates f and the gradients of its outputs, weighted by `incoming`, with respect to every input."""
+    """Evaluates f once, and the gradients of its outputs, weighted by `incoming` or at random, for every input."""
     leaves = [None if t is None else t.detach().requires_grad_(t.is_floating_point()) for t in inputs]
     out = f(*leaves)
     values = [out] if isinstance(out, Tensor) else list(out)
     wanted = [t for t in leaves if t is not None and t.requires_grad]
+    incoming = random_gradients(values) if incoming is None else list(incoming)
     with Largest() as seen:
         grads = iter(torch.autograd.grad(values, wanted, incoming, allow_unused=True))
     gradients = [next(grads) if t is not None and t.requires_grad else None for t in leaves]
-    return Run([v.detach() for v in values], gradients, seen.value)
+    return Run([v.detach() for v in values], incoming, gradients, seen.value)
 
 
 def random_gradients(values: Sequence[Tensor]) -> list[Tensor]:
@@ -99,12 +102,10 @@ def assert_agrees(
     """
     ours_in = [None if t is None else layout(t.to(dtype)) for t in inputs]
     plain = [None if t is None else t.contiguous() for t in ours_in]
-    values = op(*ours_in)
-    incoming = random_gradients([values] if isinstance(values, Tensor) else values)
-    ours = run(op, ours_in, incoming)
-    ref64 = run(reference, _as(torch.float64, plain), _as(torch.float64, incoming))
+    ours = run(op, ours_in)
+    ref64 = run(reference, _as(torch.float64, plain), _as(torch.float64, ours.incoming))
     eager_dtype = compute_dtype(dtype)
-    eager = run(reference, _as(eager_dtype, plain), _as(eager_dtype, incoming))
+    eager = run(reference, _as(eager_dtype, plain), _as(eager_dtype, ours.incoming))
 
     scale = max(intermediate, largest(*ref64.values))
     for i, (o, e, r) in enumerate(zip(ours.values, eager.values, ref64.values, strict=True)):
