@@ -2,18 +2,23 @@
 
 A process of its own imports torch and collects the tests once, then forks for each trial: a mistake may crash it, hang
 it, or overwrite its memory.
+
+A mistake is caught by a test that fails, or by a crash where one is expected. What ends a trial from outside says
+nothing about the kernels: a limit of time or memory, a signal that someone sends, a test that was skipped.
 """
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import importlib
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,7 +30,24 @@ from tests.cuda import harness, switches
 
 HERE = Path(__file__).resolve().parent
 LATE_IMPORT = "torch._dynamo"  # torch imports it in the first backward or dispatch mode, which takes a second
-LONGEST = 60  # seconds of a processor, several times what the tests of an op take: whoever needs more runs forever
+LONGEST = 60  # seconds of a processor, several times what the tests of an op take
+FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
+OUT_OF_MEMORY = re.compile(r"MemoryError|bad_alloc|can't allocate memory")  # Python, C++, torch
+
+
+class TrialError(RuntimeError):
+    """A trial that does not run the tests that it is meant to run."""
+
+
+class Verdict(enum.Enum):
+    PASSED = "passed"
+    """Every selected test ran and passed."""
+    FAILED = "failed"
+    """A test failed: by an assertion, or by an error that the execution model or the checker reports."""
+    CRASHED = "crashed"
+    """A fault of its own ended the process."""
+    STOPPED = "stopped"
+    """Something else ended it: the limit of time, a lack of memory, a signal from outside."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +59,18 @@ class Trial:
     """The number of the edit that is in force; zero for none."""
     first: str = ""
     """Tests with this in their name run first."""
-    alone: bool = False
-    """Whether only the test of this name runs."""
+    tests: tuple[str, ...] = ()
+    """Node ids of the tests to run; all of the op and mode if empty."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    test: str
-    """The first test that failed; empty if all passed."""
-    how: str
+    verdict: Verdict
+    passed: tuple[str, ...]
+    """Node ids of the tests that passed, in their order."""
+    test: str = ""
+    """Node id of the test that failed, or that ran when the process ended; empty if all passed."""
+    how: str = ""
 
 
 class Server:
@@ -54,34 +79,43 @@ class Server:
     def __init__(self, trials: Connection) -> None:
         self._trials = trials
         self.answer: Connection | None = None
-        """In a forked process: where it says which test runs, and how the first failed."""
+        """In a forked process: where it says which test starts, passes or fails, and how."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         with contextlib.suppress(EOFError):
             while True:
                 trial = self._trials.recv()
+                try:
+                    items = selected(session.items, trial)
+                except TrialError as error:
+                    self._trials.send(error)
+                    continue
                 receiver, sender = multiprocessing.Pipe(duplex=False)
                 process = os.fork()
                 if process == 0:
                     self.answer = sender
-                    _prepare(session, trial)
+                    resource.setrlimit(resource.RLIMIT_CPU, (LONGEST, LONGEST + 5))
+                    switches.put_in_force(trial.library, trial.op, trial.mode, trial.number)
+                    session.items[:] = items
                     return None  # pytest runs what is left in the session
                 sender.close()
-                self._trials.send(_outcome(process, receiver))
+                self._trials.send(outcome(process, receiver, {item.nodeid for item in items}))
                 receiver.close()
         return True
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         if self.answer:
-            self.answer.send((nodeid.rpartition("::")[2], ""))
+            self.answer.send((nodeid, "starts", ""))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self.answer and report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
             message = getattr(crash, "message", str(report.longrepr))
-            self.answer.send((report.nodeid.rpartition("::")[2], message))
+            self.answer.send((report.nodeid, "fails", message))
             os._exit(pytest.ExitCode.TESTS_FAILED)
+        if self.answer and report.when == "call" and report.passed:
+            self.answer.send((report.nodeid, "passes", ""))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
@@ -89,12 +123,17 @@ class Server:
             os._exit(exitstatus)  # the rest, a summary for nobody, takes longer than most tests
 
 
-def _prepare(session: pytest.Session, trial: Trial) -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (LONGEST, LONGEST + 5))
-    switches.put_in_force(trial.library, trial.op, trial.mode, trial.number)
-    items = [item for item in session.items if item.path.stem == f"test_{trial.op}" and _mode(item) == trial.mode]
-    items.sort(key=lambda item: trial.first not in item.name)
-    session.items[:] = [item for item in items if item.name == trial.first] if trial.alone else items
+def selected(items: Sequence[pytest.Item], trial: Trial) -> list[pytest.Item]:
+    """The items that a trial runs, in their order."""
+    items = [item for item in items if item.path.stem == f"test_{trial.op}" and _mode(item) == trial.mode]
+    if trial.tests:
+        items = [item for item in items if item.nodeid in trial.tests]
+        if sorted(item.nodeid for item in items) != sorted(trial.tests):
+            wanted = f"{len(items)} of the {len(trial.tests)} tests {', '.join(trial.tests)}"
+            raise TrialError(f"{trial.op}, {trial.mode}: the trial selects {wanted}")
+    if not any(trial.first in item.name for item in items):
+        raise TrialError(f"{trial.op}, {trial.mode}: no test has {trial.first!r} in its name")
+    return sorted(items, key=lambda item: trial.first not in item.name)
 
 
 def _mode(item: pytest.Item) -> str:
@@ -102,20 +141,27 @@ def _mode(item: pytest.Item) -> str:
     return item.callspec.params.get("mode", "plain") if hasattr(item, "callspec") else "plain"
 
 
-def _outcome(process: int, receiver: Connection) -> Outcome:
-    """What a forked process says until it ends, and how it ends."""
+def outcome(process: int, receiver: Connection, expected: Set[str]) -> Outcome | TrialError:
+    """What a forked process says until it ends, and how it ends; the tests with the expected node ids have to run."""
     test = message = ""
+    passed = []
     with contextlib.suppress(EOFError):
         while True:
-            test, message = receiver.recv()
+            test, event, message = receiver.recv()
+            if event == "passes":
+                passed.append(test)
     code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    if code == -signal.SIGXCPU:
-        return Outcome(test, "ran forever")
     if code < 0:
-        return Outcome(test, f"crashed with signal {-code}")
-    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        return Outcome("", f"pytest ended with {code}")
-    return Outcome(test, message) if code else Outcome("", "")
+        verdict = Verdict.CRASHED if -code in FAULTS else Verdict.STOPPED
+        return Outcome(verdict, tuple(passed), test, f"ended by {signal.Signals(-code).name}")
+    if code == pytest.ExitCode.TESTS_FAILED:
+        verdict = Verdict.STOPPED if OUT_OF_MEMORY.search(message) else Verdict.FAILED
+        return Outcome(verdict, tuple(passed), test, message)
+    if code != pytest.ExitCode.OK:
+        return TrialError(f"pytest ended with {code}")
+    if len(passed) != len(expected) or set(passed) != expected:
+        return TrialError(f"{len(passed)} tests passed and none failed, of {len(expected)} that had to run")
+    return Outcome(Verdict.PASSED, tuple(passed))
 
 
 def serve(trials: Connection, ops: Sequence[str], output: str) -> None:
@@ -156,12 +202,16 @@ class Stand:
         self._folder.cleanup()
 
     def run(self, trial: Trial) -> Outcome:
-        """The first test of the op that fails in this mode."""
+        """What the tests of the op find in this mode, up to the first that fails.
+
+        Raises:
+            TrialError: the trial does not run the tests that it is meant to run.
+        """
         try:
             self._trials.send(trial)
-            outcome: Outcome = self._trials.recv()
+            answer: Outcome | TrialError = self._trials.recv()
         except (EOFError, OSError):
             raise RuntimeError(f"the process of the trials ended:\n{self._output.read_text()[-4000:]}") from None
-        if not outcome.test and outcome.how:
-            raise RuntimeError(f"{outcome.how}:\n{self._output.read_text()[-4000:]}")
-        return outcome
+        if isinstance(answer, TrialError):
+            raise answer
+        return answer

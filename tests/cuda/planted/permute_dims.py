@@ -10,6 +10,7 @@ PLANTS = (
         "scan of a warp reads upward",
         "«__shfl_up_sync(0xFFFFFFFFu, through, offset)»",
         "__shfl_down_sync(0xFFFFFFFFu, through, offset)",
+        crashes=True,
     ),
     Plant("lane mask of half a warp", "__shfl_xor_sync(«0xFFFFFFFFu», x, offset); return x;", "0x0000FFFFu"),
     Plant("last of a bucket not counted", "«buckets.start(bucket + 1)» : rows;", "buckets.start(bucket + 1) - 1"),
@@ -23,6 +24,7 @@ PLANTS = (
         "right run merged one element short",
         "end = «min(pair + 2 * run, length)»;",
         "min(pair + 2 * run, length) - 1",
+        crashes=True,
     ),
     Plant("inverse that is none", "to = «a.inverse» ? row : rank;", "false", noticed="inverse"),
 )

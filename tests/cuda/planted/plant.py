@@ -19,3 +19,5 @@ class Plant:
     """The mode that has to notice it."""
     noticed: str = ""
     """In the names of tests that run before the others: those that notice it soonest."""
+    crashes: bool = False
+    """Whether it writes where it must not, so that a crash may come before a failed test."""
