@@ -4,6 +4,7 @@
 #   make model-table the unsupervised models on three seeds or ten, into CSVs and docs/models.md: half an hour of one core
 #   make docs        the pages of docs, into docs/_build/html
 #   make test        the tests, on every core; make test PYTEST="-k mig -x" for some of them
+#   make browser     Debian's Chromium with its driver, for the tests of pages, which are left out without: needs root
 #   make parity      every metric against public codes: the largest difference; PARITY_SLOW=1 for the slow cases too
 #   make lint        ruff, its formatter, mypy, and clang-format
 #   make bench       the ops against other ways to compute the same, on the CPU, within a quarter of an hour
@@ -34,7 +35,7 @@ FORMATTED := $(shell find csrc bench -name '*.h' -o -name '*.cpp' -o -name '*.cu
 BEGUN := $(shell date +%s)
 timed = start=$$(date +%s) && $(1) && echo $$(( $$(date +%s) - start )) > $@
 
-.PHONY: demo model-table docs test parity lint bench cuda resources device clean
+.PHONY: demo model-table docs test browser parity lint bench cuda resources device clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -51,6 +52,10 @@ docs: $(VENV)/step-docs
 # One thread for each process: threads that wait for one another on busy cores cost more than they bring.
 test: $(VENV)/step-dev
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -n logical --maxprocesses 8 --dist worksteal $(PYTEST)
+
+browser:
+	@command -v chromedriver > /dev/null || { apt-get -qq update && \
+		apt-get -qq install --no-install-recommends chromium chromium-driver > /dev/null; }
 
 parity: $(VENV)/step-dev
 	$(RUN) tests/metrics/parity.py
