@@ -12,7 +12,6 @@ EXTRAS: dict[str, dict[str, str]] = {
         "filelock": "filelock",
         "rich": "rich",
         "safetensors": "safetensors",
-        "tyro": "tyro",
         "yaml": "PyYAML",
     },
     "data": {"h5py": "h5py", "PIL": "Pillow", "pooch": "pooch", "scipy": "scipy", "sklearn": "scikit-learn"},

@@ -21,7 +21,6 @@ _PRELOADED = [
     "pytest",
     "torch._dynamo",
     "torch.nn.parallel",
-    "tyro",
     "disentangle_ext.train",
     "disentangle_ext.metrics",
 ]

@@ -38,50 +38,54 @@ _OF_THE_RUN = ("image_shape", "latent_dim", "dataset_size", "factor_names", "lik
 
 @dataclass(frozen=True)
 class Settings:
-    """What every run has, whatever its objective, network and data set."""
+    """What every run has, whatever its objective, network and data set.
+
+    Args:
+        model: objective to minimise; the list is above.
+        data: data set; the list is above.
+        seed: decides initial weights, data order and noise.
+        network: encoder and decoder: conv (the study's), burgess (Burgess's) or mlp (Chen's).
+        latent_dim: number of latents.
+        likelihood: p(x|z): bernoulli, gaussian or laplace.
+        batch_size: images in a batch.
+        max_steps: number of updates.
+        optimizer: adam, adagrad (Higgins et al. 2017) or rmsprop; a discriminator has Adam in any case.
+        betas: Adam's beta1 and beta2; other optimizers ignore them.
+        lr: learning rate.
+        lr_schedule: constant, or half a cosine down to 5 %.
+        lr_warmup: steps over which the learning rate first rises from zero.
+        precision: bf16, fp16: networks in bfloat16 or float16 by autocast; weights, losses and ops stay in float32.
+            With fp16 the loss is scaled, and a step whose gradients overflow is left out.
+        memory_format: order of images and feature maps in memory.
+        compilation: inductor: networks and loss by torch.compile, which needs a C++ compiler; graph: the step as one
+            CUDA graph, which needs a CUDA device and optimizer adam.
+        threads: CPU threads, 0: as many as torch chooses; networks as small as those of --quick are fastest with 1.
+        deterministic: only operations that torch knows to be deterministic, an error where there is none; costs some
+            speed on a GPU.
+        log_every: steps between two lines of metrics.jsonl.
+        checkpoint_every: steps between two checkpoints.
+    """
 
     model: str
-    """objective to minimise; the list is above"""
     data: str
-    """data set; the list is above"""
     seed: int = 0
-    """decides initial weights, data order and noise"""
     network: str = "conv"
-    """encoder and decoder: conv (the study's), burgess (Burgess's) or mlp (Chen's)"""
     latent_dim: int = 10
-    """number of latents"""
     likelihood: str = "bernoulli"
-    """p(x|z): bernoulli, gaussian or laplace"""
     batch_size: int = 64
-    """images in a batch"""
     max_steps: int = 300_000
-    """number of updates"""
     optimizer: Optimizer = "adam"
-    """adam, adagrad (Higgins et al. 2017) or rmsprop; a discriminator has Adam in any case"""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Adam's beta1 and beta2; other optimizers ignore them"""
     lr: float = 1e-4
-    """learning rate"""
     lr_schedule: LRSchedule = "constant"
-    """constant, or half a cosine down to 5 %"""
     lr_warmup: int = 0
-    """steps over which the learning rate first rises from zero"""
     precision: Precision = "fp32"
-    """bf16, fp16: networks in bfloat16 or float16 by autocast; weights, losses and ops stay in float32. With fp16 the
-    loss is scaled, and a step whose gradients overflow is left out"""
     memory_format: MemoryFormat = "channels_last"
-    """order of images and feature maps in memory"""
     compilation: Compilation = "eager"
-    """inductor: networks and loss by torch.compile, which needs a C++ compiler; graph: the step as one CUDA
-    graph, which needs a CUDA device and optimizer adam"""
     threads: int = 0
-    """CPU threads, 0: as many as torch chooses; networks as small as those of --quick are fastest with 1"""
     deterministic: bool = False
-    """only operations that torch knows to be deterministic, an error where there is none; costs some speed on a GPU"""
     log_every: int = 100
-    """steps between two lines of metrics.jsonl"""
     checkpoint_every: int = 1000
-    """steps between two checkpoints"""
 
 
 @dataclass(frozen=True)
@@ -109,13 +113,7 @@ class TrainConfig(Settings):
 @functools.cache
 def core_fields() -> Mapping[str, Option]:
     """The settings that every run has."""
-    hints = typing.get_type_hints(Settings)
-    return {
-        each.name: Option(
-            each.name, hints[each.name], REQUIRED if each.default is dataclasses.MISSING else each.default, ""
-        )
-        for each in dataclasses.fields(Settings)
-    }
+    return {each.name: each for each in options_of(Settings)}
 
 
 def part_options(model: str, network: str, data: str) -> tuple[list[Option], list[Option], list[Option]]:

@@ -84,6 +84,29 @@ def coerce(value: Any, kind: Any, where: str) -> Any:
     return result
 
 
+def read_text(text: Any, kind: Any, where: str) -> Any:
+    """Convert the text of a flag, or the texts of one with several, to an instance of ``kind``.
+
+    Args:
+        text: what the command line holds; a bool for a switch.
+        kind: as in :func:`coerce`.
+        where: names the flag in the error.
+
+    Raises:
+        MistakeError: "train: --lr must be a float, got 'fast'".
+    """
+    is_number = int in (kind, *typing.get_args(kind)) and re.fullmatch(r"[+-]?\d+", str(text))
+    return coerce(int(text) if is_number else text, kind, where)
+
+
+def placeholder(kind: Any) -> str:
+    """What stands in the place of a value in --help: "FLOAT|learned"."""
+    if typing.get_origin(kind) is typing.Literal:
+        return "|".join(map(str, typing.get_args(kind)))
+    kinds = [each for each in typing.get_args(kind) if each is not type(None)]
+    return "|".join(map(placeholder, kinds)) if kinds else str(kind.__name__).upper()
+
+
 def _coerce_union(value: Any, kinds: tuple[Any, ...], where: str) -> Any:
     if value is None and type(None) in kinds:
         return None

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shutil
+import textwrap
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from disentangle_ext._errors import MistakeError
 from disentangle_ext._exit_codes import ExitCode, describe_codes
-from disentangle_ext._extras import require
+from disentangle_ext._program import Parser
 from disentangle_ext.data import DATASETS
 from disentangle_ext.engine.device import AUTO
 from disentangle_ext.models import NETWORKS
 from disentangle_ext.objectives import OBJECTIVES
-from disentangle_ext.runs.config import Settings, TrainConfig, part_options, read_yaml, resolve
+from disentangle_ext.runs.config import TrainConfig, core_fields, part_options, read_yaml, resolve
 from disentangle_ext.runs.folder import CONFIG, RunFolder
-from disentangle_ext.runs.options import REQUIRED, Option, coerce
+from disentangle_ext.runs.options import Option, coerce, options_of, placeholder, read_text
 from disentangle_ext.runs.presets import PRESETS, recipe
 from disentangle_ext.training.plan import SHEET, Job, Plan, Several, variants
 
@@ -33,32 +36,36 @@ _SHOWN = {"model": "beta_tcvae", "data": "dsprites_like"}
 
 @dataclass(frozen=True)
 class Flags:
-    """What is asked of this one call, and not a setting of the run."""
+    """What is asked of this one call, and not a setting of the run.
+
+    Args:
+        output_dir: run folder to write; required.
+        config: YAML file of settings, named as the flags; flags override it.
+        preset: a published recipe, model included: paper/MODEL, or locatello/MODEL for the study's; other flags
+            override it.
+        quick: a recipe for a demonstration in about a minute; other flags override it.
+        resume: go on with the run or runs in --output-dir from their last checkpoints.
+        overwrite: replace the run that --output-dir holds, or with --vary or --stack all runs of the call before, also
+            those that are none of the new ones.
+        device: cpu, cuda, cuda:N, or auto: cuda where there is one. --resume may name another, but then is not exact.
+        tensorboard: write every line of metrics.jsonl to RUN/tensorboard, too.
+        stack: train this many runs that differ in their seed, from --seed on, as one stack that takes a step at once,
+            each in a run folder of its own in --output-dir.
+        vary: OPTION=VALUE,VALUE,.. of runs that differ in this option, trained one after the other; several: every
+            combination. With --stack K each has K seeds, and all are one stack, which can vary the optimizer, lr, its
+            schedule, and what of the model is a real number.
+    """
 
     output_dir: Path | None = None
-    """run folder to write; required"""
     config: Path | None = None
-    """YAML file of settings, named as the flags; flags override it"""
     preset: str | None = None
-    """a published recipe, model included: paper/MODEL, or locatello/MODEL for the study's; other flags override it"""
     quick: bool = False
-    """a recipe for a demonstration in about a minute; other flags override it"""
     resume: bool = False
-    """go on with the run or runs in --output-dir from their last checkpoints"""
     overwrite: bool = False
-    """replace the run that --output-dir holds, or with --vary or --stack all runs of the call before, also those that
-    are none of the new ones"""
     device: str = AUTO
-    """cpu, cuda, cuda:N, or auto: cuda where there is one. --resume may name another, but then is not exact"""
     tensorboard: bool = False
-    """write every line of metrics.jsonl to RUN/tensorboard, too"""
     stack: int | None = None
-    """train this many runs that differ in their seed, from --seed on, as one stack that takes a step at once, each in a
-    run folder of its own in --output-dir"""
     vary: tuple[str, ...] = ()
-    """OPTION=VALUE,VALUE,.. of runs that differ in this option, trained one after the other; several: every
-    combination. With --stack K each has K seeds, and all are one stack, which can vary the optimizer, lr, its schedule,
-    and what of the model is a real number"""
 
 
 class _Stated(NamedTuple):
@@ -82,9 +89,10 @@ def parse(argv: Sequence[str]) -> Plan:
     of them, and what differs from them is an error, because a run that changes on the way cannot be repeated.
 
     Raises:
-        MistakeError: for settings that are unknown, missing, out of range or in conflict.
-        SystemExit: after --help, and for flags that do not parse.
+        MistakeError: for flags and settings that are unknown, missing, out of range or in conflict.
+        SystemExit: after --help.
     """
+    argv = [_dashed(each) for each in argv]
     early = _peek(argv)
     file = read_yaml(early.config) if early.config else {}
     switches = {name: coerce(file.pop(name, False), bool, f"train: {name}") for name in _SWITCHES}
@@ -96,35 +104,36 @@ def parse(argv: Sequence[str]) -> Plan:
         defaults = dataclasses.replace(defaults, stack=stored.several.stack, vary=stored.several.vary)
     below = stored.jobs[0].config.plain() if stored else _SHOWN if early.help else {}
     chosen = {name: value for name in ("model", "data", "network") if (value := getattr(early, name))}
-    stated = _Stated(below, early.quick or defaults.quick, early.preset or named, {**file, **chosen})
+    stated = _Stated(
+        below, defaults.quick if early.quick is None else early.quick, early.preset or named, {**file, **chosen}
+    )
     base = resolve(stated.settings(), source=f"train: {early.config}" if early.config else "train")
     if sum(each.partition("=")[0] == "--vary" for each in argv) > 1:
         raise MistakeError("train: --vary must be given once, with all options after it: --vary beta=1,4 lr=1e-4,1e-3")
-    flags, values = _parse_flags(argv, defaults, base)
+    given = _read_flags(argv, defaults, base)
+    flags = dataclasses.replace(defaults, **{name: given.pop(name) for name in [*given] if hasattr(defaults, name)})
     if flags.resume and flags.overwrite:
         raise MistakeError("train: --resume goes on with a run and --overwrite replaces it: give one of them")
     if flags.output_dir is None:
         raise MistakeError("train: --output-dir is not given: the folder that the run is written to")
-    config = resolve(values)
+    config = resolve({**base.flat(), **given})
     if stored:
         if (flags.stack, flags.vary) != (defaults.stack, defaults.vary):
             raise MistakeError("train: --resume: the runs are those that were begun: leave --stack and --vary out")
         _compare(config, stored, flags.output_dir)
         return dataclasses.replace(stored, device=flags.device, tensorboard=flags.tensorboard)
-    return _plan(flags, flags.output_dir, config, base, stated)
+    return _plan(flags, flags.output_dir, config, given, stated)
 
 
-def _plan(flags: Flags, folder: Path, config: TrainConfig, base: TrainConfig, stated: _Stated) -> Plan:
-    """The runs that are asked for; ``base`` is the configuration before the flags."""
-    before = base.flat()
-    explicit = {name: value for name, value in config.flat().items() if before.get(name, REQUIRED) != value}
+def _plan(flags: Flags, folder: Path, config: TrainConfig, given: dict[str, Any], stated: _Stated) -> Plan:
+    """The runs that are asked for; ``given`` are the settings that flags state."""
 
     def configure(chosen: Mapping[str, Any]) -> TrainConfig:
         names = {name: str(chosen[name]) for name in ("model", "data", "network") if name in chosen}
         if not names:
             return resolve({**config.flat(), **chosen})
         source = f"train: --vary {' '.join(f'{name}={value}' for name, value in names.items())}"
-        return resolve({**stated.settings(names), **explicit, **chosen}, source=source)
+        return resolve({**stated.settings(names), **given, **chosen}, source=source)
 
     runs = variants(config.seed, flags.stack, flags.vary, configure)
     jobs = tuple(Job(each, RunFolder(folder / name)) for name, each in runs.items())
@@ -140,14 +149,14 @@ def _plan(flags: Flags, folder: Path, config: TrainConfig, base: TrainConfig, st
 
 def _peek(argv: Sequence[str]) -> argparse.Namespace:
     """The flags that decide which other flags there are."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, add_help=False, allow_abbrev=False)
+    parser = Parser(prog=PROGRAM, add_help=False, allow_abbrev=False)
     for name in ("model", "data", "network"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--config", type=Path)
     parser.add_argument("--preset")
-    parser.add_argument("--output-dir", "--output_dir", type=Path)
+    parser.add_argument("--output-dir", type=Path)
     for name in ("quick", "resume"):
-        parser.add_argument(f"--{name}", action="store_true")
+        parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction)
     parser.add_argument("--help", "-h", action="store_true")
     return parser.parse_known_args(argv)[0]
 
@@ -184,45 +193,60 @@ def _read_sheet(folder: Path) -> Plan:
     return Plan(jobs, stack is not None, resume=True, several=Several(folder, stack, vary))
 
 
-def _parse_flags(argv: Sequence[str], defaults: Flags, base: TrainConfig) -> tuple[Flags, dict[str, Any]]:
-    """The whole command line, with ``base`` as the defaults: flags of the call, and settings as one mapping."""
-    tyro = require("tyro", extra="train", what="disentangle_ext.train")
-    settings = Settings(**{each.name: getattr(base, each.name) for each in dataclasses.fields(Settings)})
-    parts = zip(("objective", "network", "data"), part_options(base.model, base.network, base.data))
-    flat = base.flat()
-    options = [_group(name, each, flat) for name, each in parts if each]
-    groups: list[tuple[str, type, Any]] = [("flags", Flags, defaults), ("settings", Settings, settings), *options]
-    everything: type[Any] = dataclasses.make_dataclass(
-        "Everything", [(name, Annotated[kind, tyro.conf.arg(name="")], value) for name, kind, value in groups]
-    )
-    # tyro has no flag that leaves a switch as it is, and a job that is queued again repeats its flags.
-    switches = {name: True for name in _SWITCHES if getattr(defaults, name)}
-    switches.update({name: value for name, value in flat.items() if isinstance(value, bool)})
-    asked = [f"--{'' if value else 'no-'}{name}".replace("_", "-") for name, value in switches.items()]
-    parsed = tyro.cli(
-        everything,
-        args=[each for each in argv if each.replace("_", "-") not in asked],
+def _read_flags(argv: Sequence[str], defaults: Flags, base: TrainConfig) -> dict[str, Any]:
+    """Read the whole command line: the flags that it states, whether they are of the call or settings, by name."""
+    names = (f"--model {base.model}", f"--network {base.network}", f"--data {base.data}")
+    parts = dict(zip(names, part_options(base.model, base.network, base.data)))
+    groups = {"this call": options_of(Flags), "every run": [*core_fields().values()], **parts}
+    shown = {**dataclasses.asdict(defaults), **base.flat()}
+    parser = Parser(
         prog=PROGRAM,
+        usage="%(prog)s --model MODEL --data SET --output-dir FOLDER [OPTION ..]",
         description=_description(base),
-        config=(tyro.conf.FlagCreatePairsOff,),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
     )
-    values = dataclasses.asdict(parsed.settings)
-    for name, _, _ in options:
-        values.update(dataclasses.asdict(getattr(parsed, name)))
-    return parsed.flags, values
+    for title, options in groups.items():
+        group = parser.add_argument_group(f"options of {title}")
+        for each in options:
+            group.add_argument(_flag(each.name), help=_help(each, shown[each.name]), **_shape(each.type))
+    kinds = {each.name: each.type for options in groups.values() for each in options}
+    stated = vars(parser.read(argv))
+    return {name: read_text(value, kinds[name], f"train: {_flag(name)}") for name, value in stated.items()}
 
 
-def _group(name: str, options: list[Option], values: dict[str, Any]) -> tuple[str, type, Any]:
-    """A dataclass of options, and its instance with the values they have so far."""
-    tyro = require("tyro", extra="train", what="disentangle_ext.train")
-    fields = [(each.name, Annotated[each.type, tyro.conf.arg(help=each.help)]) for each in options]
-    kind: type[Any] = dataclasses.make_dataclass(name.capitalize(), fields, frozen=True)
-    return name, kind, kind(**{each.name: values[each.name] for each in options})
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _dashed(argument: str) -> str:
+    """Write a flag with dashes, where it is one with underscores."""
+    name, equals, value = argument.partition("=")
+    return _flag(name[2:]) + equals + value if name.startswith("--") else argument
+
+
+def _help(option: Option, default: Any) -> str:
+    text = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    is_none = default is None or default is False or default == ()
+    return option.help.replace("%", "%%") + ("" if is_none else f" (default: {text})")
+
+
+def _shape(kind: Any) -> dict[str, Any]:
+    """How an argument of this type looks, for ``add_argument``."""
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if typing.get_origin(kind) is not tuple:
+        return {"metavar": placeholder(kind)}
+    first, *others = typing.get_args(kind)
+    return {"metavar": placeholder(first), "nargs": "*" if Ellipsis in others else 1 + len(others)}
 
 
 def _description(base: TrainConfig) -> str:
+    width = shutil.get_terminal_size().columns - 2
     return "\n\n".join(
-        [
+        textwrap.fill(paragraph, width, break_on_hyphens=False, break_long_words=False)
+        for paragraph in (
             "Train a model, picture it and score it.",
             f"models: {', '.join(sorted(OBJECTIVES))}",
             f"data sets: {', '.join(sorted(DATASETS))}",
@@ -231,7 +255,7 @@ def _description(base: TrainConfig) -> str:
             f"The options below are those of --model {base.model} --data {base.data} --network {base.network}; "
             "another choice may have others.",
             describe_codes(*(code for code in ExitCode if code is not ExitCode.INCOMPLETE)),
-        ]
+        )
     )
 
 

@@ -78,10 +78,10 @@ def test_the_doctor_says_what_there_is(capsys):
 
 def test_the_doctor_says_how_to_get_what_is_missing(capsys, monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("PIL", "tyro") else find(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("PIL", "rich") else find(name))
     lines = report(capsys)
     assert lines["extra report"] == 'missing Pillow: pip install "disentangle_ext[report]"'
-    assert lines["extra train"].startswith("missing tyro: ")
+    assert lines["extra train"].startswith("missing rich: ")
     assert lines["extra metrics"] == "installed (scikit-learn)"
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from disentangle_ext.runs.options import REQUIRED, argument_help, coerce, options_of
+from disentangle_ext.runs.options import REQUIRED, argument_help, coerce, options_of, placeholder, read_text
 
 
 class Example:
@@ -57,6 +57,27 @@ def test_coerce(value: Any, kind: Any, want: Any) -> None:
     got = coerce(value, kind, "k")
     assert got == want
     assert type(got) is type(want)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "want"),
+    [
+        ("3", int, 3),
+        ("-3", int | None, -3),
+        ("3", float, 3.0),
+        ("3", str, "3"),
+        (["1", "2"], tuple[float, float], (1, 2)),
+    ],
+)
+def test_read_text(text: Any, kind: Any, want: Any) -> None:
+    got = read_text(text, kind, "k")
+    assert got == want
+    assert type(got) is type(want)
+
+
+def test_placeholder() -> None:
+    assert placeholder(float | Literal["learned"]) == "FLOAT|learned"
+    assert placeholder(Path | None) == "PATH"
 
 
 @pytest.mark.parametrize(

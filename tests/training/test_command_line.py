@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from disentangle_ext import train
 from disentangle_ext.data import DATASETS, load_data
 from disentangle_ext.engine.build import build_objective
 from disentangle_ext.objectives import OBJECTIVES
@@ -103,17 +105,30 @@ def test_what_is_missing() -> None:
         parse(BASE[:4])
 
 
-def test_unknown_flag(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as error:
-        parse([*BASE, "--betta", "3"])
-    assert error.value.code == 2
-    assert "--beta" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--betta", "3"], r"unknown option '--betta': did you mean '--beta'\? known: --alpha, .*"),
+        (["--lr", "fast"], "--lr must be a float, got 'fast'"),
+        (["--lr"], "argument --lr: expected one argument"),
+        (["--model"], "argument --model: expected one argument"),
+        (["--betas", "0.9"], "argument --betas: expected 2 arguments"),
+        (["--batch-size", "5.5"], "--batch-size must be an int, got '5.5'"),
+        (["--precision", "fp23"], "--precision must be one of fp32, bf16, fp16, got 'fp23'"),
+        (["--stack", "many"], "--stack must be an int or null, got 'many'"),
+        (["--quick", "yes"], "unexpected argument 'yes'"),
+        (["--quick=yes"], "argument --quick/--no-quick: ignored explicit argument 'yes'"),
+        (["--model", "beta_vae", "--alpha", "1"], r"unknown option '--alpha': .*"),
+    ],
+)
+def test_mistakes_in_flags_are_one_line(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main([*BASE, *flags]) == 2
+    assert re.fullmatch(f"train: {message}\n", capsys.readouterr().err)
 
 
-def test_flags_of_another_objective_are_unknown(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        parse(["--model", "beta_vae", *BASE[2:], "--alpha", "1"])
-    assert "--alpha" in capsys.readouterr().err
+def test_a_flag_that_takes_a_recipe_back(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("quick: true\n")
+    assert configured([*BASE, "--config", str(tmp_path / "a.yaml"), "--no-quick"]) == configured(BASE)
 
 
 @pytest.mark.parametrize("model", sorted(OBJECTIVES))
