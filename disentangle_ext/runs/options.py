@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import types
@@ -34,14 +35,19 @@ def options_of(make: Callable[..., Any], *, without: Collection[str] = ()) -> li
         make: a class or function.
         without: arguments that the caller supplies.
     """
+    return [option for option in _options_of(make) if option.name not in without]
+
+
+@functools.cache
+def _options_of(make: Callable[..., Any]) -> tuple[Option, ...]:
     function = make.__init__ if inspect.isclass(make) else make
     hints = typing.get_type_hints(function)
     help_ = argument_help(inspect.getdoc(make) or "")
-    return [
+    return tuple(
         Option(parameter.name, hints[parameter.name], parameter.default, help_.get(parameter.name, ""))
         for parameter in inspect.signature(make).parameters.values()
-        if parameter.name not in without and parameter.kind is not parameter.VAR_KEYWORD
-    ]
+        if parameter.kind is not parameter.VAR_KEYWORD
+    )
 
 
 def argument_help(doc: str) -> dict[str, str]:
