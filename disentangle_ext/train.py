@@ -8,6 +8,7 @@ that is closed. After the last four ``--resume`` goes on, and with 75 the run as
 from __future__ import annotations
 
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -30,6 +31,9 @@ from disentangle_ext.training.interrupt import Interrupted, Phase
 from disentangle_ext.training.plan import SHEET, Plan
 
 REPORT = "python -m disentangle_ext.report"
+
+COMPARED = ("mig", "elbo", "reconstruction", "kl")
+"""Scores of training that mean the same in every run."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,6 +90,7 @@ def _say(plan: Plan, outcomes: Outcomes) -> ExitCode:
         print(f"Stopped after step {step} of {last} by {outcomes.stopped_by.name}. To go on:")
         print(f"  {_resume(plan)}", flush=True)
         return _code_of(outcomes.stopped_by)
+    _say_compared(plan)
     return ExitCode.NON_FINITE if outcomes.failed else ExitCode.FINISHED
 
 
@@ -102,6 +107,19 @@ def _say_finished(outcome: Outcome) -> None:
         print("\n".join(describe(outcome.scores.not_drawn)), file=sys.stderr)
         print(f"To draw again:\n  {REPORT} {shlex.quote(str(folder.path))}", file=sys.stderr)
     print(f"Run folder: {folder.path}")
+
+
+def _say_compared(plan: Plan) -> None:
+    """Print the scores of several runs for each value of what varies."""
+    from disentangle_ext.study.summary import as_text, summary_of
+
+    done = [(job.config, job.folder.path) for job in plan.jobs if job.folder.is_done]
+    if plan.several is None or len(done) < 2:
+        return
+    lines, problems = summary_of(done)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(as_text(lines, width=shutil.get_terminal_size((100, 24)).columns, metrics=COMPARED), end="")
 
 
 def _code_of(number: signal.Signals) -> ExitCode:

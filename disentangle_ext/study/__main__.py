@@ -6,6 +6,7 @@ Examples:
     python -m disentangle_ext.study status studies/a
     python -m disentangle_ext.study score studies/a --metrics dci
     python -m disentangle_ext.study report studies/a
+    python -m disentangle_ext.study report runs/a runs/b --output-dir report
 
 Exit codes: 0 finished, 1 some runs are not, 2 a mistake in the call, 74 input or output failed, 75 stopped by SIGTERM
 or SIGUSR1, 130 interrupted by Ctrl-C, 141 printed into a pipe that is closed; after the last four the same command
@@ -27,6 +28,7 @@ from disentangle_ext.study.execute import Result, execute, tasks_of
 from disentangle_ext.study.grid import read_grid
 from disentangle_ext.study.measure import kinds_of, lines, measure, total
 from disentangle_ext.study.plan import Study, write_plan
+from disentangle_ext.study.report import collect_command, report_command
 from disentangle_ext.study.status import State, state_of, status
 from disentangle_ext.study.work import Task
 
@@ -104,7 +106,14 @@ def _status(request: argparse.Namespace) -> int:
     return ExitCode.FINISHED if now.counts[State.DONE] == total else ExitCode.INCOMPLETE
 
 
-_COMMANDS = {"plan": _plan, "run": _run, "status": _status, "score": _score}
+_COMMANDS = {
+    "plan": _plan,
+    "run": _run,
+    "status": _status,
+    "score": _score,
+    "collect": collect_command,
+    "report": report_command,
+}
 
 
 if __name__ == "__main__":

@@ -43,6 +43,10 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
     status = commands.add_parser("status", help="say how far a study is")
     _add_study(status)
     _add_score(commands.add_parser("score", help="score finished runs by more metrics; trains nothing"))
+    _add_tables(
+        commands.add_parser("collect", help="write all scores into two tables, for any tool that reads Parquet")
+    )
+    _add_tables(commands.add_parser("report", help="collect, and write a page, figures and tables of all scores"))
     request = parser.read(argv)
     if getattr(request, "workers", 1) < 1:
         raise MistakeError(f"study: --workers must be at least 1, got {request.workers}")
@@ -96,3 +100,23 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metrics", nargs="+", metavar="NAME", required=True, help=f"which: {', '.join(SUITE)}")
     parser.add_argument("--again", action="store_true", help="compute them again where a run has them")
     _add_engine(parser)
+
+
+def _add_tables(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "paths",
+        metavar="STUDY | RUN",
+        nargs="+",
+        type=Path,
+        help="the folder of a study; or run folders, and folders of run folders, as --vary and --stack of train leave",
+    )
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        help="where to write (default: into the folder that is given, for a report into its folder report)",
+    )
+    parser.add_argument(
+        "--udr",
+        action="store_true",
+        help="compute UDR, too, of each run among those with other seeds; it is kept while the runs stay the same",
+    )

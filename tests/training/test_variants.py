@@ -127,6 +127,28 @@ def test_what_is_left_of_the_checkpoints_of_a_finished_run_goes(stack: Path, tmp
     assert not left.parent.exists()
 
 
+def test_several_runs_end_with_their_scores_by_what_varies(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(stack, tmp_path / "a"))
+    assert train_module.main(["--resume", "--output-dir", str(folder)]) == 0
+    heading, metrics, columns, *lines = capsys.readouterr().out.partition("dsprites_like: ")[2].splitlines()
+    assert heading == "mean, standard deviation and median of n runs that differ in their seed"
+    assert metrics.split() == ["mig", "elbo", "reconstruction"]
+    assert columns.split() == ["n", "mean", "sd", "median"] * 3
+    for line, beta in zip(lines, (1, 8)):
+        migs = [json.loads((folder / f"beta-{beta}-seed-{k}" / "scores.json").read_text())["mig"] for k in (0, 1)]
+        mean, difference = (migs[0]["score"] + migs[1]["score"]) / 2, abs(migs[0]["score"] - migs[1]["score"])
+        want = [f"beta={beta}", "2", f"{mean:.3f}", f"{difference / 2**0.5:.3f}", f"{mean:.3f}"]
+        assert line.split()[1:6] == want
+
+    (folder / "beta-8-seed-1" / "metrics.jsonl").write_text("{")
+    assert train_module.main(["--resume", "--output-dir", str(folder)]) == 0
+    printed = capsys.readouterr()
+    assert "metrics.jsonl is damaged" in printed.err
+    assert "beta_vae beta=8   1  " in printed.out
+
+
 @pytest.mark.parametrize("what", MISTAKES)
 def test_mistakes_are_one_line_and_leave_nothing_behind(
     what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

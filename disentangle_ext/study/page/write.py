@@ -13,21 +13,16 @@ from disentangle_ext.study.analysis import Scores
 from disentangle_ext.study.page.figure import write_csv
 from disentangle_ext.study.page.markup import escape, fill, read, table_html
 from disentangle_ext.study.page.published import comparison, differences
-from disentangle_ext.study.page.roles import DOWNSTREAM
 from disentangle_ext.study.page.run_list import list_table, run_list_html
 from disentangle_ext.study.page.sections import Study
+from disentangle_ext.study.records import LONG_TABLE, VIEWS, long_table
 
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["SQL", "long_table", "write_page"]
+__all__ = ["write_page"]
 
-SQL = """\
-SELECT r.run, r.data_set, r.objective, r.hyperparameter, r.value, r.seed, s.metric, s.value AS score
-FROM 'plan.parquet' AS r JOIN 'scores.parquet' AS s ON s.run = r.run
-WHERE s.part = 'score'
-ORDER BY r.run, s.metric;"""
-"""DuckDB's query for the long table, in the folder of a study."""
+_SQL = VIEWS + LONG_TABLE
 
 _TEXT = dict.fromkeys(("run", "path", "data_set", "objective", "hyperparameter", "value"), "string")
 _RUNS = {**_TEXT, "seed": "int64", "state": "string"}
@@ -68,7 +63,11 @@ def write_page(folder: Path, runs: pyarrow.Table, records: pyarrow.Table, *, tit
     sections = study.sections if study else ()
     write_csv(folder / "tables" / "scores.csv", long)
     body = [each.save(folder) for each in sections] or [fill("omitted.html", reason="No run has a score yet.")]
-    body += [_published(study, runs, paths), _list(study, runs, paths, folder), fill("data.html", sql=escape(SQL))]
+    body += [
+        _published(study, runs, paths),
+        _list(study, runs, paths, folder),
+        fill("data.html", sql=escape(VIEWS + LONG_TABLE)),
+    ]
     contents = [*((each.name, each.title) for each in sections), *_LAST]
     page = fill(
         "page.html",
@@ -83,35 +82,6 @@ def write_page(folder: Path, runs: pyarrow.Table, records: pyarrow.Table, *, tit
     path = folder / "index.html"
     write_atomically(path, page.encode("utf-8", "replace"))
     return path
-
-
-def long_table(runs: Any, records: Any) -> Any:
-    """The score of each run and metric, with what the run is, and the accuracy downstream at each number of labels."""
-    pyarrow = require("pyarrow", extra="study", what="study report")
-    compute = require("pyarrow.compute", extra="study", what="study report")
-    part = records.column("part")
-    scores = records.filter(compute.equal(part, "score")).select(["run", "metric", "value"])
-    ratios = records.filter(
-        compute.and_(compute.equal(records.column("metric"), DOWNSTREAM), compute.starts_with(part, "efficiency."))
-    )
-    most = dict(zip(*(_only(scores, DOWNSTREAM).column(name).to_pylist() for name in ("run", "value"))))
-    rows = [
-        (run, f"{DOWNSTREAM}_{name.removeprefix('efficiency.')}", value * most[run])
-        for run, name, value in zip(*(ratios.column(name).to_pylist() for name in ("run", "part", "value")))
-        if run in most and value is not None and most[run] is not None
-    ]
-    if rows:
-        labels = pyarrow.table(dict(zip(("run", "metric", "value"), zip(*rows))), schema=scores.schema)
-        scores = pyarrow.concat_tables([scores, labels])
-    scores = scores.rename_columns(["run", "metric", "score"])
-    about = runs.select(["run", "data_set", "objective", "hyperparameter", "value", "seed"])
-    joined = about.join(scores, "run", join_type="inner")
-    return joined.sort_by([("run", "ascending"), ("metric", "ascending")])
-
-
-def _only(scores: Any, metric: str) -> Any:
-    compute = require("pyarrow.compute", extra="study", what="study report")
-    return scores.filter(compute.equal(scores.column("metric"), metric))
 
 
 def _typed(name: str, table: Any, columns: dict[str, str]) -> Any:

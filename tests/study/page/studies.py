@@ -48,7 +48,7 @@ def make_study(
                     scores = np.where(signs == 0, 0.8, 0.5 + signs * (quality - 0.5)) + noise
                     parts = [(metric, "score", score) for metric, score in zip(metrics, scores)]
                     if "downstream" in metrics:
-                        parts += [("downstream", f"efficiency.{labels}", 0.4 + quality) for labels in (10, 100, 1000)]
+                        parts += [(f"downstream_{labels}", "score", 0.4 + quality) for labels in (10, 100, 1000)]
                     for key, column in zip(("metric", "part", "value"), zip(*parts)):
                         records[key] += column
                     records["run"] += [name] * len(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image
 
 from disentangle_ext._errors import MistakeError
 from disentangle_ext.study.page import write_page
-from disentangle_ext.study.page.write import SQL, long_table
+from disentangle_ext.study.records import long_table
 
 from .conftest import METRICS, Written
 from .studies import draw_picture, make_study
@@ -47,22 +48,14 @@ def test_the_library_stands_in_the_page_once(written: Written) -> None:
 
 
 def test_the_query_makes_the_long_table(written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pyarrow.parquet.write_table(written.runs, tmp_path / "plan.parquet")
+    pyarrow.parquet.write_table(written.runs, tmp_path / "runs.parquet")
     pyarrow.parquet.write_table(written.records, tmp_path / "scores.parquet")
     monkeypatch.chdir(tmp_path)
-    made = duckdb.sql(SQL).to_arrow_table().to_pylist()
-    ours = long_table(written.runs, written.records).to_pylist()
-    assert made == [row for row in ours if not row["metric"].startswith("downstream_")]
-    assert len(made) == written.runs.num_rows * len(METRICS)
-
-
-def test_accuracy_with_few_labels_is_its_ratio_times_that_with_the_most(written: Written) -> None:
-    ours = {(row["run"], row["metric"]): row["score"] for row in long_table(written.runs, written.records).to_pylist()}
-    ratios = [row for row in written.records.to_pylist() if row["part"] == "efficiency.100"]
-    assert len(ratios) == written.runs.num_rows
-    for row in ratios:
-        expected = row["value"] * ours[row["run"], "downstream"]
-        assert ours[row["run"], "downstream_100"] == pytest.approx(expected, rel=1e-12)
+    sql = html.unescape(re.findall("<pre><code>(.*?)</code></pre>", written.html, re.DOTALL)[-1])
+    with duckdb.connect() as connection:
+        table = connection.sql(sql).to_arrow_table()
+    assert table.equals(long_table(written.runs, written.records))
+    assert table.num_rows == written.runs.num_rows * (len(METRICS) + 3)
 
 
 def test_links_lead_to_the_runs_from_a_copied_folder(written: Written) -> None:
@@ -93,8 +86,8 @@ def test_a_figure_that_cannot_be_filled_is_left_out_with_a_reason(
     tmp_path: Path, no_pictures: None, options: dict[str, Any], reasons: list[str]
 ) -> None:
     runs, records = make_study(tmp_path, **options)
-    html = write_page(tmp_path / "report", runs, records, title="Little").read_text()
-    omitted = re.findall(r'<p class="omitted">(.*?)</p>', html)
+    page = write_page(tmp_path / "report", runs, records, title="Little").read_text()
+    omitted = re.findall(r'<p class="omitted">(.*?)</p>', page)
     for reason in reasons:
         assert sum(reason in each for each in omitted) == 1
 
@@ -111,9 +104,9 @@ def test_runs_without_a_score_are_listed_last(tmp_path: Path, no_pictures: None)
     runs, records = make_study(tmp_path, metrics=("mig", "sap"), values=("1",))
     failed = {**runs.to_pylist()[0], "run": "broken", "state": "failed"}
     runs = pyarrow.concat_tables([pyarrow.Table.from_pylist([failed], schema=runs.schema), runs])
-    html = write_page(tmp_path / "report", runs, records, title="One failed").read_text()
-    assert "10 runs (9 done, 1 failed)" in html
-    assert re.findall(r'<th scope="row"><a href="[^"]+">(.*?)</a>', html)[-1] == "broken"
+    page = write_page(tmp_path / "report", runs, records, title="One failed").read_text()
+    assert "10 runs (9 done, 1 failed)" in page
+    assert re.findall(r'<th scope="row"><a href="[^"]+">(.*?)</a>', page)[-1] == "broken"
 
 
 def test_tables_are_checked() -> None:
