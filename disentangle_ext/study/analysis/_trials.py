@@ -63,10 +63,15 @@ class Trials:
                 source=names,
                 target=[names[i] for i in judges],
                 probability=won[0, ..., 0] / all_trials[0, ..., 0],
-                without=(won[0] - won[1] - won[2]) / np.round(all_trials[0] - all_trials[1] - all_trials[2], 9),
+                without=_shares(won[0] - won[1] - won[2], np.round(all_trials[0] - all_trials[1] - all_trials[2], 9)),
                 involved=all_trials[1] + all_trials[2] > _ROUNDING,
                 choices=(all_trials[1] > _ROUNDING).sum(-1),
             )
+
+
+def _shares(won: np.ndarray, tried: np.ndarray) -> np.ndarray:
+    """won / tried, NaN where nothing was tried: what rounding has left of ``won`` would be infinite there."""
+    return np.divide(won, tried, out=np.full(won.shape, np.nan), where=tried > 0)
 
 
 def jackknife_interval(

@@ -104,6 +104,18 @@ def test_one_seed_has_no_probability_and_two_have_no_interval():
     assert model_selection_summary(grid({"m": scores[..., :1]})).num_rows == 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_unfinished_study_gives_no_warning():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        scores = {name: rng.random((1, 1, 4, 2)) for name in ("m", "n", "o")}
+        for each in scores.values():
+            each[0, 0, 1, 1] = each[0, 0, 3] = np.nan
+        for row in select(scores).values():
+            assert 0 <= row["probability"] <= 1
+            assert math.isnan(row["low"])
+
+
 def test_a_second_run_with_the_same_seed_is_one_more_seed():
     scores = np.random.default_rng(0).normal(size=(1, 1, 4, 4))
     table = grid({"m": scores})
