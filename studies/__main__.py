@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench import pages
 from studies import (
+    analysis_coverage,
     beta_scale,
     ceilings,
     coverage,
@@ -15,7 +16,18 @@ from studies import (
     rotated_axes,
 )
 
-STUDIES = (beta_scale, ceilings, coverage, data_sets, dcign_faces, known_errors, model_table, recipes, rotated_axes)
+STUDIES = (
+    analysis_coverage,
+    beta_scale,
+    ceilings,
+    coverage,
+    data_sets,
+    dcign_faces,
+    known_errors,
+    model_table,
+    recipes,
+    rotated_axes,
+)
 """Each has a ``PAGE`` and its ``tables()``, by the names in the markers."""
 
 if __name__ == "__main__":
