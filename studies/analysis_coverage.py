@@ -271,7 +271,7 @@ def coverage_table(rows: Sequence[Row]) -> str:
                     case,
                     ", ".join(f"{int(cell['size']):,}" for cell in cells),
                     f"{float(cells[0]['truth']):.2f}",
-                    ", ".join(f"{float(cell['mean']):.2f}" for cell in cells),
+                    ", ".join(f"{round(float(cell['mean']), 2) + 0:.2f}" for cell in cells),
                     ", ".join(f"{100 * float(cell['holds']):.0f}" for cell in cells),
                     ", ".join(f"{float(cell['width']):.2f}" for cell in cells),
                 ]

@@ -85,6 +85,11 @@ def test_the_interval_of_the_median_has_the_probability_of_the_binomial(count, l
     assert 1 - 2 * stats.binom.cdf(k, count, 0.5) < level  # the next one is too short
 
 
+def test_the_median_of_50_lies_between_the_18th_and_the_33rd():
+    (row,) = distributions(flat({"m": np.random.default_rng(0).permutation(50) + 1.0})).to_pylist()
+    assert (row["low"], row["high"]) == (18, 33)
+
+
 @pytest.mark.parametrize(("seeds", "probability"), [(3, 0.75), (5, 0.9375), (10, 0.9785), (50, 0.9672)])
 def test_intervals_hold_the_median_as_often_as_the_docstring_says(seeds, probability):
     scores = np.random.default_rng(0).exponential(size=(1, 1, 500, seeds))

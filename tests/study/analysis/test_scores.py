@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -138,3 +140,10 @@ def test_seeds_may_be_as_large_as_int64():
     assert Scores.read({**table, "seed": [2**62 + 1, 2**62]}).seed.tolist() == [2**62, 2**62 + 1]
     with pytest.raises(MistakeError, match="numbers below 2\\^63 in the column seed"):
         Scores.read({**table, "seed": pa.array([2**63, 1], pa.uint64())})
+
+
+def test_the_example_of_the_page_runs(capsys):
+    page = Path(__file__).parents[3] / "docs" / "study" / "analysis.md"
+    (code,) = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    exec(code, {})
+    assert "'metric_a': 'mig', 'metric_b': 'sap', 'models': 4, 'correlation': 0.8" in capsys.readouterr().out

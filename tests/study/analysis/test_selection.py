@@ -84,6 +84,7 @@ def test_neither_the_order_of_rows_nor_a_monotone_transform_changes_anything():
 def test_missing_models_neither_choose_nor_judge():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 1, 1, 5, 4))
+    x[0, 0, 2, 0] = 9  # the best with the seed 0
     y[0, 0, 2] = math.nan  # so y cannot judge the setting 2, and a choice of it by x has to be another
     x[0, 0, :, 3] = math.nan  # so nothing is chosen with the seed 3
     found = select({"x": x, "y": y})

@@ -67,16 +67,18 @@ def test_omega_squared_is_less_biased_than_the_share():
         assert abs(share - true) > 3 * abs(omega - true)
 
 
-@pytest.mark.parametrize("seeds", [3, 10])
-def test_intervals_hold_the_true_share(seeds):
+@pytest.mark.parametrize(("objective", "value", "seeds"), [(0.6, 0.5, 3), (0.6, 0.5, 10), (0.0, 0.0, 3)])
+def test_intervals_hold_the_true_share(objective, value, seeds):
     """docs/study/analysis.md has more cases, by studies/analysis_coverage.py."""
-    rng, mean = np.random.default_rng(1), effects(0.6, 0.5, 0, (3, 4, seeds))
-    scores = {f"m{i}": mean + math.sqrt(0.39) * rng.normal(size=mean.shape) for i in range(150)}
+    rng, mean = np.random.default_rng(1), effects(objective, value, 0, (3, 4, seeds))
+    noise = 1 - objective**2 - value**2
+    scores = {f"m{i}": mean + math.sqrt(noise) * rng.normal(size=mean.shape) for i in range(150)}
     table = rows(variance_explained(grid(scores), resamples=200), "metric", "source")
-    for source, true in zip(SOURCES, (0.36, 0.61, 0.39)):
+    for source, true in zip(SOURCES, (objective**2, 1 - noise, noise)):
         held = np.mean([table[m, source]["low"] <= true <= table[m, source]["high"] for m in scores])
         assert held > 0.93 - 3 * math.sqrt(0.05 * 0.95 / 150), (source, held)
-        assert held < 1
+        # Where there is no effect, the ends move about the truth together: all intervals may hold it.
+        assert held < 1 or noise == 1
 
 
 def test_neither_the_order_of_rows_nor_shift_and_scale_change_anything():
