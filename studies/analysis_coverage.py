@@ -114,19 +114,19 @@ def choices(spread: float) -> Draw:
 
 
 @lru_cache
-def spearman(draw: Draw) -> float:
-    """The correlation of the population, from one table of 480,000 models, or of as many settings with one seed."""
+def spearman(draw: Draw, tables: int = 40_000) -> float:
+    """The correlation of the population, from the models of many draws together, 12 models or settings of each."""
     rng, models = np.random.default_rng(1), OBJECTIVES * VALUES
-    drawn = draw(rng, 40_000, models)
+    drawn = draw(rng, tables, models)
     table = long_table({m: each.reshape(1, 1, 1, -1) for m, each in drawn.items()})
     found = analysis.rank_correlations(table, rows=["x"], columns=["y"], resamples=0)
     return float(found["correlation"][0].as_py())
 
 
 @lru_cache
-def chance(spread: float) -> float:
-    """The probability that the choice with one seed beats a random setting with another, from 200,000 seeds of each."""
-    drawn = choices(spread)(np.random.default_rng(1), 1, 200_000)
+def chance(spread: float, seeds: int = 200_000) -> float:
+    """The probability that the choice with one seed beats a random setting with another, from many seeds of each."""
+    drawn = choices(spread)(np.random.default_rng(1), 1, seeds)
     a, b = (each.reshape(OBJECTIVES * VALUES, -1) for each in drawn.values())
     wins = np.array([((b < one).sum(0) + 0.5).mean() for one in b]) / len(b)
     return float(np.bincount(a.argmax(0), minlength=len(a)) @ wins / a.shape[1])
