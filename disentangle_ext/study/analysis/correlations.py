@@ -37,10 +37,10 @@ def rank_correlations(
     accuracy, are ``rows`` by ``columns``.
 
     The interval is the percentile bootstrap over models: n of them are drawn with replacement, for all metrics at once,
-    and ranked anew. It speaks of more models from the same mixture of objectives, values and seeds. It takes models for
-    independent draws from it, although the seeds of a value share the value, and says nothing of another grid. NaN
-    where there is no resample or no correlation. Both ends are known to within 8 % of the standard error of the
-    correlation (2 % of the length of the interval) from 1,000 resamples, 13 % from 400.
+    and ranked anew. It is an interval for the correlation over more seeds of the same objectives and values, not over
+    another grid: models count as independent draws, although the seeds of a value share it. It is NaN without resamples
+    or a correlation. The standard error of an end is 8 % of that of the correlation (2 % of the length of the interval)
+    with 1,000 resamples, and 13 % with 400.
 
     Args:
         scores: a long table, see :class:`Scores`.

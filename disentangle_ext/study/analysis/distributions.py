@@ -17,8 +17,8 @@ def distributions(scores: Any, *, level: float = 0.95) -> Any:
     """The distribution of each metric over the runs of each objective: all values of its hyperparameter and all seeds.
 
     ``sd`` has the divisor n - 1, and is NaN for one run; the quartiles are interpolated linearly. The interval from
-    ``low`` to ``high`` is one of the median, by :func:`median_interval`'s order statistics. It takes the runs for
-    independent draws, so it speaks of more models from the same mixture of values, and not of another grid.
+    ``low`` to ``high`` is one of the median, by :func:`median_interval`'s order statistics. The runs
+    count as independent draws from the same mixture of values; another grid has another median.
 
     Args:
         scores: a long table, see :class:`Scores`.

@@ -165,6 +165,18 @@ def test_the_summary_is_the_mean_over_metrics_and_data_sets():
     assert len(rows(model_selection_summary(grid({"x": scores["x"][:1]})), "metric")) == 1
 
 
+def test_the_interval_of_the_summary_is_the_jackknife_of_its_mean():
+    rng = np.random.default_rng(0)
+    scores = {m: rng.normal(size=(2, 2, 3, 5)) for m in "xy"}
+    found = rows(model_selection_summary(grid(scores, data_sets=("a", "b"))), "metric", "data_set")
+    kept = [{m: np.delete(each, i, axis=3) for m, each in scores.items()} for i in range(5)]
+    without = [rows(model_selection_summary(grid(each, data_sets=("a", "b"))), "metric", "data_set") for each in kept]
+    for key, row in found.items():
+        values = np.array([each[key]["probability"] for each in without])
+        reach = 2.7764451051977987 * math.sqrt(4 / 5 * np.sum((values - values.mean()) ** 2))
+        assert (row["low"], row["high"]) == pytest.approx((row["probability"] - reach, row["probability"] + reach))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
