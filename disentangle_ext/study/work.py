@@ -87,7 +87,6 @@ def _exit_code(task: Task) -> int:
         return ExitCode.MISTAKE
     except NonFiniteLossError as error:
         print(error, file=sys.stderr)
-        folder.fail(str(error))
         return ExitCode.NON_FINITE
     except OSError as error:
         print(describe_error("study", error), file=sys.stderr)

@@ -323,4 +323,5 @@ def test_a_loss_that_is_not_finite_exits_5(tmp_path: Path, launch: Callable[...,
     job = launch(2, "--model", "beta_vae", *QUICK, *options, "--output-dir", str(tmp_path / "run"))
     assert job.codes() == [5, 5]
     assert job.printed().count("there is no checkpoint from before it") == 1
+    assert " at step " in (tmp_path / "run" / "FAILED").read_text()
     assert job.programs[1].printed() == ""
