@@ -19,6 +19,8 @@ EXTRAS: dict[str, dict[str, str]] = {
     "report": {"matplotlib": "matplotlib", "PIL": "Pillow"},
     "tensorboard": {"tensorboard": "tensorboard"},
     "study": {"duckdb": "duckdb", "pyarrow": "pyarrow", "vl_convert": "vl-convert-python"},
+    "ray": {"ray": "ray"},
+    "slurm": {"submitit": "submitit"},
 }
 """Per extra: the name a module is imported by, and the name of its distribution."""
 

@@ -23,7 +23,8 @@ from disentangle_ext._errors import MistakeError
 from disentangle_ext._exit_codes import ExitCode
 from disentangle_ext._program import launch, outcome
 from disentangle_ext.scoring.tables import bars
-from disentangle_ext.study.command_line import engine_of, parse
+from disentangle_ext.study.command_line import parse
+from disentangle_ext.study.engines.flags import engine_of
 from disentangle_ext.study.execute import Result, execute, tasks_of
 from disentangle_ext.study.grid import read_grid
 from disentangle_ext.study.measure import kinds_of, lines, measure, total

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext._program import Parser
 from disentangle_ext.engine.device import AUTO
 from disentangle_ext.metrics.suite import SUITE
-from disentangle_ext.study.engines import Engine
+from disentangle_ext.study.engines.flags import add_engine, check_engine
 from disentangle_ext.study.grid import grid_files
 
-__all__ = ["PROGRAM", "engine_of", "parse"]
+__all__ = ["PROGRAM", "parse"]
 
 PROGRAM = "python -m disentangle_ext.study"
 
@@ -48,18 +46,11 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
     )
     _add_tables(commands.add_parser("report", help="collect, and write a page, figures and tables of all scores"))
     request = parser.read(argv)
-    if getattr(request, "workers", 1) < 1:
-        raise MistakeError(f"study: --workers must be at least 1, got {request.workers}")
+    if hasattr(request, "engine"):
+        check_engine(request)
     for name in getattr(request, "metrics", None) or ():
         choose("study: --metrics", name, tuple(SUITE))
     return request
-
-
-def engine_of(request: argparse.Namespace) -> Engine:
-    """The engine that a call asks for."""
-    from disentangle_ext.study.engines.local import Local
-
-    return Local(request.workers)
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:
@@ -78,20 +69,14 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     _add_device(parser)
 
 
-def _add_engine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="runs at work at once (default: a run for each core)"
-    )
-    _add_device(parser)
-
-
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default=AUTO, help="cpu, cuda, cuda:N, or auto: cuda where there is one")
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_study(parser)
-    _add_engine(parser)
+    add_engine(parser)
+    _add_device(parser)
     parser.add_argument("--retry-failed", action="store_true", help="try again the runs that were given up")
 
 
@@ -99,7 +84,8 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     _add_study(parser)
     parser.add_argument("--metrics", nargs="+", metavar="NAME", required=True, help=f"which: {', '.join(SUITE)}")
     parser.add_argument("--again", action="store_true", help="compute them again where a run has them")
-    _add_engine(parser)
+    add_engine(parser)
+    _add_device(parser)
 
 
 def _add_tables(parser: argparse.ArgumentParser) -> None:

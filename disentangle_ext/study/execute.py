@@ -70,7 +70,8 @@ def tasks_of(
         elif state is State.FAILED or (state is State.DONE and metrics is None):
             continue
         chosen = study.metrics if metrics is None else tuple(metrics)
-        left.append(Task(run.name, str(folder.path), str(study.log(run.name)), run.settings, chosen, device, again))
+        path, log = folder.path.absolute(), study.log(run.name).absolute()  # a worker has another current folder
+        left.append(Task(run.name, str(path), str(log), run.settings, chosen, device, again))
     return left
 
 
@@ -116,8 +117,9 @@ def _note(study: Study, ended: Ended) -> str:
     if not is_abnormal(ended.code):
         return folder.failure or said
     how = f"killed by signal {-ended.code}" if ended.code < 0 else "broken"
-    reason = f"{how} {ATTEMPTS} times; the last lines of its log: {said}"
-    if not folder.is_done and folder.path.is_dir():
+    often = f" {ended.attempts} times" if ended.attempts > 1 else ""
+    reason = f"{how}{often}; the last lines of its log: {said}"
+    if ended.attempts >= ATTEMPTS and not folder.is_done and folder.path.is_dir():
         folder.fail(reason)
     return reason
 

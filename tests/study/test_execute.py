@@ -6,13 +6,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from disentangle_ext._exit_codes import ExitCode
-from disentangle_ext.study.engines import Work
+from disentangle_ext.study.engines import Ended, Work
 from disentangle_ext.study.engines.local import Local
 from disentangle_ext.study.execute import Result, execute, tasks_of
 from disentangle_ext.study.grid import read_grid
@@ -59,6 +59,22 @@ def test_a_task_that_is_killed_again_and_again_is_given_up(study: Study) -> None
     assert len(tasks_of(study)) == 3
 
 
+def test_a_run_that_was_killed_less_often_is_not_given_up(study: Study) -> None:
+    class Killed:
+        """An engine that is stopped before it begins the third attempt."""
+
+        def run(self, work: Work, tasks: Sequence[Task], is_stopped: Callable[[], bool]) -> Iterator[Ended]:
+            for task in tasks:
+                Path(task.folder).mkdir(parents=True)
+                yield Ended(task, -signal.SIGKILL, 2)
+
+    result = execute(study, Killed(), tasks_of(study))
+    assert set(result.problems.values()) == {
+        "killed by signal 9 2 times; the last lines of its log: it printed nothing"
+    }
+    assert len(tasks_of(study)) == 3
+
+
 def test_a_run_that_is_at_work_elsewhere_is_left_to_the_other(study: Study) -> None:
     result, _ = call(study, works.is_at_work_elsewhere)
     assert (result.finished, result.elsewhere, result.problems, result.code) == (0, 3, {}, ExitCode.FINISHED)
@@ -94,6 +110,15 @@ def test_a_signal_asks_the_runs_at_work_to_stop_and_begins_no_other(
     result, calls = call(study, works.waits_to_be_stopped)
     assert (result.finished, result.problems, result.stopped_by, result.code) == (0, {}, number, code)
     assert calls == [1, 1, 0]
+
+
+def test_a_task_says_where_its_run_is_to_a_worker_in_another_folder(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for task in tasks_of(Study(Path("study"))):
+        assert task.folder == str(study.run_folder(task.name).path)
+        assert task.log == str(study.log(task.name))
 
 
 def test_a_result_for_a_task_of_another_study_is_none_of_ours(study: Study) -> None:

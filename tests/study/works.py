@@ -12,6 +12,7 @@ from disentangle_ext._exit_codes import ExitCode
 from disentangle_ext.runs.checkpoint import checkpoints_in
 from disentangle_ext.runs.folder import RunFolder
 from disentangle_ext.study.work import Task, work
+from disentangle_ext.training.interrupt import Interrupt
 
 
 def calls(task: Task) -> int:
@@ -69,10 +70,12 @@ def cannot_write(task: Task) -> int:
 
 def waits_to_be_stopped(task: Task) -> int:
     """Ends as a run does that is asked to stop."""
-    asked = threading.Event()
-    signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
-    _begin(task)
-    return ExitCode.STOPPED if asked.wait(60) else ExitCode.FINISHED
+    with Interrupt() as interrupt, interrupt.deferred():
+        _begin(task)
+        end = time.monotonic() + 60
+        while interrupt.requested is None and time.monotonic() < end:
+            time.sleep(0.01)
+    return ExitCode.FINISHED if interrupt.requested is None else ExitCode.STOPPED
 
 
 def trains_and_is_killed(task: Task) -> int:
@@ -80,9 +83,19 @@ def trains_and_is_killed(task: Task) -> int:
     return _disturbed(task, signal.SIGKILL)
 
 
+def trains_and_the_first_is_killed(task: Task) -> int:
+    """The same for the run with seed 0 alone."""
+    return trains_and_is_killed(task) if task.settings["seed"] == 0 else work(task)
+
+
 def trains_and_is_terminated(task: Task) -> int:
     """The real work, ended by SIGTERM as soon as there is a checkpoint, the first time."""
     return _disturbed(task, signal.SIGTERM)
+
+
+def trains_until_its_time_is_over(task: Task) -> int:
+    """The real work, with the signal that SLURM sends before it ends a job as soon as there is a checkpoint."""
+    return _disturbed(task, signal.SIGUSR1)
 
 
 def _disturbed(task: Task, number: signal.Signals) -> int:

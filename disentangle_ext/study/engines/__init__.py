@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from disentangle_ext._exit_codes import ExitCode
+from disentangle_ext._files import append_line
 from disentangle_ext.study.work import Task
 
-__all__ = ["ATTEMPTS", "Ended", "Engine", "Work", "is_abnormal"]
+__all__ = ["ATTEMPTS", "Ended", "Engine", "Work", "cpus_of", "goes_on", "is_abnormal", "log"]
 
 ATTEMPTS = 3
 """How often a run is begun whose process is killed or breaks, before it is given up."""
@@ -22,7 +24,7 @@ class Ended(NamedTuple):
 
     task: Task
     code: int
-    """The exit code, or the number of the signal that killed the process as a negative one."""
+    """The exit code, or the number of the signal that killed the process as a negative one; -9 if it is not known."""
     attempts: int = 1
 
 
@@ -47,3 +49,25 @@ class Engine(Protocol):
 def is_abnormal(code: int) -> bool:
     """Whether the work was cut off or broke, rather than come to an end of its own."""
     return code < 0 or code == ExitCode.INCOMPLETE
+
+
+def goes_on(code: int, attempt: int) -> bool:
+    """Whether a run that ended is to be begun again: it was stopped from outside, or cut off.
+
+    Args:
+        code: see :class:`Ended`.
+        attempt: how often it has been begun.
+    """
+    return code == ExitCode.STOPPED or (is_abnormal(code) and attempt < ATTEMPTS)
+
+
+def cpus_of(task: Task) -> int:
+    """The CPUs that a run takes: one where the number of its threads is left to torch."""
+    return max(1, int(task.settings.get("threads", 1)))
+
+
+def log(task: Task, text: str) -> None:
+    """Add what an engine knows of an end to what the run has printed."""
+    path = Path(task.log)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    append_line(path, text)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch.multiprocessing as mp
 
 from disentangle_ext._exit_codes import ExitCode
-from disentangle_ext.study.engines import ATTEMPTS, Ended, Work, is_abnormal
+from disentangle_ext.study.engines import Ended, Work, goes_on, is_abnormal
 from disentangle_ext.study.work import Task
 
 __all__ = ["Local"]
@@ -61,7 +61,7 @@ class Local:
                 ended = [key for key in wait(list(running), timeout=_POLL) if isinstance(key, int)]
                 for process, task, attempt in map(running.pop, ended):
                     code = _code_of(process)
-                    if is_stopped() or not _goes_on(code, attempt):
+                    if is_stopped() or not goes_on(code, attempt):
                         yield Ended(task, code, attempt)
                     else:
                         waiting.append((task, attempt + is_abnormal(code)))
@@ -89,8 +89,3 @@ def _code_of(process: BaseProcess) -> int:
     code = process.exitcode
     assert code is not None
     return ExitCode.STOPPED if code == -signal.SIGTERM else code
-
-
-def _goes_on(code: int, attempt: int) -> bool:
-    """Whether a run that ended is to be begun again: it was stopped from outside, or cut off."""
-    return code == ExitCode.STOPPED or (is_abnormal(code) and attempt < ATTEMPTS)
