@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from disentangle_ext.runs.config import resolve
 from disentangle_ext.runs.folder import RunFolder
@@ -12,7 +15,7 @@ from disentangle_ext.study.execute import tasks_of
 from disentangle_ext.study.run_scores import read_run_scores
 from disentangle_ext.study.status import State, state_of
 from disentangle_ext.study.work import LOCKED
-from studies.simulated_study import fake_work, quality
+from studies.simulated_study import cost_of, fake_work, quality
 from tests.study.faked import study
 
 
@@ -53,3 +56,11 @@ def test_fake_quality_depends_on_objective_strength_and_seed() -> None:
     # Standard errors of the means are 0.05.
     assert mean("beta_vae", beta=8) > mean("beta_vae", beta=1) + 0.5
     assert mean("beta_tcvae", beta=6) > mean("beta_vae", beta=6) + 0.5
+
+
+def test_what_a_command_costs() -> None:
+    cost = cost_of([sys.executable, "-c", "block = bytearray(200 << 20); block[::4096] = b'1' * len(block[::4096])"])
+    assert 200 < cost.megabytes < 300
+    assert 0 < cost.cpu_seconds < 60
+    with pytest.raises(subprocess.CalledProcessError):
+        cost_of([sys.executable, "-c", "raise SystemExit(3)"])
