@@ -1,9 +1,8 @@
-"""A figure of the page: its chart as PNG and PDF, the table behind it as CSV, and its HTML."""
+"""A figure of the page: its chart, its HTML, and the table behind it as CSV."""
 
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,12 @@ from disentangle_ext._extras import require
 from disentangle_ext._files import write_atomically
 from disentangle_ext.study.page.markup import escape, fill, for_script, table_html
 from disentangle_ext.study.page.numbers import rows_of
+from disentangle_ext.study.page.theme import Spec
 
-__all__ = ["Figure", "Omitted", "Section"]
+__all__ = ["Figure", "Omitted", "Section", "write_csv"]
 
 _ROWS = 400
 """Rows of a table on the page, at most: the CSV beside it has all."""
-_PIXELS = 1.5
-"""Pixels of the PNG for a pixel of the chart."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +39,12 @@ class Figure:
     caption: str
     alt: str
     table: Any = field(repr=False)
-    chart: dict[str, Any] | None = field(default=None, repr=False)
+    chart: Spec | None = field(default=None, repr=False)
     html: str = field(default="", repr=False)
     folded: bool = False
 
     def save(self, folder: Path, *, alone: bool = False) -> str:
-        """Write figures/NAME.png, figures/NAME.pdf and tables/NAME.csv, and return the HTML.
+        """Write tables/NAME.csv, and return the HTML.
 
         Args:
             folder: the folder of the page.
@@ -55,7 +53,6 @@ class Figure:
         write_csv(folder / "tables" / f"{self.name}.csv", self.table)
         body = self.html
         if self.chart is not None:
-            _draw(self.chart, folder / "figures" / self.name)
             body = fill("chart.html", name=self.name, alt=escape(self.alt), spec=for_script(self.chart))
         files = "" if self.chart is None else fill("files.html", name=self.name)
         rows = rows_of(self.table.slice(0, _ROWS))
@@ -102,6 +99,10 @@ class Section:
     text: str
     figures: tuple[Figure | Omitted, ...]
 
+    @property
+    def charts(self) -> dict[str, Spec]:
+        return {each.name: each.chart for each in self.figures if isinstance(each, Figure) and each.chart is not None}
+
     def save(self, folder: Path) -> str:
         body = "".join(each.save(folder, alone=len(self.figures) == 1) for each in self.figures)
         return fill("section.html", name=self.name, title=escape(self.title), text=escape(self.text), body=body)
@@ -111,10 +112,3 @@ def write_csv(path: Path, table: Any) -> None:
     content = io.BytesIO()
     require("pyarrow.csv", extra="study", what="study report").write_csv(table, content)
     write_atomically(path, content.getvalue())
-
-
-def _draw(spec: dict[str, Any], path: Path) -> None:
-    convert = require("vl_convert", extra="study", what="study report")
-    svg = convert.vegalite_to_svg(json.dumps(spec), allowed_base_urls=[])
-    write_atomically(path.with_name(f"{path.name}.png"), convert.svg_to_png(svg, scale=_PIXELS))
-    write_atomically(path.with_name(f"{path.name}.pdf"), convert.svg_to_pdf(svg))

@@ -25,6 +25,8 @@ def correlation_maps(table: Any, rows: Sequence[str], columns: Sequence[str]) ->
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows_of(table):
+        if row["metric_a"] not in rows or row["metric_b"] not in columns:
+            continue
         cell = {
             **_cell(row["metric_a"], row["metric_b"], row["correlation"], limit=0.6),
             "models": row["models"],
@@ -39,7 +41,7 @@ def correlation_maps(table: Any, rows: Sequence[str], columns: Sequence[str]) ->
         count = f"{models[0]:,}" if len(models) == 1 else f"{models[0]:,} to {models[-1]:,}"
         title = {"text": data_set, "subtitle": f"{count} models"}
         maps.append(_heat_map(cells, rows, columns, (-1, 1), "Spearman's rank correlation", shown, title))
-    return panels(maps, width=_width(rows, columns))
+    return _side_by_side(maps, columns)
 
 
 def selection_maps(groups: dict[str, list[dict[str, Any]]], rows: Sequence[str], columns: Sequence[str]) -> Spec:
@@ -64,7 +66,7 @@ def selection_maps(groups: dict[str, list[dict[str, Any]]], rows: Sequence[str],
             for each in group
         ]
         maps.append(_heat_map(cells, rows, columns, (0, 1), "probability to beat a random run", shown, {"text": title}))
-    return panels(maps, width=_width(rows, columns))
+    return _side_by_side(maps, columns)
 
 
 def _cell(row: str, column: str, number: float, *, middle: float = 0.0, limit: float) -> dict[str, Any]:
@@ -78,8 +80,10 @@ def _cell(row: str, column: str, number: float, *, middle: float = 0.0, limit: f
     }
 
 
-def _width(rows: Sequence[str], columns: Sequence[str]) -> int:
-    return _step(columns) * len(columns) + _LABELS
+def _side_by_side(maps: list[Spec], columns: Sequence[str]) -> Spec:
+    """Panels, with what the page needs to make the cells of a narrow window narrower."""
+    spec = panels(maps, width=_step(columns) * len(columns) + _LABELS)
+    return {**spec, "usermeta": {**spec["usermeta"], "labels": _LABELS, "cells": len(columns)}}
 
 
 def _step(columns: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ from disentangle_ext.study.page.theme import INK, Spec, colour, field, label_exp
 __all__ = ["POINTS", "hyperparameter_panels", "scatter_panels", "violin_panels"]
 
 POINTS = 3000
-"""The marks of a figure that stand for a single run, at most: a browser draws each as an element of its own."""
+"""Marks that stand for a single run in a figure, at most: a browser draws each as an element of its own."""
 
 _WIDTH, _HEIGHT = 236, 160
 _AXIS = 46
@@ -30,7 +30,9 @@ _SPREAD = tooltip("objective", "interval_of_the_median", **_NUMBERS)
 _SPREAD_AT_VALUE = tooltip("objective", "hyperparameter", "value", "interval_of_the_median", **_NUMBERS)
 
 
-def violin_panels(scores: Scores, spread: Any, metrics: Sequence[str], objectives: Sequence[str]) -> tuple[Spec, int]:
+def violin_panels(
+    scores: Scores, spread: Any, metrics: Sequence[str], objectives: Sequence[str], *, points: int = POINTS
+) -> tuple[Spec, int]:
     """A violin per objective for each metric, with runs as points, and how many runs these are.
 
     Args:
@@ -38,8 +40,9 @@ def violin_panels(scores: Scores, spread: Any, metrics: Sequence[str], objective
         spread: the rows of :func:`disentangle_ext.study.analysis.distributions` for it.
         metrics: one panel each.
         objectives: the violins of a panel, from the left.
+        points: how many there may be in the figure.
     """
-    drawn = _some(len(scores.run), POINTS // max(1, len(metrics)))
+    drawn = _some(len(scores.run), points // max(1, len(metrics)))
     about = {(row["objective"], row["metric"]): row for row in rows_of(spread)}
     x = _places(objectives, None, (-0.6, len(objectives) - 0.4))
     if sum(map(len, objectives)) > 25:
@@ -48,23 +51,23 @@ def violin_panels(scores: Scores, spread: Any, metrics: Sequence[str], objective
     charts = []
     for i, metric in enumerate(metrics):
         column = scores.scores[:, scores.metrics.index(metric)]
-        shapes, points, medians = [], [], []
+        shapes, dots, bars = [], [], []
         for place, objective in enumerate(objectives):
             own = scores.objective == objective
             shapes += _violin(column[own], place, objective)
-            points += _points(scores, column, drawn[own[drawn]], place)
-            medians += _median(about.get((objective, metric)), place)
+            dots += _points(scores, column, drawn[own[drawn]], place)
+            bars += _median(about.get((objective, metric)), place)
         y = _upright("y", column)
         body = {"x": x, "x2": {"field": "x2"}, "y": y, "color": hue, "detail": field("objective", "nominal")}
-        dots = {"x": x, "y": y, "color": hue, "tooltip": [*_RUN, {**field("y", format=".4g"), "title": metric}]}
-        bars = {"x": x, "x2": {"field": "x2"}, "y": y, "tooltip": _SPREAD}
+        point = {"x": x, "y": y, "color": hue, "tooltip": [*_RUN, {**field("y", format=".4g"), "title": metric}]}
+        bar = {"x": x, "x2": {"field": "x2"}, "y": y, "tooltip": _SPREAD}
         layer = [
             _layer(shapes, {"type": "area", "orient": "horizontal", "opacity": 0.3}, body),
             {
-                **_layer(points, {"type": "circle", "size": 16, "opacity": 0.75}, dots),
+                **_layer(dots, {"type": "circle", "size": 16, "opacity": 0.75}, point),
                 "params": zoom(f"violin_{i}", "y"),
             },
-            _layer(medians, {"type": "rule", "color": INK, "strokeWidth": 2}, bars),
+            _layer(bars, {"type": "rule", "color": INK, "strokeWidth": 2}, bar),
         ]
         charts.append({"title": metric, "width": _WIDTH, "height": _HEIGHT, "layer": layer})
     return panels(charts, width=_WIDTH + _AXIS), len(drawn)
@@ -124,7 +127,7 @@ def hyperparameter_panels(table: Any, metrics: Sequence[str], objectives: Sequen
 
 
 def scatter_panels(
-    scores: Scores, pairs: Sequence[tuple[str, str]], objectives: Sequence[str], *, name: str
+    scores: Scores, pairs: Sequence[tuple[str, str]], objectives: Sequence[str], *, name: str, points: int = POINTS
 ) -> tuple[Spec, int]:
     """A point per run for each pair of scores, and how many runs these are.
 
@@ -133,8 +136,9 @@ def scatter_panels(
         pairs: the scores on the x and y axes of each panel.
         objectives: the colours.
         name: begins the names of the selections.
+        points: how many there may be in the figure.
     """
-    drawn = _some(len(scores.run), POINTS // max(1, len(pairs)))
+    drawn = _some(len(scores.run), points // max(1, len(pairs)))
     charts = []
     for i, (across, up) in enumerate(pairs):
         xs, ys = (scores.scores[:, scores.metrics.index(each)] for each in (across, up))

@@ -28,9 +28,9 @@ def traversals(run: Path) -> Path:
 def relative_link(path: Path, folder: Path) -> str:
     """A link from a page in ``folder`` that works as well where both are copied to."""
     try:
-        relative = os.path.relpath(path.resolve(), folder.resolve())
+        relative = os.path.relpath(path, folder)
     except ValueError:  # another drive
-        return escape(path.resolve().as_uri())
+        return escape(path.absolute().as_uri())
     return escape(quote(Path(relative).as_posix()))
 
 

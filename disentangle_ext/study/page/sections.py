@@ -17,13 +17,17 @@ from disentangle_ext.study.analysis import Scores
 from disentangle_ext.study.page.figure import Figure, Omitted, Section
 from disentangle_ext.study.page.heat_maps import correlation_maps, selection_maps
 from disentangle_ext.study.page.numbers import rows_of
-from disentangle_ext.study.page.panels import hyperparameter_panels, scatter_panels, violin_panels
+from disentangle_ext.study.page.panels import POINTS, hyperparameter_panels, scatter_panels, violin_panels
 from disentangle_ext.study.page.pictures import exemplars_html
 from disentangle_ext.study.page.roles import DOWNSTREAM, Roles
 from disentangle_ext.study.page.shares import share_panels
 
 __all__ = ["Study"]
 
+_PANELS = 32
+"""Panels of a kind of figure, at most, over all data sets: a page of more is slow to write, to open and to read."""
+_COLUMNS = 56
+"""Columns of a figure's heat maps, at most, over all data sets."""
 _RESAMPLES_OF = 4_000_000
 """Bootstrap draws of a model and metric, at most, which bounds the seconds of a large study."""
 
@@ -103,11 +107,11 @@ class Study:
     def _violins(self) -> Iterator[Figure | Omitted]:
         for i, (data_set, here) in enumerate(self.scores.by_data_set()):
             table = _only(self.spread, data_set)
-            metrics = _present(self.roles.every, table)
-            chart, drawn = violin_panels(here, table, metrics, self.objectives)
+            metrics, note = self._drawn(_present(self.roles.every, table))
+            chart, drawn = violin_panels(here, table, metrics, self.objectives, points=self._points)
             words = f"Each metric on {data_set}, by objective: all values of the hyperparameter and all seeds."
             count = _count(drawn, len(here.run))
-            caption = f"{words} Shapes are densities of all runs, black bars medians, points runs: {count}."
+            caption = f"{words} Shapes are densities of all runs, bars medians, points runs: {count}.{note}"
             name = self._name("violins", i)
             yield Figure(name, f"Scores on {data_set}", caption, words, table, chart, folded=i > 0)
 
@@ -119,10 +123,11 @@ class Study:
             return
         for i, data_set in enumerate(self.data_sets):
             own = _only(table, data_set)
-            chart = hyperparameter_panels(own, _present(self.roles.every, own), self.objectives)
+            metrics, note = self._drawn(_present(self.roles.every, own))
+            chart = hyperparameter_panels(own, metrics, self.objectives)
             words = f"Median and quartiles over seeds of each metric on {data_set}, by the value of the hyperparameter."
-            name = self._name("hyperparameters", i)
-            yield Figure(name, f"Scores by hyperparameter on {data_set}", words, words, own, chart, folded=i > 0)
+            name, title = self._name("hyperparameters", i), f"Scores by hyperparameter on {data_set}"
+            yield Figure(name, title, f"{words}{note}", words, own, chart, folded=i > 0)
 
     def _variance(self) -> Figure | Omitted:
         settings = self.scores.settings()
@@ -172,8 +177,9 @@ class Study:
         words = (
             "Rank correlation of scores that need no factors (rows) with metrics (columns), over the models of a set."
         )
-        chart = correlation_maps(table, self.roles.unsupervised, self.roles.metrics)
-        yield Figure("unsupervised", "Unsupervised scores against metrics", words, words, table, chart)
+        columns, note = self._columns
+        chart = correlation_maps(table, self.roles.unsupervised, columns)
+        yield Figure("unsupervised", "Unsupervised scores against metrics", words + note, words, table, chart)
         main = self.roles.main()
         yield from self._scatter("unsupervised-runs", [(each, main) for each in self.roles.unsupervised])
 
@@ -186,20 +192,38 @@ class Study:
             "Rank correlation of the accuracy of a classifier of the factors with metrics, over the models of a set; "
             "the number in a name is that of labels, and downstream has the most."
         )
-        chart = correlation_maps(table, self.roles.downstream, self.roles.metrics)
-        yield Figure("downstream", "Metrics against accuracy downstream", words, words, table, chart)
+        columns, note = self._columns
+        chart = correlation_maps(table, self.roles.downstream, columns)
+        yield Figure("downstream", "Metrics against accuracy downstream", words + note, words, table, chart)
         names = self.roles.downstream
         accuracy = f"{DOWNSTREAM}_100" if f"{DOWNSTREAM}_100" in names else names[0]
         yield from self._scatter("downstream-runs", [(each, accuracy) for each in self.roles.metrics])
 
+    @property
+    def _points(self) -> int:
+        return POINTS // len(self.data_sets)
+
+    def _drawn(self, names: list[Any], panels: int = _PANELS) -> tuple[list[Any], str]:
+        """The first of ``names``, as many as each data set has panels for, and a sentence where these are not all."""
+        most = max(2, panels // len(self.data_sets))
+        note = f" The first {most} of {len(names)} scores are drawn; the table has all." if most < len(names) else ""
+        return names[:most], note
+
+    @property
+    def _columns(self) -> tuple[list[str], str]:
+        """The metrics that heat maps have beside that of all metrics: numbers in cells are slow to draw."""
+        return self._drawn(list(self.roles.metrics), _COLUMNS)
+
     def _scatter(self, name: str, pairs: list[tuple[str, str]]) -> Iterator[Figure]:
+        names = list(dict.fromkeys(each for pair in pairs for each in pair))
+        pairs, note = self._drawn(pairs, _PANELS // 2)
         for i, (data_set, here) in enumerate(self.scores.by_data_set()):
-            chart, drawn = scatter_panels(here, pairs, self.objectives, name=name.replace("-", "_"))
+            prefix = name.replace("-", "_")
+            chart, drawn = scatter_panels(here, pairs, self.objectives, name=prefix, points=self._points)
             words = (
                 f"{pairs[0][1]} against {'each unsupervised score' if name[0] == 'u' else 'each metric'} on {data_set}."
             )
-            caption = f"{words} A point is a run: {_count(drawn, len(here.run))}."
-            names = list(dict.fromkeys(each for pair in pairs for each in pair))
+            caption = f"{words} A point is a run: {_count(drawn, len(here.run))}.{note}"
             table = require("pyarrow", extra="study", what="study report").table(
                 {"run": here.run, "objective": here.objective, "value": here.value, "seed": here.seed}
                 | {f"score: {each}": here.scores[:, here.metrics.index(each)] for each in names}

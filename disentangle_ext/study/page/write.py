@@ -10,6 +10,7 @@ from disentangle_ext._errors import MistakeError
 from disentangle_ext._extras import require
 from disentangle_ext._files import write_atomically
 from disentangle_ext.study.analysis import Scores
+from disentangle_ext.study.page.drawing import drawing
 from disentangle_ext.study.page.figure import write_csv
 from disentangle_ext.study.page.markup import escape, fill, read, table_html
 from disentangle_ext.study.page.published import comparison, differences
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     import pyarrow
 
 __all__ = ["write_page"]
-
-_SQL = VIEWS + LONG_TABLE
 
 _TEXT = dict.fromkeys(("run", "path", "data_set", "objective", "hyperparameter", "value"), "string")
 _RUNS = {**_TEXT, "seed": "int64", "state": "string"}
@@ -61,13 +60,12 @@ def write_page(folder: Path, runs: pyarrow.Table, records: pyarrow.Table, *, tit
     long = long_table(runs, records)
     study = Study(Scores.read(long, "study report"), paths, folder) if long.num_rows else None
     sections = study.sections if study else ()
-    write_csv(folder / "tables" / "scores.csv", long)
-    body = [each.save(folder) for each in sections] or [fill("omitted.html", reason="No run has a score yet.")]
-    body += [
-        _published(study, runs, paths),
-        _list(study, runs, paths, folder),
-        fill("data.html", sql=escape(VIEWS + LONG_TABLE)),
-    ]
+    charts = {name: chart for each in sections for name, chart in each.charts.items()}
+    with drawing(charts, folder / "figures") as drawn:
+        write_csv(folder / "tables" / "scores.csv", long)
+        parts = [each.save(folder) for each in sections] or [fill("omitted.html", reason="No run has a score yet.")]
+        data = fill("data.html", sql=escape(VIEWS + LONG_TABLE))
+        parts += [_published(study, runs, paths), _list(study, runs, paths, folder), data]
     contents = [*((each.name, each.title) for each in sections), *_LAST]
     page = fill(
         "page.html",
@@ -75,8 +73,8 @@ def write_page(folder: Path, runs: pyarrow.Table, records: pyarrow.Table, *, tit
         summary=escape(_summary(runs, study)),
         contents="".join(f'<li><a href="#{name}">{escape(words)}</a></li>' for name, words in contents),
         style=read("page.css"),
-        body="".join(body),
-        library=_library(),
+        body="".join(parts),
+        library=drawn.library.replace("</script", "<\\/script").replace("<!--", "<\\!--"),
         script=read("page.js"),
     )
     path = folder / "index.html"
@@ -123,9 +121,3 @@ def _summary(runs: Any, study: Study | None) -> str:
     counts.append(("score", len(study.scores.metrics) if study else 0))
     parts = ", ".join(f"{count:,} {name.replace('_', ' ')}{'' if count == 1 else 's'}" for name, count in counts)
     return f"{runs.num_rows:,} run{'' if runs.num_rows == 1 else 's'} ({words}): {parts}"
-
-
-def _library() -> str:
-    """Vega, Vega-Lite and Vega-Embed, once for all charts."""
-    code: str = require("vl_convert", extra="study", what="study report").javascript_bundle()
-    return code.replace("</script", "<\\/script").replace("<!--", "<\\!--")

@@ -8,6 +8,10 @@ async function draw(chart) {
   if (panel && spec.columns) {
     spec.columns = Math.max(1, Math.min(spec.concat.length, Math.floor((chart.clientWidth + 28) / panel)));
   }
+  for (const map of spec.concat.filter((each) => each.width && each.width.step)) {
+    const room = (chart.clientWidth - spec.usermeta.labels) / spec.usermeta.cells;
+    map.width.step = Math.min(map.width.step, Math.max(28, Math.floor(room)));
+  }
   spec.background = "transparent";
   await window.vegaEmbed(chart, spec, { actions: false, renderer: "svg" });
   chart.dataset.state = "drawn";
