@@ -42,6 +42,12 @@ def test_every_task_is_done_once(study: Study) -> None:
     assert (result.finished, result.code, calls) == (3, ExitCode.FINISHED, [1, 1, 1])
 
 
+def test_workers_share_the_gpus_in_turn(study: Study) -> None:
+    tasks = tasks_of(study)[:2]
+    execute(study, Local(2, gpus=2), tasks, do=works.says_its_device)
+    assert {path.name for task in tasks for path in Path(task.folder).glob("cuda*")} == {"cuda:0", "cuda:1"}
+
+
 @pytest.mark.parametrize("do", [works.is_killed_once, works.is_stopped_once])
 def test_a_task_that_is_cut_off_is_begun_again(study: Study, do: Work) -> None:
     result, calls = call(study, do)

@@ -11,9 +11,11 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
+import torch
 import torch.multiprocessing as mp
 
 from disentangle_ext._exit_codes import ExitCode
+from disentangle_ext.engine.device import AUTO
 from disentangle_ext.study.engines import Ended, Work, goes_on, is_abnormal
 from disentangle_ext.study.work import Task
 
@@ -32,34 +34,40 @@ class _Running(NamedTuple):
     process: BaseProcess
     task: Task
     attempt: int
+    place: int
+    """Which of the workers it is."""
 
 
 class Local:
-    """Processes on this machine.
+    """Processes on this machine. Workers whose tasks may choose their device share its GPUs in turn.
 
     Args:
         workers: how many runs are at work at once.
+        gpus: how many GPUs there are; default: those that torch sees.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, gpus: int | None = None) -> None:
         self._workers = workers
+        self._gpus = torch.cuda.device_count() if gpus is None else gpus
 
     def run(self, work: Work, tasks: Sequence[Task], is_stopped: Callable[[], bool]) -> Iterator[Ended]:
         """Do the work on every task, see :meth:`Engine.run`."""
         waiting = deque((task, 1) for task in tasks)
         running: dict[int, _Running] = {}
+        free = deque(range(self._workers))
         is_asked = False
         try:
             while running or (waiting and not is_stopped()):
-                while waiting and len(running) < self._workers and not is_stopped():
-                    begun = _begin(work, *waiting.popleft())
+                while waiting and free and not is_stopped():
+                    begun = self._begin(work, *waiting.popleft(), free.popleft())
                     running[begun.process.sentinel] = begun
                 if is_stopped() and not is_asked:
                     is_asked = True  # once: a run takes a second signal for the wish to end at once
                     for each in running.values():
                         each.process.terminate()
                 ended = [key for key in wait(list(running), timeout=_POLL) if isinstance(key, int)]
-                for process, task, attempt in map(running.pop, ended):
+                for process, task, attempt, place in map(running.pop, ended):
+                    free.append(place)
                     code = _code_of(process)
                     if is_stopped() or not goes_on(code, attempt):
                         yield Ended(task, code, attempt)
@@ -69,13 +77,13 @@ class Local:
             for each in running.values():
                 each.process.kill()
 
-
-def _begin(work: Work, task: Task, attempt: int) -> _Running:
-    server: Any = mp.get_context("forkserver")
-    server.set_forkserver_preload(_PRELOADED)
-    process = server.Process(target=_process, args=(work, task))
-    process.start()
-    return _Running(process, task, attempt)
+    def _begin(self, work: Work, task: Task, attempt: int, place: int) -> _Running:
+        server: Any = mp.get_context("forkserver")
+        server.set_forkserver_preload(_PRELOADED)
+        device = f"cuda:{place % self._gpus}" if task.device == AUTO and self._gpus > 1 else task.device
+        process = server.Process(target=_process, args=(work, task._replace(device=device)))
+        process.start()
+        return _Running(process, task, attempt, place)
 
 
 def _process(work: Work, task: Task) -> None:
