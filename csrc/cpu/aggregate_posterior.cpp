@@ -41,7 +41,7 @@ void add_far_queries(const AggregateProblem<T>& a, const AggregateProblemGradien
     const int64_t first = side.far[begin];
     while (end < side.far.size() && side.far[end] == first + int64_t(end - begin)) ++end;
     const int64_t count = int64_t(end - begin);
-    std::vector<double> z = wide(side.z.data() + first * D, count * D), g = wide(grad.g + first, count),
+    std::vector<double> z = wide(a.z + first * D, count * D), g = wide(grad.g + first, count),
                         h = wide(grad.h + first * D, count * D);
     for (int64_t i = 0; i < count; ++i) g[i] = grad.log_qz[first + i] == -kInfinity<T> ? 0 : g[i];
     for (int64_t e = 0; e < count * D; ++e) h[e] = grad.marginals[first * D + e] == -kInfinity<T> ? 0 : h[e];

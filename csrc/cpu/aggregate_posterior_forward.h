@@ -28,10 +28,10 @@ DX_INLINE void add_row(RowSum<T>& total, const T* x, int64_t n) {
 // Adds the block's part of each marginal to sums[q][d] and of the joint density to joint[q].
 template <typename T, bool kWeighted>
 DX_CLONES void sum_block(Block<T>& b, int queries, const T* const* z, double* const* sums, RowSum<T>* const* joint) {
-  start_joint(b, kWeighted);
   T *g0 = b.joint, *g1 = g0 + b.stride, *g2 = g1 + b.stride, *g3 = g2 + b.stride;
-  const T *w0 = b.weight, *w1 = w0 + b.stride, *w2 = w1 + b.stride, *w3 = w2 + b.stride;
+  const T *w0 = b.log2_weight, *w1 = w0 + b.stride, *w2 = w1 + b.stride, *w3 = w2 + b.stride;
   const int64_t n = b.padded;
+  start_joint<kWeighted>(b);
   for (int64_t d = 0; d < b.D; ++d) {
     const T *mu = b.mu + d * b.stride, *scale = b.scale + d * b.stride, *peak = b.peak + d * b.stride;
     const T z0 = z[0][d], z1 = z[1][d], z2 = z[2][d], z3 = z[3][d];
@@ -41,13 +41,14 @@ DX_CLONES void sum_block(Block<T>& b, int queries, const T* const* z, double* co
       const T m = mu[j], s = scale[j], p = peak[j];
       const T t0 = (z0 - m) * s, t1 = (z1 - m) * s, t2 = (z2 - m) * s, t3 = (z3 - m) * s;
       g0[j] -= t0 * t0, g1[j] -= t1 * t1, g2[j] -= t2 * t2, g3[j] -= t3 * t3;
-      a0 += exp2(p - t0 * t0) * (kWeighted ? w0[j] : T(1));
-      a1 += exp2(p - t1 * t1) * (kWeighted ? w1[j] : T(1));
-      a2 += exp2(p - t2 * t2) * (kWeighted ? w2[j] : T(1));
-      a3 += exp2(p - t3 * t3) * (kWeighted ? w3[j] : T(1));
+      a0 += exp2((kWeighted ? p + w0[j] : p) - t0 * t0);
+      a1 += exp2((kWeighted ? p + w1[j] : p) - t1 * t1);
+      a2 += exp2((kWeighted ? p + w2[j] : p) - t2 * t2);
+      a3 += exp2((kWeighted ? p + w3[j] : p) - t3 * t3);
     }
     sums[0][d] += a0, sums[1][d] += a1, sums[2][d] += a2, sums[3][d] += a3;
   }
+  finish_joint<kWeighted>(b);
   for (int q = 0; q < queries; ++q) add_row(*joint[q], b.joint + q * b.stride, n);
 }
 
@@ -76,8 +77,8 @@ double marginal_online(const AggregateProblem<T>& a, int64_t i, int64_t d) {
   for (int64_t first = 0; first < a.components; first += kRow) {
     const int64_t n = std::min(kRow, a.components - first);
     for (int64_t j = 0; j < n; ++j) {
-      const T l = a.logvar[(first + j) * a.D + d], t = z - a.mu[(first + j) * a.D + d];
-      row[j] = T(kLog2e) * (a.weights(i, first + j) - T(0.5) * (T(kLog2Pi) + l + t * t * exp(-l)));
+      const int64_t at = (first + j) * a.D + d;
+      row[j] = T(kLog2e) * a.weights(i, first + j) + log2_density(z, a.mu[at], a.logvar[at]);
     }
     add_row(total, row, n);
   }
@@ -100,7 +101,7 @@ void log_densities(const AggregateProblem<T>& a, const Reference<T>& r, int64_t 
     RowSum<T> joint[kChunk];
     std::fill(sums.begin(), sums.end(), 0.0);
     for (int64_t j = 0; j < a.components; j += block.stride) {
-      load_block(block, a, r, j, std::min(block.stride, a.components - j), false);
+      load_block(block, a, r, j, std::min(block.stride, a.components - j));
       for (int64_t i = 0; i < count; i += kGroup) {
         const int queries = int(std::min<int64_t>(kGroup, count - i));
         const T* z[kGroup];

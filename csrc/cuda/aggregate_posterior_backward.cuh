@@ -69,7 +69,8 @@ __device__ __forceinline__ int scatter_slot(int lane) {
 template <typename T, int D, bool kJoint, bool kLearned>
 struct Components {
   static constexpr int C = kLaneComponents<T, D>, kLearnedDims = kLearned ? D : 0;
-  T mu[C][D], precision[C][D], peak[C][D], joint_peak[C];
+  // A distance times `scale` is w, and in float64, where a precision may overflow, t.
+  T mu[C][D], scale[C][D], peak[C][D], joint_peak[C];
   T mu_sum[C][D], logvar_sum[C][D], weight_sum[C][kLearned ? D : 1];
 
   static constexpr int kSums = (kLearned ? 3 : 2) * D;  // of a component
@@ -96,8 +97,8 @@ struct Components {
     return int(max(int64_t(0), min(int64_t(C * kWarp), s.components - first)));
   }
 
-  // From shared memory to registers. Places past the last, and dimensions, hold densities of zero; so does everything
-  // where the rule leaves it to float64.
+  // From shared memory to registers. Places past the last, and dimensions, hold densities of zero, of scale one where
+  // the query may be infinite; so does everything where the rule leaves it to float64.
   __device__ __forceinline__ void fill(const T* staged, const AggregatePosterior<T>& s, int64_t problem, int64_t first,
                                        int lane, int first_dim, const FarRule<T>& rule) {
     const int count = rule.all() ? 0 : used(s, first), dims = min(D, s.D - first_dim);
@@ -110,9 +111,8 @@ struct Components {
       for (int d = 0; d < D; ++d) {
         const bool filled = j < count && d < dims;
         const T logvar = filled ? staged[j * 2 * D + D + d] : T(0), own = peak_of(logvar);
-        // In float32 the rule has left what is too narrow to float64.
-        const T own_precision = kFolded<T> ? precision_of(logvar) : bounded(precision_of(logvar));
-        mu[c][d] = filled ? staged[j * 2 * D + d] : T(0), precision[c][d] = filled ? own_precision : T(0);
+        const T own_scale = kFolded<T> ? precision_of(logvar) : scale_of(logvar);
+        mu[c][d] = filled ? staged[j * 2 * D + d] : T(0), scale[c][d] = filled ? own_scale : T(1);
         peak[c][d] = filled ? own + weight - T(kHalfNat) - rule.reference : -kInfinity<T>;
         if (kJoint && filled) joint_peak[c] += own;
       }
@@ -135,9 +135,8 @@ struct Components {
     DX_UNROLL
     for (int d = 0; d < D; ++d) {
       const T u = z[d] - mu[c][d];
-      w[d] = u * precision[c][d];
-      x[d] = multiply_add(u, w[d], T(-kHalfNat));
-      if (!kFolded<T>) x[d] = min(x[d], T(1e300));
+      w[d] = u * scale[c][d];
+      x[d] = multiply_add(kFolded<T> ? u : w[d], w[d], T(-kHalfNat));
       if (kJoint) exponent -= x[d];
     }
     const T gp = kJoint ? row[Tile::kJoint + 1] * exp2(exponent + row[Tile::kJoint]) : T(0);
@@ -147,9 +146,13 @@ struct Components {
       if (!kFolded<T>) top += row[Tile::kShift + d];
       const T e = exp2(top - x[d]), a = multiply_add(row[D + d], e, gp);
       if (kLearned) weight_sum[c][d < kLearnedDims ? d : 0] += row[D + d] * e;
-      logvar_sum[c][d] = multiply_add(a, x[d], logvar_sum[c][d]);
-      mu_sum[c][d] = multiply_add(a, w[d], mu_sum[c][d]);
-      dz[d] = multiply_add(a, w[d], dz[d]);
+      if constexpr (kFolded<T>) {
+        logvar_sum[c][d] = multiply_add(a, x[d], logvar_sum[c][d]);
+        mu_sum[c][d] = multiply_add(a, w[d], mu_sum[c][d]);
+        dz[d] = multiply_add(a, w[d], dz[d]);
+      } else {
+        dz[d] += add_gradient<false>(a, w[d], mu_sum[c][d], logvar_sum[c][d]) * finite_factor(scale[c][d]);
+      }
     }
   }
 
@@ -160,7 +163,8 @@ struct Components {
       T* row = sums + (c * kWarp + lane) * (kSums + 1);
       DX_UNROLL
       for (int d = 0; d < D; ++d) {
-        row[d] = mu_sum[c][d], row[D + d] = logvar_sum[c][d];
+        row[d] = kFolded<T> ? mu_sum[c][d] : mu_sum[c][d] * finite_factor(scale[c][d]);
+        row[D + d] = logvar_sum[c][d];
         if (kLearned) row[2 * D + d] = weight_sum[c][d < kLearnedDims ? d : 0];
       }
     }

@@ -8,27 +8,27 @@
 namespace disentangle_ext::cuda {
 namespace {
 
-template <typename T>
-DX_INLINE double wide_distance(const AggregatePosterior<T>& s, int64_t component, int64_t row, int d) {
-  return double(s.z[row * s.D + d]) - double(s.mu[component * s.D + d]);
-}
-
-template <typename T>
-DX_INLINE double wide_precision(const AggregatePosterior<T>& s, int64_t component, int d) {
-  return bounded(precision_of(double(s.logvar[component * s.D + d])));
-}
-
 // One query's term in one density, joint (d < 0) or marginal: in bits, the ordinary weight left out.
 template <typename T>
 DX_INLINE double wide_bits(const AggregatePosterior<T>& s, const Weights<T>& weights, int64_t problem, int64_t i,
                            int64_t j, int d) {
   const int64_t component = problem * s.components + j, row = problem * s.queries + i;
   double x = s.log_weight ? kLog2e * double(s.log_weight[component]) : weights.any(j, 1) ? double(weights(i, j)) : 0.0;
-  for (int k = d < 0 ? 0 : d; k < (d < 0 ? s.D : d + 1); ++k) {
-    const double u = wide_distance(s, component, row, k);
-    x += peak_of(double(s.logvar[component * s.D + k])) - u * u * wide_precision(s, component, k);
-  }
+  for (int k = d < 0 ? 0 : d; k < (d < 0 ? s.D : d + 1); ++k)
+    x += log2_density<double>(s.z[row * s.D + k], s.mu[component * s.D + k], s.logvar[component * s.D + k]);
   return x;
+}
+
+// The gradients of one query and one component in one dimension, but for their constant factors: by mu, which is minus
+// that by z, and by logvar.
+template <typename T>
+DX_INLINE void wide_gradients(const AggregatePosterior<T>& s, int64_t component, int64_t row, int d, double a,
+                              double& mu, double& logvar) {
+  const double scale = scale_of(double(s.logvar[component * s.D + d]));
+  const double t = (double(s.z[row * s.D + d]) - double(s.mu[component * s.D + d])) * scale;
+  mu = logvar = 0;
+  add_gradient<false>(a, t, mu, logvar);
+  mu *= finite_factor(scale);
 }
 
 // log2 of that density, by the block.
@@ -77,8 +77,9 @@ __device__ __forceinline__ void add_wide(const FarWork<T>& work, int64_t i, int 
     const double a = gradient * exp2(wide_bits(s, weights, problem, i, j, d) - total);
     T* out = work.component_slice + component * work.width;
     for (int k = begin; k < end; ++k) {
-      const double u = wide_distance(s, component, row, k), w = u * wide_precision(s, component, k);
-      out[k] += T(a * w), out[s.D + k] += T(a * (u * w - kHalfNat));
+      double mu, logvar;
+      wide_gradients(s, component, row, k, a, mu, logvar);
+      out[k] += T(mu), out[s.D + k] += T(logvar);
     }
     if (work.width > 2 * s.D) out[d < 0 ? 3 * s.D : 2 * s.D + d] += T(a);
   }
@@ -87,7 +88,9 @@ __device__ __forceinline__ void add_wide(const FarWork<T>& work, int64_t i, int 
     for (int64_t j = work.first + lane; j < work.last; j += kWarp) {
       const int64_t component = problem * s.components + j;
       const double a = gradient * exp2(wide_bits(s, weights, problem, i, j, d) - total);
-      sum += a * wide_distance(s, component, row, k) * wide_precision(s, component, k);
+      double mu, logvar;
+      wide_gradients(s, component, row, k, a, mu, logvar);
+      sum += mu;
     }
     sum = warp_sum(sum);
     if (lane == 0) work.query_slice[row * s.D + k] += T(sum);

@@ -18,8 +18,7 @@ __device__ __forceinline__ OnlineSum<T> marginal_online(const AggregatePosterior
   OnlineSum<T> total;
   for (int64_t j = member; j < s.components; j += members) {
     const int64_t component = problem * s.components + j;
-    const T logvar = s.logvar[component * s.D + d], t = (z - s.mu[component * s.D + d]) * scale_of(logvar);
-    T x = peak_of(logvar) - t * t;
+    T x = log2_density(z, s.mu[component * s.D + d], s.logvar[component * s.D + d]);
     if (s.log_weight) x += T(kLog2e) * s.log_weight[component];
     if (weights.any(j, 1)) x += weights(i, j);
     total.push(x);

@@ -22,15 +22,14 @@ struct PairTile {
 
   // Dimensions first_dim .. of `queries` and `components` of a problem, transposed; places past the last hold zeros,
   // and a scale of one, for queries at infinity.
-  __device__ __forceinline__ void load(const AggregatePosterior<T>& s, const IncomingGradients<T>* in,
-                                       int64_t first_row, int queries, int64_t first_component, int components,
-                                       int first_dim) const {
+  __device__ __forceinline__ void load(const AggregatePosterior<T>& s, int64_t first_row, int queries,
+                                       int64_t first_component, int components, int first_dim) const {
     __syncthreads();
     for (int e = threadIdx.x; e < kPairDims * kPairQueries; e += kThreads) {
       const int q = e / kPairDims, k = e % kPairDims, d = first_dim + k;
       const int64_t at = (first_row + q) * s.D + d;
       T v = 0;
-      if (q < queries && d < s.D && !(in && in->marginals[at] == -kInfinity<T>)) v = s.z[at];  // see load_dim
+      if (q < queries && d < s.D) v = s.z[at];
       z[k * kPairQueries + q] = v;
     }
     for (int e = threadIdx.x; e < kPairDims * kPairComponents; e += kThreads) {
@@ -38,8 +37,8 @@ struct PairTile {
       const bool used = j < components && d < s.D;
       const int64_t at = (first_component + j) * s.D + d;
       const T logvar = used ? s.logvar[at] : T(0);
-      const T own = in ? bounded(scale_of(logvar)) : scale_of(logvar);
-      mu[to] = used ? s.mu[at] : T(0), scale[to] = used ? own : T(1), peak[to] = used ? peak_of(logvar) : T(0);
+      mu[to] = used ? s.mu[at] : T(0), scale[to] = used ? scale_of(logvar) : T(1);
+      peak[to] = used ? peak_of(logvar) : T(0);
     }
     __syncthreads();
   }
@@ -55,9 +54,8 @@ struct Pairs {
   static __device__ __forceinline__ int component(int c) { return int(threadIdx.x) % 16 + 16 * c; }
 
   // log2 of the weighted joint densities, the ordinary weight left out.
-  __device__ __forceinline__ void measure(const PairTile<T>& tile, const AggregatePosterior<T>& s,
-                                          const IncomingGradients<T>* in, int64_t problem, int64_t first_query,
-                                          int queries, int64_t first_component, int components) {
+  __device__ __forceinline__ void measure(const PairTile<T>& tile, const AggregatePosterior<T>& s, int64_t problem,
+                                          int64_t first_query, int queries, int64_t first_component, int components) {
     const Weights<T> weights(s.weights, s.log_weight != nullptr, first_query, first_query + queries - 1);
     const bool uneven = weights.any(first_component, components);
     const int64_t base = problem * s.components + first_component;
@@ -68,7 +66,7 @@ struct Pairs {
         if (uneven && j < components) bits[q][c] += weights(first_query + query(q), first_component + j);
       }
     for (int first_dim = 0; first_dim < s.D; first_dim += kPairDims) {
-      tile.load(s, in, problem * s.queries + first_query, queries, base, components, first_dim);
+      tile.load(s, problem * s.queries + first_query, queries, base, components, first_dim);
       for (int k = 0; k < kPairDims; ++k) add_dim(tile, k);
     }
   }
@@ -101,8 +99,7 @@ __global__ void __launch_bounds__(kThreads)
   OnlineSum<T> total[2];
   for (int64_t first = begin; first < end; first += kPairComponents) {
     Pairs<T> pairs;
-    pairs.measure(tile, s, nullptr, problem, first_query, queries, first,
-                  int(min(int64_t(kPairComponents), end - first)));
+    pairs.measure(tile, s, problem, first_query, queries, first, int(min(int64_t(kPairComponents), end - first)));
     for (int q = 0; q < 2; ++q)
       for (int c = 0; c < 4; ++c) total[q].push(pairs.bits[q][c]);
   }
@@ -135,7 +132,8 @@ __device__ __forceinline__ void add_query_sums(const PairTile<T>& tile, const T*
     T sum = 0;
     for (int j = 0; j < kPairComponents; ++j) {
       const T scale = tile.scale[k * kPairComponents + j];
-      sum += gp[q * kPairRow + j] * ((tile.z[k * kPairQueries + q] - tile.mu[k * kPairComponents + j]) * scale) * scale;
+      const T t = (tile.z[k * kPairQueries + q] - tile.mu[k * kPairComponents + j]) * scale;
+      sum += gp[q * kPairRow + j] * finite_distance(t) * finite_factor(scale);
     }
     T* out = slice + (first_row + q) * s.D + first_dim + k;
     *out = start ? sum : *out + sum;
@@ -147,17 +145,16 @@ template <typename T>
 __device__ __forceinline__ void add_component_sums(const PairTile<T>& tile, const T* gp, const AggregatePosterior<T>& s,
                                                    int64_t first_component, int components, int first_dim, int width,
                                                    bool start, T* slice) {
-  constexpr T kLargest = sizeof(T) == sizeof(float) ? T(1e37) : T(1e300);  // a zero times an infinite distance is zero
   const int j = threadIdx.x % kPairComponents;
   for (int k = threadIdx.x / kPairComponents; k < kPairDims; k += kThreads / kPairComponents) {
     if (j >= components || first_dim + k >= s.D) continue;
     const T scale = tile.scale[k * kPairComponents + j];
     T mu_sum = 0, logvar_sum = 0;
     for (int q = 0; q < kPairQueries; ++q) {
-      const T t = (tile.z[k * kPairQueries + q] - tile.mu[k * kPairComponents + j]) * scale, p = gp[q * kPairRow + j];
-      mu_sum += p * t, logvar_sum += p * (min(t * t, kLargest) - T(kHalfNat));
+      const T t = (tile.z[k * kPairQueries + q] - tile.mu[k * kPairComponents + j]) * scale;
+      add_gradient<false>(gp[q * kPairRow + j], t, mu_sum, logvar_sum);
     }
-    mu_sum *= scale;
+    mu_sum *= finite_factor(scale);
     T* out = slice + (first_component + j) * width + first_dim + k;
     out[0] = start ? mu_sum : out[0] + mu_sum, out[s.D] = start ? logvar_sum : out[s.D] + logvar_sum;
     if (start && width > 2 * s.D) out[2 * s.D] = 0;
@@ -182,7 +179,7 @@ __device__ __forceinline__ bool load_responsibilities(const PairTile<T>& tile, T
                                                       int64_t first_query, int queries, int64_t first_component,
                                                       int components) {
   Pairs<T> pairs;
-  pairs.measure(tile, s, &in, problem, first_query, queries, first_component, components);
+  pairs.measure(tile, s, problem, first_query, queries, first_component, components);
   bool far = false;
   for (int q = 0; q < 2; ++q) {
     const int i = Pairs<T>::query(q);
@@ -191,7 +188,7 @@ __device__ __forceinline__ bool load_responsibilities(const PairTile<T>& tile, T
       const int64_t row = problem * s.queries + first_query + i;
       if (in.log_qz[row] != -kInfinity<T>)
         shift = shift_of(s.weights.ordinary, in.log_qz[row]), g = in.joint(problem, row);
-      if (kFolded<T> && shift != -kInfinity<T> && far_joint(shift)) far = true, shift = -kInfinity<T>;
+      if (kFolded<T> && shift != -kInfinity<T> && unresolved(shift)) far = true, shift = -kInfinity<T>;
     }
     for (int c = 0; c < 4; ++c)
       gp[i * kPairRow + Pairs<T>::component(c)] = shift == -kInfinity<T> ? T(0) : g * exp2(pairs.bits[q][c] + shift);
@@ -219,7 +216,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       const int64_t row = block.problem * s.queries + query;
       far |= load_responsibilities(tile, gp, s, in, block.problem, query, queries, first, components);
       for (int first_dim = 0; first_dim < s.D; first_dim += kPairDims) {
-        tile.load(s, &in, row, queries, base, components, first_dim);
+        tile.load(s, row, queries, base, components, first_dim);
         add_query_sums(tile, gp, s, row, queries, first_dim, first == block.first_component, query_slice);
         add_component_sums(tile, gp, s, base, components, first_dim, width, query == block.first_query,
                            component_slice);

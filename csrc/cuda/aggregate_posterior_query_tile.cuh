@@ -10,7 +10,6 @@ constexpr int kQueryTile = 32;
 constexpr int kGradientThreads = kGradientWarps * kWarp;
 constexpr int kGradientWarpBits = 2;
 static_assert(1 << kGradientWarpBits == kGradientWarps);
-constexpr double kHalfNat = 0.5 * kLog2e;  // 1 / (2 ln 2)
 
 // Minus a saved logarithm, in bits, relative to the ordinary weight. Where the density is zero it has no gradient, and
 // its exponentials shall be zero too.
@@ -19,20 +18,12 @@ DX_INLINE T shift_of(T ordinary, T log_density) {
   return log_density == -kInfinity<T> ? -kInfinity<T> : rounded_product(T(kLog2e), ordinary - log_density);
 }
 
-// In float32 the exponential of a shift of b bits is off by 2^-25 b: beyond kFarJoint, the query is left to float64.
 // The factor 2^shift of a marginal is taken into its gradient, in float32, as long as neither it nor what it
 // multiplies can leave the range.
 template <typename T>
 constexpr bool kFolded = sizeof(T) == sizeof(float);
 template <typename T>
-constexpr T kFarJoint = sizeof(T) == sizeof(float) ? T(256) : kInfinity<T>;
-template <typename T>
 constexpr T kFarMarginal = sizeof(T) == sizeof(float) ? T(60) : kInfinity<T>;
-
-template <typename T>
-DX_INLINE bool far_joint(T shift) {
-  return shift > kFarJoint<T> || shift < -kFarJoint<T>;
-}
 
 template <typename T>
 DX_INLINE bool far_marginal(T shift, T reference) {
@@ -61,7 +52,7 @@ struct FarRule {
   DX_INLINE bool marginal(T shift) const {
     return kFolded<T> && shift != -kInfinity<T> && far_marginal(shift, reference);
   }
-  DX_INLINE bool joint(T shift) const { return kFolded<T> && shift != -kInfinity<T> && (all() || far_joint(shift)); }
+  DX_INLINE bool joint(T shift) const { return kFolded<T> && shift != -kInfinity<T> && (all() || unresolved(shift)); }
 };
 
 // A query in shared memory: z, gradient and, in float64, shift of D dimensions; shift and
@@ -79,8 +70,8 @@ struct QueryTile {
       : rows(memory), bits(rows + kQueryTile * kRow), exception(reinterpret_cast<int64_t*>(bits + 2 * kQueryTile)) {}
 };
 
-// One dimension of a query; returns whether it is left to float64. Where it is, or where its density is zero, it may be
-// infinite: it is moved to zero, so that zero times its distance is zero. The loads do not wait for each other.
+// One dimension of a query; returns whether it is left to float64. Where it is, it may be infinite: it is moved to
+// zero, so that zero times its distance is zero. The loads do not wait for each other.
 template <typename T, int D>
 __device__ __forceinline__ bool load_dim(T* row, const AggregatePosterior<T>& s, const IncomingGradients<T>& in,
                                          int64_t problem, int64_t at_row, int d, int k, const FarRule<T>& rule) {
@@ -91,9 +82,7 @@ __device__ __forceinline__ bool load_dim(T* row, const AggregatePosterior<T>& s,
   const bool far = rule.marginal(shift);
   if (far) shift = -kInfinity<T>;
   const bool none = shift == -kInfinity<T>;
-  // In float32 an infinite place is too large already.
-  const bool nowhere = sizeof(T) == sizeof(double) && log_density == -kInfinity<T>;
-  row[k] = used && !too_large(z) && !nowhere ? z : T(0);
+  row[k] = used && !too_large(z) ? z : T(0);
   row[D + k] = none ? T(0) : kFolded<T> ? h * exp2(shift + rule.reference) : h;
   if (!kFolded<T>) row[QueryTile<T, D>::kShift + k] = shift;
   return far;

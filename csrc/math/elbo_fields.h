@@ -60,11 +60,14 @@ DX_INLINE void density_terms(T z, T mu, T logvar, T& qzx, T& pz) {
 // log q(z|x) or log p(z) from the sum of its terms.
 DX_INLINE double log_density(double terms, int64_t D) { return -0.5 * (kLog2Pi * double(D) + terms); }
 
-// One dimension's gradient of g_qzx log q(z|x) + g_pz log p(z).
+// One dimension's gradient of g_qzx log q(z|x) + g_pz log p(z). What is not asked for is zero, however narrow the
+// posterior or far the sample.
 template <typename T>
 DX_INLINE void density_gradient(T z, T mu, T logvar, T g_qzx, T g_pz, T& dz, T& dmu, T& dlogvar) {
   const T inverse = exp(T(-0.5) * logvar), t = (z - mu) * inverse;
-  dmu = g_qzx * t * inverse, dz = -dmu - g_pz * z, dlogvar = T(0.5) * g_qzx * (t * t - T(1));
+  const bool own = g_qzx != T(0), prior = g_pz != T(0);
+  dmu = own ? g_qzx * t * inverse : T(0), dlogvar = own ? T(0.5) * g_qzx * (t * t - T(1)) : T(0);
+  dz = -dmu - (prior ? g_pz * z : T(0));
 }
 
 }  // namespace disentangle_ext

@@ -68,34 +68,45 @@ DX_INLINE T scale_by_power(T p, T rounded) {
   return bit_cast<T>(static_cast<Unsigned>(bit_cast<Bits>(p)) + shifted);
 }
 
-// 2^x for x <= max_exponent, and zero below `lowest`: where none is given, below min_exponent - 1/2. A GPU has
-// an instruction for it in float32, good to 2 ulp, that takes any x; so does what stands in for it where kernels
-// of a GPU run on the host.
+// 2^x for min_exponent - 1 <= x <= max_exponent.
 //
 // With max_exponent added to the magic number, the low bits of `rounded` are the exponent field of 2^n.
 // Multiplying by it costs no more than adding n to the bits of 2^f, and leaves a NaN one, whatever its bits:
 // those of a GPU are all ones.
 template <typename T>
-DX_INLINE T exp2(T x, T lowest = FloatFormat<T>::min_exponent) {
+DX_INLINE T exp2_in_range(T x) {
+  using F = FloatFormat<T>;
+  using Bits = std::make_unsigned_t<typename F::Bits>;
+  constexpr T magic = F::magic + F::max_exponent;
+  const T rounded = x + magic;
+  const T f = x - (rounded - magic);
+  const T power = bit_cast<T>(bit_cast<Bits>(rounded) << F::mantissa);
+  return power * f * exp2_slope(f) + power;
+}
+
+// 2^x for x <= max_exponent, and zero below `lowest`, which is not below min_exponent - 1.
+template <typename T>
+DX_INLINE T exp2_above(T x, T lowest) {
+  const T value = exp2_in_range(x);
+  return x < lowest ? T(0) : value;
+}
+
+// 2^x for x <= max_exponent, and zero below min_exponent - 1/2. A GPU has an instruction for it in float32, good to
+// 2 ulp, that takes any x; so does what stands in for it where kernels of a GPU run on the host.
+template <typename T>
+DX_INLINE T exp2(T x) {
   using F = FloatFormat<T>;
 #if defined(__CUDA_ARCH__)
   if constexpr (sizeof(T) == sizeof(float)) {
     float value;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(value) : "f"(x));
-    return lowest > F::min_exponent && x < lowest ? T(0) : value;  // below min_exponent it is zero by itself
+    return value;
   }
 #elif defined(DX_HOST_RUN)
   if (sizeof(T) == sizeof(float) && x > F::max_exponent) return std::exp2(x);
 #endif
-  using Bits = std::make_unsigned_t<typename F::Bits>;
-  constexpr T magic = F::magic + F::max_exponent, least = F::min_exponent - 1;
-  const bool cut = lowest > F::min_exponent;
-  const T y = !cut && x < least ? least : x;
-  const T rounded = y + magic;
-  const T f = y - (rounded - magic);
-  const T power = bit_cast<T>(bit_cast<Bits>(rounded) << F::mantissa);
-  const T value = power * f * exp2_slope(f) + power;
-  return cut && x < lowest ? T(0) : value;
+  constexpr T least = F::min_exponent - 1;
+  return exp2_in_range(x < least ? least : x);
 }
 
 // e^x to about 1 ulp over the whole range: 0 below, infinity above, and a NaN for a NaN. The reduction

@@ -76,7 +76,7 @@ CASES = (
     Case(4, 4340, 10, far=40.0),  # ranges of two chunks of components, of which the last is short
     Case(4, 70, 18, far=math.inf, component_range=64),
     Case(4, 70, 10, far=math.inf),
-    Case(4, 64, 3, far=math.inf, dtype=torch.float64),
+    Case(4, 70, 3, far=math.inf, dtype=torch.float64),
     Case(4, 9, 18, far=1e12),
     Case(4, 9, 3, far=1e12, broad=52.0),
     Case(4, 9, 3, far=1e25),
@@ -235,6 +235,44 @@ def test_one_extreme_logvar_concerns_no_other_component(D: int, dtype: torch.dty
         expected = derivatives(case, wide, (grads[0].double(), grads[1].double()))
         for ours, right, eager in zip(out, expected, derivatives(case, stand_in, grads), strict=True):
             assert_close(case, f"gradient at {value}", ours, right, eager, exponent=bits(values[0]))
+
+
+@pytest.mark.parametrize("narrow", [-60.0, -100.0, -150.0])
+@pytest.mark.parametrize("D", [3, 18], ids=["registers", "wide"])
+def test_a_query_beside_a_narrow_component(D: int, narrow: float) -> None:
+    case = Case(9, 70, D)
+    for sigmas in (0.7, 6.0, 14.0):
+        tensors, _ = inputs(case)
+        tensors[1][0, 5], tensors[2][0, 5], tensors[0][0, 3] = 0, narrow, sigmas * math.exp(0.5 * narrow)
+        values = forward(case, "plain", tensors)
+        wide = [None if t is None else t.double() for t in tensors]
+        for ours, right in zip(values, plain(case, *wide), strict=True):
+            torch.testing.assert_close(ours.double(), right, rtol=4e-6, atol=4e-6)
+        grads = torch.ones_like(values[0]), torch.ones_like(values[1])
+        out = backward(case, "plain", tensors, values, grads)
+        expected = derivatives(case, wide, (grads[0].double(), grads[1].double()))
+        for ours, right, special in zip(out, expected, (3, 5, 5), strict=True):
+            for rows in ([special], [j for j in range(ours.shape[1]) if j != special]):
+                largest = max(1.0, float(right[:, rows].abs().max()))
+                assert float((ours.double() - right)[:, rows].abs().max()) <= 5e-5 * largest
+
+
+@pytest.mark.parametrize("D", [3, 18])
+def test_components_whose_precision_overflows_in_float64(D: int) -> None:
+    """A problem that is 2^-1000 times as large has the same responsibilities."""
+    case = Case(9, 70, D, dtype=torch.float64)
+    (z, mu, logvar, _), _ = inputs(case)
+    z[0, 0] = mu[0, 7] + 6 * torch.exp(0.5 * logvar[0, 7])
+    small = [z * 2.0**-1000, mu * 2.0**-1000, logvar - 2000 * math.log(2), None]
+    values = forward(case, "plain", small)
+    right = plain(case, z, mu, logvar, None)
+    torch.testing.assert_close(values[0], right[0] + 1000 * D * math.log(2), rtol=1e-13, atol=1e-12)
+    torch.testing.assert_close(values[1], right[1] + 1000 * math.log(2), rtol=1e-13, atol=1e-12)
+    grads = torch.ones_like(values[0]), torch.ones_like(values[1])
+    out = backward(case, "plain", small, values, grads)
+    expected = derivatives(case, [z, mu, logvar, None], grads)
+    for ours, right_gradient, scale in zip(out, expected, (2.0**-1000, 2.0**-1000, 1.0), strict=True):
+        assert float((ours * scale - right_gradient).abs().max()) <= 1e-11 * float(right_gradient.abs().max())
 
 
 @pytest.mark.parametrize("dtype", TYPES)

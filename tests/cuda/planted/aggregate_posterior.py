@@ -68,17 +68,30 @@ PLANTS = (
     Plant(
         "queries too large for float32 not noticed", "large || «any_too_large(s, block)»", "false", noticed="broad52"
     ),
-    Plant("query at infinity not moved", "&& «!nowhere» ? z", "true", noticed="float64-farinf"),
     Plant(
-        "squared distance that overflows", "«if (!kFolded<T>) x[d] = min(x[d], T(1e300));»", "", noticed="stray1e+200"
+        "scale of zero for a query at infinity",
+        "scale[c][d] = filled ? own_scale : «T(1)»;",
+        "T(0)",
+        noticed="float64-farinf",
+    ),
+    Plant(
+        "squared distance that overflows",
+        "+= «add_gradient<false>(a, w[d], mu_sum[c][d], logvar_sum[c][d])»",
+        "add_gradient<true>(a, w[d], mu_sum[c][d], logvar_sum[c][d])",
+        noticed="stray1e+200",
     ),
     # the joint density beyond registers
     Plant("no barrier after a tile of pairs", "T(0); } «__syncthreads();»", "", "check", noticed="weighted"),
     Plant("transposed place off by a component", "to = k * kPairComponents + «j»;", "j ^ 1"),
-    Plant("squared distance of a pair that overflows", "«min(t * t, kLargest)»", "t * t", noticed="D18-stray"),
     Plant(
-        "scale of zero for a query at infinity",
-        "used ? own : «T(1)»,",
+        "squared distance of a pair that overflows",
+        "«add_gradient<false>(gp[q * kPairRow + j], t, mu_sum, logvar_sum)»",
+        "add_gradient<true>(gp[q * kPairRow + j], t, mu_sum, logvar_sum)",
+        noticed="D18-stray",
+    ),
+    Plant(
+        "scale of zero for a query at infinity, in pairs",
+        "used ? scale_of(logvar) : «T(1)»;",
         "T(0)",
         noticed="D18-component_range64-farinf",
     ),
