@@ -226,13 +226,13 @@ struct MmdBackward : SavingNode<4> {
   }
 };
 
-std::tuple<Tensor, Tensor, Tensor> mmd(const Tensor& x, const Tensor& y, const Tensor& bandwidth, int64_t kernel,
+std::tuple<Tensor, Tensor, Tensor> mmd(const Tensor& x, const Tensor& y, const Tensor& bandwidth, int64_t function,
                                        double exponent, bool biased, bool with_grad) {
   static const auto forward_op =
       op<std::tuple<Tensor, Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&, int64_t, double, bool, bool)>(
           "mmd");
   const auto node = node_for<MmdBackward>("mmd", x, y);
-  const auto out = run_forward([&] { return forward_op.call(x, y, bandwidth, kernel, exponent, biased, with_grad); });
+  const auto out = run_forward([&] { return forward_op.call(x, y, bandwidth, function, exponent, biased, with_grad); });
   if (!node) return out;
   node->save(x, y, std::get<1>(out), std::get<2>(out));
   set_history(std::get<0>(out), node);

@@ -42,7 +42,8 @@ bool has_kernels(const Tensor& t) {
 const Tensor* plain(py::handle argument) {
   if (!THPVariable_CheckExact(argument.ptr())) return nullptr;
   const Tensor& t = THPVariable_Unpack(argument.ptr());
-  return has_kernels(t) && t.layout() == at::kStrided ? &t : nullptr;
+  const bool strided = t.layout() == at::kStrided && !t.is_nested() && !t.is_quantized();
+  return strided && has_kernels(t) ? &t : nullptr;
 }
 
 // Whether a transform or a mode wants to see what is called, or autocast to change what it gets.
@@ -200,28 +201,28 @@ py::object elbo_decomposition(py::handle z_, py::handle mu_, py::handle logvar_,
   return wrap(out.data(), out.size());
 }
 
-py::object mmd(py::handle x_, py::handle y_, py::handle kernel_, py::handle bandwidth_, py::handle exponent_,
+py::object mmd(py::handle x_, py::handle y_, py::handle function_, py::handle bandwidth_, py::handle exponent_,
                py::handle estimator) {
   static const auto call =
       op<std::tuple<Tensor, Tensor, Tensor>(const Tensor&, const Tensor&, const Tensor&, int64_t, double, bool, bool)>(
           "mmd");
-  static constexpr std::array<std::string_view, 4> kKernels{"rbf", "rq", "imq", "laplacian"};
+  static constexpr std::array<std::string_view, 4> kFunctions{"rbf", "rq", "imq", "laplacian"};
   static constexpr std::array<std::string_view, 2> kMmdEstimators{"unbiased", "biased"};
   const Tensor *x = plain(x_), *y = plain(y_);
   if (!x || !y || !is_float(*x) || x->dim() != 2 || y->dim() != 2 || observed(*x)) return py::none();
   if (x->scalar_type() != y->scalar_type() || x->device() != y->device() || x->size(1) != y->size(1)) return py::none();
   if (!PyFloat_CheckExact(bandwidth_.ptr()) || !PyFloat_CheckExact(exponent_.ptr())) return py::none();
   const double bandwidth = PyFloat_AS_DOUBLE(bandwidth_.ptr()), exponent = PyFloat_AS_DOUBLE(exponent_.ptr());
-  const int64_t kernel = index_of(kernel_, kKernels), biased = index_of(estimator, kMmdEstimators);
+  const int64_t function = index_of(function_, kFunctions), biased = index_of(estimator, kMmdEstimators);
   const auto positive = [](double v) { return v > 0 && std::isfinite(v); };
-  if (kernel < 0 || biased < 0 || !positive(bandwidth) || !positive(exponent) ||
+  if (function < 0 || biased < 0 || !positive(bandwidth) || !positive(exponent) ||
       std::min(x->size(0), y->size(0)) < 2 - biased)
     return py::none();
   Tensor value;
   {
     const py::gil_scoped_release released;
     const bool with_grad = at::GradMode::is_enabled() && (x->requires_grad() || y->requires_grad());
-    value = std::get<0>(call.call(*x, *y, bandwidth_tensor(bandwidth, *x), kernel, exponent, biased == 1, with_grad));
+    value = std::get<0>(call.call(*x, *y, bandwidth_tensor(bandwidth, *x), function, exponent, biased == 1, with_grad));
   }
   return wrap(value);
 }

@@ -1,5 +1,5 @@
 // The contract: every raw op of the library, whatever device runs it. `key` is int64 [.., 2] = (seed, offset),
-// `estimator` and `kernel` are the enumerations of math/, `reduction` is 0 none, 1 mean, 2 sum.
+// `estimator` is Estimator and `kernel` MmdFunction of math/, `reduction` is 0 none, 1 mean, 2 sum.
 #include <pybind11/pybind11.h>
 #include <torch/library.h>
 #include <torch/version.h>

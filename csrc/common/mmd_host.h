@@ -12,10 +12,11 @@ struct MmdInputs {
   Shape xs, ys;
   int64_t K, problems_each;  // bandwidths of a problem, and problems that share them
 
-  MmdInputs(const at::Tensor& x_, const at::Tensor& y_, const at::Tensor& bandwidth_, int64_t kernel)
+  MmdInputs(const at::Tensor& x_, const at::Tensor& y_, const at::Tensor& bandwidth_, int64_t function)
       : type(compute_type(x_)), xs((check_components(x_, y_, y_, "mmd"), x_)), ys(y_) {
-    TORCH_CHECK(kernel >= int64_t(MmdFunction::rbf) && kernel <= int64_t(MmdFunction::energy), "mmd: unknown kernel ",
-                kernel);
+    TORCH_CHECK(function >= int64_t(MmdFunction::rbf) && function <= int64_t(MmdFunction::energy),
+                "mmd: kernel must be from ", int64_t(MmdFunction::rbf), " to ", int64_t(MmdFunction::energy), ", got ",
+                function);
     const int64_t own = bandwidth_.dim() - 1;
     TORCH_CHECK(own >= 0 && bandwidth_.size(-1) > 0 && own <= x_.dim() - 2 &&
                     bandwidth_.sizes().slice(0, own) == x_.sizes().slice(0, own),

@@ -63,9 +63,9 @@ double mmd_problem(const Rows<T>& x, const Rows<T>& y, int64_t D, const std::vec
   return total;
 }
 
-std::tuple<Tensor, Tensor, Tensor> mmd_cpu(const Tensor& x_, const Tensor& y_, const Tensor& bandwidth_, int64_t kernel,
-                                           double exponent, bool biased, bool with_grad) {
-  const MmdInputs in(x_, y_, bandwidth_, kernel);
+std::tuple<Tensor, Tensor, Tensor> mmd_cpu(const Tensor& x_, const Tensor& y_, const Tensor& bandwidth_,
+                                           int64_t function, double exponent, bool biased, bool with_grad) {
+  const MmdInputs in(x_, y_, bandwidth_, function);
   const Shape &xs = in.xs, &ys = in.ys;
   const Tensor value = at::empty(x_.sizes().slice(0, x_.dim() - 2), in.x.options());
   const Tensor grad_x = with_grad ? at::zeros(x_.sizes(), in.x.options()) : at::empty({0}, in.x.options());
@@ -75,12 +75,12 @@ std::tuple<Tensor, Tensor, Tensor> mmd_cpu(const Tensor& x_, const Tensor& y_, c
       std::vector<MmdScale<scalar_t>> scales;
       for (int64_t k = 0; k < in.K; ++k)
         scales.push_back(MmdScale<scalar_t>::make(
-            MmdFunction(kernel), pointer<double>(in.bandwidth)[p / in.problems_each * in.K + k], exponent));
+            MmdFunction(function), pointer<double>(in.bandwidth)[p / in.problems_each * in.K + k], exponent));
       const Rows<scalar_t> rx{pointer<scalar_t>(in.x) + p * xs.rows * xs.D, xs.rows},
           ry{pointer<scalar_t>(in.y) + p * ys.rows * ys.D, ys.rows};
       scalar_t* dx = with_grad ? grad_x.mutable_data_ptr<scalar_t>() + p * xs.rows * xs.D : nullptr;
       scalar_t* dy = with_grad ? grad_y.mutable_data_ptr<scalar_t>() + p * ys.rows * ys.D : nullptr;
-      dispatch_function(MmdFunction(kernel), [&](auto k) {
+      dispatch_function(MmdFunction(function), [&](auto k) {
         value.mutable_data_ptr<scalar_t>()[p] =
             scalar_t(mmd_problem<scalar_t, decltype(k)::value>(rx, ry, xs.D, scales, biased, dx, dy));
       });

@@ -33,9 +33,9 @@ void run(const MmdInputs& in, MmdArguments<T> a, const Tensor& value, const Tens
   launch_mmd(a, plan, launch.stream);
 }
 
-std::tuple<Tensor, Tensor, Tensor> mmd_cuda(const Tensor& x, const Tensor& y, const Tensor& bandwidth, int64_t kernel,
+std::tuple<Tensor, Tensor, Tensor> mmd_cuda(const Tensor& x, const Tensor& y, const Tensor& bandwidth, int64_t function,
                                             double exponent, bool biased, bool with_grad) {
-  const MmdInputs in(x, y, bandwidth, kernel);
+  const MmdInputs in(x, y, bandwidth, function);
   TORCH_CHECK(in.K <= kMostMmdScales, "mmd: on CUDA at most ", kMostMmdScales, " bandwidths, got ", in.K);
   const Tensor value = at::empty(x.sizes().slice(0, x.dim() - 2), in.x.options());
   const Tensor grad_x = at::empty(with_grad ? x.sizes() : at::IntArrayRef{0}, in.x.options());
@@ -44,7 +44,7 @@ std::tuple<Tensor, Tensor, Tensor> mmd_cuda(const Tensor& x, const Tensor& y, co
   AT_DISPATCH_FLOATING_TYPES(in.type, "mmd", [&] {
     MmdArguments<scalar_t> a{};
     a.problems = in.xs.problems, a.M = in.xs.rows, a.N = in.ys.rows, a.D = in.xs.D;
-    a.K = in.K, a.problems_each = in.problems_each, a.function = MmdFunction(kernel), a.exponent = exponent,
+    a.K = in.K, a.problems_each = in.problems_each, a.function = MmdFunction(function), a.exponent = exponent,
     a.biased = biased;
     run(in, a, value, grad_x, grad_y, with_grad);
   });

@@ -38,7 +38,7 @@ void forward(cuda::MmdArguments<T> a, const cuda::MmdPlan& plan) {
 // Tiles of `rows` rows; 0 takes the plan of the op.
 DX_ENTRY(mmd_forward, const void* x, const void* y, const double* bandwidth, void* value, void* grad_x, void* grad_y,
          int64_t type, int64_t problems, int64_t M, int64_t N, int64_t D, int64_t K, int64_t problems_each,
-         int64_t kernel, double exponent, int64_t biased, int64_t rows) {
+         int64_t function, double exponent, int64_t biased, int64_t rows) {
   const cuda::MmdPlan plan = rows ? cuda::MmdPlan::of(M, N, rows) : cuda::mmd_plan(M, N);
   const auto run = [&]<typename T>(T) {
     cuda::MmdArguments<T> a{};
@@ -46,7 +46,7 @@ DX_ENTRY(mmd_forward, const void* x, const void* y, const double* bandwidth, voi
     a.value = static_cast<T*>(value);
     a.grad_x = static_cast<T*>(grad_x), a.grad_y = static_cast<T*>(grad_y);
     a.problems = problems, a.M = M, a.N = N, a.D = D, a.K = K, a.problems_each = problems_each;
-    a.function = MmdFunction(kernel), a.exponent = exponent, a.biased = biased != 0;
+    a.function = MmdFunction(function), a.exponent = exponent, a.biased = biased != 0;
     forward(a, plan);
   };
   Type(type) == Type::float32 ? run(0.0f) : run(0.0);

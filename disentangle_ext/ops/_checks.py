@@ -26,14 +26,9 @@ def dense(op: str, name: str, tensor: Tensor) -> None:
     """A tensor of any dtype whose elements lie at strides."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{op}: {name} must be a Tensor, got {type(tensor).__name__}")
-    if unusual(tensor):
+    if tensor.is_nested or tensor.is_quantized or tensor.layout != torch.strided:
         kind = "nested" if tensor.is_nested else "quantized" if tensor.is_quantized else str(tensor.layout)
         raise TypeError(f"{op}: {name} must be a dense tensor (torch.strided), got a {kind} one")
-
-
-def unusual(value: Any) -> bool:
-    """Whether it is a tensor without strides, or whose elements are not its values."""
-    return isinstance(value, Tensor) and (value.is_nested or value.is_quantized or value.layout != torch.strided)
 
 
 def floating(op: str, name: str, tensor: Tensor, dims: int) -> None:
@@ -85,8 +80,8 @@ def integer(op: str, name: str, value: Any) -> None:
     """An integer that fits the kernels."""
     if not isinstance(value, (int, torch.SymInt)) or isinstance(value, bool):
         raise TypeError(f"{op}: {name} must be an int, got {describe(value)}")
-    if isinstance(value, int) and value >= 1 << 63:
-        raise ValueError(f"{op}: {name} must be below 2^63, got {value}")
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(f"{op}: {name} must be in [-2^63, 2^63), got {value}")
 
 
 def positive(op: str, name: str, value: Any) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import disentangle_ext
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT), str(ROOT / "build_support")]  # at the end: an installed copy of the package comes first
+TIMEOUT = 300.0  # seconds of a program
 BUILT = shutil.ignore_patterns("__pycache__", "*.so", "_build_config.json")
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -90,7 +92,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=TIMEOUT,
             check=False,
         )
 
@@ -106,11 +108,14 @@ def run_code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     with subprocess.Popen(command, cwd=empty, env=environment({}), text=True, **pipes) as server:
 
         def run(
-            code: str, *, path: str | Path, cwd: Path = empty, **variables: str
+            code: str, *, path: str | Path, cwd: Path = empty, timeout: float = TIMEOUT, **variables: str
         ) -> subprocess.CompletedProcess[str]:
-            request = {"code": code, "path": str(path), "cwd": str(cwd), "variables": variables}
+            request = {"code": code, "path": str(path), "cwd": str(cwd), "timeout": timeout, "variables": variables}
             print(json.dumps(request), file=server.stdin, flush=True)
-            return subprocess.CompletedProcess(code, **json.loads(server.stdout.readline()))
+            result = subprocess.CompletedProcess(code, **json.loads(server.stdout.readline()))
+            if result.returncode == -signal.SIGALRM:
+                raise subprocess.TimeoutExpired(code, timeout, result.stdout, result.stderr)
+            return result
 
         yield run
         server.kill()

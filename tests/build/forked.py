@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -40,6 +41,7 @@ def answer(request: dict[str, Any], out: IO[str], err: IO[str]) -> dict[str, Any
     if process == 0:
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)
+        signal.setitimer(signal.ITIMER_REAL, request["timeout"])  # whose signal ends the process
         code = execute(request)
         sys.stdout.flush()
         sys.stderr.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -128,6 +129,12 @@ assert set(dx.__all__) <= set(dir(dx))
 """
     result = run_code(code, path=here)
     assert result.returncode == 0, result.stderr
+
+
+def test_code_that_hangs_is_ended(run_code, here):
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_code("import time; time.sleep(60)", path=here, timeout=0.2)
+    assert run_code("print(1)", path=here).stdout == "1\n"
 
 
 def test_an_unknown_attribute_is_an_attribute_error():

@@ -130,7 +130,7 @@ def test_several_blocks_of_components(components, estimator, device):
     agree(posterior(Shape((), 30, 4), device, components), estimator, 7)
 
 
-@pytest.mark.parametrize("components", [257, 1025, 2999])
+@pytest.mark.parametrize("components", [257, 1025, 4999])
 @shapes((Shape((), 3, 2), Shape((), 70, 5), Shape((2,), 5, 33)))
 def test_several_blocks_with_weights_given(shape, components, device):
     agree_weighted(weighted(shape, device, components))

@@ -135,6 +135,23 @@ def test_subclasses_and_transforms_take_the_long_way(name, monkeypatch):
         torch.vmap(CALLS[name], randomness="different")(*(t.detach().expand(2, B, D) for t in inputs()))
 
 
+@pytest.mark.filterwarnings("ignore")  # of what PyTorch calls a prototype, or deprecated
+@pytest.mark.parametrize("kind", ["nested", "quantized", "sparse"])
+def test_tensors_that_are_not_dense_are_declined(kind):
+    dense = torch.randn(B, D)
+    odd = {
+        "nested": lambda: torch.nested.nested_tensor([dense, dense]),
+        "quantized": lambda: torch.quantize_per_tensor(dense, 0.1, 0, torch.qint8),
+        "sparse": dense.to_sparse,
+    }[kind]()
+    short = _library.MODULE
+    assert short.rsample_kl(odd, odd, False, None, None) is None
+    assert short.permute_dims(odd, None, None) is None
+    assert short.aggregate_posterior(odd, odd, odd, "uniform", None) is None
+    assert short.elbo_decomposition(odd, odd, odd, 100, "mss", "mean") is None
+    assert short.mmd(odd, odd, "rbf", 1.0, 1.0, "unbiased") is None
+
+
 def test_the_default_generator_moves_on():
     mu, logvar, _ = inputs()
     torch.manual_seed(0)

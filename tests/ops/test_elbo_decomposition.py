@@ -17,9 +17,10 @@ from tests.ops.tolerance import DTYPES, assert_agrees, compute_dtype, largest
 REDUCTIONS = ("none", "mean", "sum")
 
 reductions = pytest.mark.parametrize("reduction", REDUCTIONS)
-# An estimator weighs the components, a reduction adds up rows: they know nothing of each other.
+# An estimator weighs the components, a reduction adds up rows: they know nothing of each other. The mean goes with the
+# estimators that train and report with it.
 each_estimator_and_each_reduction = pytest.mark.parametrize(
-    ("estimator", "reduction"), list(zip(ESTIMATORS, ["none", "mean", "sum", "mean"], strict=True))
+    ("estimator", "reduction"), list(zip(ESTIMATORS, ["sum", "mean", "mean", "none"], strict=True))
 )
 
 

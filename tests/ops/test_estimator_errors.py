@@ -112,6 +112,10 @@ def test_unknown_reduction(f):
     refused(ValueError, message, f, X, X, X, dataset_size=100, reduction="meam")
 
 
-def test_dataset_size_beyond_int64():
-    message = "elbo_decomposition: dataset_size must be below 2^63"
-    refused(ValueError, message, ops.elbo_decomposition, X, X, X, dataset_size=1 << 63)
+@pytest.mark.parametrize("value", [1 << 63, -(1 << 63) - 1, -(1 << 70)], ids=hex)
+def test_integers_beyond_int64(value):
+    message = f"must be in [-2^63, 2^63), got {value}"
+    refused(
+        ValueError, f"elbo_decomposition: dataset_size {message}", ops.elbo_decomposition, X, X, X, dataset_size=value
+    )
+    refused(ValueError, f"aggregate_posterior: offset {message}", ops.aggregate_posterior, X, X, X, offset=value)

@@ -79,7 +79,9 @@ def test_every_raw_op_is_checked():
 
 
 @pytest.mark.parametrize("name", RAW_OPS)
-@pytest.mark.parametrize(("shape", "dtype"), [(SHAPE, torch.float64), (STACK, torch.bfloat16)], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [(SHAPE, torch.float64), (SHAPE, torch.float32), (STACK, torch.bfloat16)], ids=str
+)
 def test_opcheck(name, shape, dtype, device):
     op = getattr(torch.ops.disentangle_ext, name).default
     for arguments in raw_arguments(shape, device, dtype)[name]:
