@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ from disentangle_ext._extras import require
 from disentangle_ext._files import append_line
 from disentangle_ext.study.engines import Work, goes_on
 from disentangle_ext.study.work import Task
+from disentangle_ext.training.interrupt import SIGNALS
 
 __all__ = ["Block", "Entry"]
 
@@ -52,12 +55,13 @@ class Block:
         """Do the work that is left."""
         self.close()
         attempts = {each.run: each.attempt + (each.code != ExitCode.STOPPED) for each in self.entries()}
-        for task in self.left():
-            attempt = attempts.get(task.name, 1)
-            while not (entry := self._attempt(task, attempt)).is_last:
-                if entry.code == ExitCode.STOPPED:
-                    _queue_again()
-                attempt += 1
+        with _signals() as received:
+            for task in self.left():
+                attempt = attempts.get(task.name, 1)
+                while not (entry := self._attempt(task, attempt)).is_last:
+                    if entry.code == ExitCode.STOPPED:
+                        _end(received())
+                    attempt += 1
 
     def checkpoint(self) -> Any:
         """What submitit is to call when the job is queued again: the same, since the journal says where it stands."""
@@ -93,13 +97,40 @@ class Block:
         return entry
 
 
-def _queue_again() -> None:
-    """Let submitit queue the job again and end it, as if its signal had come between two runs.
+@contextmanager
+def _signals() -> Iterator[Callable[[], list[int]]]:
+    """Take note of the signals that come, whatever handler a run has for them; call what is yielded for their list."""
+    reader, writer = os.pipe()
+    for each in (reader, writer):
+        os.set_blocking(each, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
-    The run has taken the signal itself, to save; the handler of submitit is back in its place.
+    def received() -> list[int]:
+        try:
+            return [number for number in os.read(reader, 4096) if number in SIGNALS]
+        except BlockingIOError:
+            return []
+
+    try:
+        yield received
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(reader)
+        os.close(writer)
+
+
+def _end(received: list[int]) -> None:
+    """End the job when its run was stopped, and has saved.
+
+    SIGTERM is what SLURM sends to a job that is cancelled, or preempted: it queues the latter again itself. Before the
+    time is over it sends the signal of submitit, whose handler queues the job again; it is in its place, now that the
+    run is over, and is called as if the signal had come between two runs.
     """
     environment = require("submitit.core.job_environment", extra="slurm", what="study").JobEnvironment
+    ours = getattr(signal, f"SIG{environment.USR_SIG}")
+    if received and received[0] != ours:
+        sys.exit(ExitCode.STOPPED)
     try:
-        signal.raise_signal(getattr(signal, f"SIG{environment.USR_SIG}"))
+        signal.raise_signal(ours)
     except subprocess.CalledProcessError:  # SLURM has done it itself, or does not let us: whoever waits submits it
         sys.exit(ExitCode.STOPPED)

@@ -199,7 +199,9 @@ def _over(queued: _Queued, waiting: deque[_Queued], is_stopped: bool) -> Iterato
         begun = {each.run for each in entries}
         yield from (Ended(task, ExitCode.STOPPED) for task in left if task.name in begun)
     elif str(queued.job.state).startswith("CANCELLED"):
-        yield from (Ended(task, -signal.SIGTERM) for task in left)
+        for task in left:
+            log(task, f"the job {queued.job.job_id} was cancelled")
+            yield Ended(task, -signal.SIGTERM)
     elif queued.barren < ATTEMPTS:
         waiting.append(queued)
     else:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import submitit
 
 from disentangle_ext._exit_codes import ExitCode
 from disentangle_ext.study.engines.block import Block, Entry
+from disentangle_ext.training.interrupt import Interrupt
 from tests.study.engines.light import behaves, calls, fakes
 
 KILLED = -signal.SIGKILL
@@ -54,3 +56,38 @@ def test_a_line_that_is_being_written_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "journal").write_text(whole[:-3])
     assert [each.run for each in block.entries()] == ["a", "a", "b"]
     assert block.left() == block.tasks[1:]
+
+
+class RequeuedError(Exception):
+    """What the handler of submitit does."""
+
+
+def _requeue(number: int, frame: object) -> None:
+    raise RequeuedError
+
+
+@pytest.mark.parametrize(
+    ("sent", "end"), [(signal.SIGUSR1, RequeuedError), (signal.SIGTERM, SystemExit), (signal.SIGINT, SystemExit)]
+)
+def test_a_job_is_queued_again_at_the_end_of_its_time_and_not_when_it_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals, end: type[BaseException]
+) -> None:
+    def is_stopped(task: Any) -> int:
+        with Interrupt() as interrupt, interrupt.deferred():
+            signal.raise_signal(signal.SIGCONT)  # which SLURM sends first
+            signal.raise_signal(sent)
+        assert interrupt.requested == sent
+        return ExitCode.STOPPED
+
+    monkeypatch.setattr(submitit.JobEnvironment, "USR_SIG", "USR1")
+    kept = {each: signal.getsignal(each) for each in (signal.SIGUSR1, signal.SIGCONT)}
+    signal.signal(signal.SIGUSR1, _requeue)
+    signal.signal(signal.SIGCONT, lambda *_: None)
+    block = Block(is_stopped, fakes(tmp_path, "a"), tmp_path / "journal")
+    try:
+        with pytest.raises(end):
+            block()
+    finally:
+        for each, handler in kept.items():
+            signal.signal(each, handler)
+    assert block.entries() == [Entry("a", 1, None), Entry("a", 1, ExitCode.STOPPED)]

@@ -140,6 +140,7 @@ def test_a_job_that_was_cancelled_is_not_submitted_again(slurm: Callable[[str, s
     )
     ended = list(Submitit(jobs).run(behaves, fakes(tmp_path, "a"), lambda: False))
     assert [(each.code, each.attempts) for each in ended] == [(-signal.SIGTERM, 1)]
+    assert Path(ended[0].task.log).read_text() == "the job 123 was cancelled\n"
     assert (tmp_path / "calls").read_text() == "x\n"
 
 
