@@ -101,7 +101,8 @@ class Study:
             return Omitted("A correlation takes two metrics, and there are fewer.")
         chart = correlation_maps(self.correlations, metrics, metrics)
         words = f"Spearman's rank correlation of {len(metrics)} metrics over the models of each data set."
-        caption = f"{words} The tooltip has the 95 % bootstrap interval over models and their number."
+        interval = f"the 95 % bootstrap interval over models, from {self._resamples:,} resamples"
+        caption = f"{words} The tooltip has {interval}, and the number of models."
         return Figure("correlations", "Rank correlation of all metrics", caption, words, self.correlations, chart)
 
     def _violins(self) -> Iterator[Figure | Omitted]:

@@ -132,6 +132,7 @@ def test_a_large_study_says_what_of_it_is_drawn(tmp_path: Path, no_pictures: Non
     page = write_page(tmp_path / "report", runs, records, title="Large")
     assert "The first 2,000 of 2,200 runs are listed." in page.read_text()
     assert page.read_text().count('<th scope="row">') == 2000
+    assert "from 1,000 resamples" in page.read_text()
     assert "points runs: 428 of 2,200 runs drawn." in page.read_text()
     assert pyarrow.csv.read_csv(page.parent / "tables" / "runs.csv").num_rows == 2200
 
