@@ -16,7 +16,6 @@ from disentangle_ext._errors import MistakeError
 from disentangle_ext._exit_codes import ExitCode
 from disentangle_ext.runs.checkpoint import checkpoints_by_step
 from disentangle_ext.study.engines import Ended
-from disentangle_ext.study.engines.local import Local
 from disentangle_ext.study.engines.ray import Ray
 from disentangle_ext.study.execute import execute, tasks_of
 from disentangle_ext.study.work import work
@@ -62,6 +61,7 @@ def test_every_end_of_the_work_is_told(address: str, tmp_path: Path) -> None:
         "breaks": (ExitCode.INCOMPLETE, 3, 3),
         "full-disk": (ExitCode.CANNOT_WRITE, 1, 1),
     }
+    assert (tmp_path / "finishes" / "device").read_text() == "cpu"  # it was free to choose, and has no GPU
     assert Path(ended["killed"].task.log).read_text().count("The worker died unexpectedly") == 3
     assert "RuntimeError: a mistake of ours" in Path(ended["breaks"].task.log).read_text()
 
@@ -83,11 +83,9 @@ def _terminate_when(is_time: Callable[[], bool]) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_a_run_that_may_choose_its_device_takes_the_cpu_unless_it_has_a_gpu(address: str, tmp_path: Path) -> None:
-    run(address, tmp_path, "a")
-    assert (tmp_path / "a" / "device").read_text() == "cpu"
-    run(address, tmp_path, "b", gpus_per_run=0.5)
-    assert (tmp_path / "b" / "device").read_text() == "auto"
+def test_a_run_that_has_a_share_of_a_gpu_may_choose_its_device(address: str, tmp_path: Path) -> None:
+    run(address, tmp_path, "a", gpus_per_run=0.5)
+    assert (tmp_path / "a" / "device").read_text() == "auto"
 
 
 def test_runs_that_no_machine_has_room_for_wait_and_it_is_said(
@@ -104,15 +102,15 @@ def _second_time() -> Callable[[], bool]:
     return lambda: next(answers, True)
 
 
-def test_a_study_of_which_a_worker_is_killed_has_the_scores_of_the_local_engine(address: str, tmp_path: Path) -> None:
+def test_a_study_of_which_a_worker_is_killed_has_the_same_scores_as_here(address: str, tmp_path: Path) -> None:
     study = plan_tiny(tmp_path / "ray")
     result = execute(study, Ray(address), tasks_of(study), do=works.trains_and_the_first_is_killed)
     assert (result.finished, result.problems) == (2, {})
     assert len(list((study.folder / "runs").glob("*.disturbed"))) == 1
     assert list((study.folder / "logs").iterdir()) == []
-    local = plan_tiny(tmp_path / "local")
-    assert execute(local, Local(2), tasks_of(local)).finished == 2
-    assert results(study) == results(local)
+    here = plan_tiny(tmp_path / "here")
+    assert [work(task) for task in tasks_of(here)] == [ExitCode.FINISHED] * 2
+    assert results(study) == results(here)
 
 
 def test_a_run_that_is_stopped_has_saved_and_goes_on(address: str, tmp_path: Path) -> None:
