@@ -47,7 +47,7 @@ _FLAGS = (
     ),
     _Flag("submitit", "--block", int, "runs of a job, one after the other (default: as few as 1,000 jobs allow)", 1),
     _Flag("submitit", "--partition", str, "partition of SLURM"),
-    _Flag("submitit", "--timeout-min", int, "minutes after which a job is queued again (default: 240)", 1),
+    _Flag("submitit", "--timeout-min", int, "minutes after which a job is queued again (default: 240)", 5),
     _Flag("submitit", "--gpus-per-node", int, "GPUs of a job (default: none)", 0),
     _Flag("submitit", "--cpus-per-task", int, "CPUs of a job (default: one for each thread of its runs)", 1),
     _Flag("submitit", "--mem-gb", float, "memory of a job in GB (default: that of the partition)", 0),

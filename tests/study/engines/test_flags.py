@@ -55,6 +55,7 @@ def test_a_call_has_the_engine_that_it_asks_for(command: str, flags: str, engine
         ("--engine ray --gpus-per-run nan", "--gpus-per-run must be at least 0, got nan"),
         ("--engine ray --gpus-per-run 1.5", "--gpus-per-run must be a share of one or a whole number, got 1.5"),
         ("--engine submitit --block 0", "--block must be at least 1, got 0"),
+        ("--engine submitit --timeout-min 3", "--timeout-min must be at least 5, got 3"),
         ("--engine submitit --mem-gb 0", "--mem-gb must be more than 0, got 0"),
     ],
 )
