@@ -18,7 +18,12 @@ EXTRAS: dict[str, dict[str, str]] = {
     "metrics": {"sklearn": "scikit-learn"},
     "report": {"matplotlib": "matplotlib", "PIL": "Pillow"},
     "tensorboard": {"tensorboard": "tensorboard"},
-    "study": {"duckdb": "duckdb", "pyarrow": "pyarrow", "vl_convert": "vl-convert-python"},
+    "study": {
+        "duckdb": "duckdb",
+        "pyarrow": "pyarrow",
+        "threadpoolctl": "threadpoolctl",
+        "vl_convert": "vl-convert-python",
+    },
     "ray": {"ray": "ray"},
     "slurm": {"submitit": "submitit"},
 }

@@ -162,7 +162,7 @@ def _silent(done: int, total: int) -> None:
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
     """Compute with ``count`` threads, in torch as in NumPy: the scores depend on it in their last bits."""
-    threadpoolctl = require("threadpoolctl", extra="train", what="study")
+    threadpoolctl = require("threadpoolctl", extra="study", what="study")
     with cpu_threads(count), threadpoolctl.threadpool_limits(count or None):
         yield
 

@@ -45,6 +45,20 @@ def test_the_extras_are_those_of_the_metadata(root):
         assert {name for name in names if not name.startswith("disentangle_ext")} == set(modules.values())
 
 
+def test_every_file_of_the_package_is_installed(root):
+    declared = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    installed = {
+        path
+        for package, patterns in declared.items()
+        for each in patterns
+        for path in root.joinpath(*package.split(".")).glob(each)
+    }
+    built = {".py", ".pyc", ".so", ".pyd", ".json"}
+    files = {path for path in (root / "disentangle_ext").rglob("*") if path.is_file() and path.suffix not in built}
+    assert root / "disentangle_ext" / "study" / "grids" / "quick.yaml" in files
+    assert files == installed
+
+
 def test_choose_returns_a_known_name():
     assert _names.choose("train: model", "b", ["a", "b"]) == "b"
 
