@@ -136,7 +136,10 @@ class _Lines:
         if isinstance(node, self._yaml.SequenceNode):
             return _Node([self._convert(each) for each in node.value], line)
         loader = self._yaml.SafeLoader("")
-        return _Node(loader.construct_object(node), line)
+        try:
+            return _Node(loader.construct_object(node), line)
+        except (ValueError, KeyError, OverflowError) as error:  # a day that there is not, !!int of a word
+            raise self.error(line, f"{node.value} cannot be read: {error}") from None
 
     def error(self, line: int, what: str) -> MistakeError:
         return MistakeError(f"study: {self.name}, line {line}: {what}")
@@ -155,6 +158,8 @@ class _Reader:
         if "grid" not in root:
             raise self._lines.error(1, f"grid is not given; the keys are: {', '.join(_KEYS)}")
         base = self._mapping(root["base"], "base") if "base" in root else {}
+        for key, node in base.items():
+            self._check_option(key, node.line, "base")
         seeds = self._seeds(root.get("seeds", _Node(1, 1)))
         lists = self._lists(root["grid"])
         count = math.prod(sum(map(_size, blocks)) for blocks in lists) * len(seeds)
@@ -170,7 +175,7 @@ class _Reader:
 
     def _lists(self, grid: _Node) -> list[list[_Block]]:
         """The lists of blocks, of which each block goes with each of the others."""
-        lists = list(grid.value.values()) if isinstance(grid.value, dict) else [grid]
+        lists = list(grid.value.values()) if isinstance(grid.value, dict) and grid.value else [grid]
         for node in lists:
             if not (isinstance(node.value, list) and node.value):
                 raise self._lines.error(node.line, f"grid must be a list of blocks, got {_plain(node.value)!r}")
@@ -181,19 +186,23 @@ class _Reader:
         for key, node in self._mapping(block, "a block of grid").items():
             if node.value == []:
                 raise self._lines.error(node.line, f"{key} must have at least one value, got []")
-            if key in ("seed", *_KEYS):
-                raise self._lines.error(node.line, f"{key} must not be in a block: the key 'seeds' chooses the seeds")
+            self._check_option(key, node.line, "a block")
             values = node.value if isinstance(node.value, list) else [node.value]
             axes[key] = [_Node(_plain(value), node.line) for value in values]
         return _Block(block.line, axes)
 
-    def _seeds(self, node: _Node) -> list[int]:
+    def _check_option(self, key: str, line: int, where: str) -> None:
+        if key in ("seed", *_KEYS):
+            raise self._lines.error(line, f"{key} must not be in {where}: the key 'seeds' chooses the seeds")
+
+    def _seeds(self, node: _Node) -> Sequence[int]:
         given = _plain(node.value)
-        values = list(range(given)) if isinstance(given, int) and not isinstance(given, bool) else given
-        is_list = isinstance(values, list) and all(isinstance(each, int) and each >= 0 for each in values)
-        if not (is_list and values):
-            raise self._lines.error(node.line, f"seeds must be how many, or a list of integers from 0 on, got {given}")
-        return values
+        if _is_seed(given) and given > 0:
+            return range(given)
+        if not (isinstance(given, list) and given and all(map(_is_seed, given))):
+            what = "seeds must be how many, or a list of integers from 0 on and below 2^63"
+            raise self._lines.error(node.line, f"{what}, got {given}")
+        return given
 
     def _metrics(self, node: _Node | None) -> tuple[str, ...]:
         if node is None:
@@ -242,6 +251,11 @@ class _Reader:
             choose(kind, name, known)
         except MistakeError as error:
             raise self._lines.error(line, str(error)) from None
+
+
+def _is_seed(value: Any) -> bool:
+    """Whether it is what the plan, which is a table, can hold as a seed."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
 
 
 def _plain(value: Any) -> Any:
