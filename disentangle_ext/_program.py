@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from disentangle_ext import _start
 from disentangle_ext._errors import MistakeError
@@ -18,7 +18,13 @@ __all__ = ["Parser", "launch", "outcome"]
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line whose mistakes are raised, so that they are told in one line, as all others are."""
+    """A command line whose mistakes are raised, so that they are told in one line, as all others are.
+
+    An option has to be written out, in the commands below it, too: a later option may begin in the same way.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "allow_abbrev": False})
 
     def read(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
         """Parse the arguments; default: those of the process.
@@ -30,10 +36,17 @@ class Parser(argparse.ArgumentParser):
         request, unknown = self.parse_known_args(argv)
         for each in unknown:
             if each.startswith("--"):
-                known = [name for name in self._option_string_actions if name.startswith("--")]
+                known = [name for name in self._chosen(request)._option_string_actions if name.startswith("--")]
                 choose(f"{self._program}: option", each.partition("=")[0], known)
             self.error(f"unexpected argument {each!r}")
         return request
+
+    def _chosen(self, request: argparse.Namespace) -> argparse.ArgumentParser:
+        """The parser of the command that was given, if there are commands."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                return action.choices[getattr(request, action.dest)]
+        return self
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print below its usage."""

@@ -36,7 +36,7 @@ def _report(request: argparse.Namespace) -> ExitCode:
 
 def _parser() -> Parser:
     text = "Draw the pictures of a finished run again, into its folder."
-    parser = Parser(prog=PROGRAM, description=text, allow_abbrev=False)
+    parser = Parser(prog=PROGRAM, description=text)
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a finished run of disentangle_ext.train")
     known = ", ".join(PICTURES)
     parser.add_argument("--only", metavar="NAME", nargs="+", help=f"these alone, of: {known} (default: all that fit)")

@@ -50,7 +50,6 @@ def _parser(description: str | None) -> Parser:
     parser = Parser(
         prog=PROGRAM,
         description=description,
-        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", metavar="RUN", type=Path, nargs="?", help="the folder of a finished run")

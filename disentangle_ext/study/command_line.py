@@ -32,7 +32,6 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
     parser = Parser(
         prog=PROGRAM,
         description=description,
-        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -149,7 +149,7 @@ def _plan(flags: Flags, folder: Path, config: TrainConfig, given: dict[str, Any]
 
 def _peek(argv: Sequence[str]) -> argparse.Namespace:
     """The flags that decide which other flags there are."""
-    parser = Parser(prog=PROGRAM, add_help=False, allow_abbrev=False)
+    parser = Parser(prog=PROGRAM, add_help=False)
     for name in ("model", "data", "network"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--config", type=Path)
@@ -205,7 +205,6 @@ def _read_flags(argv: Sequence[str], defaults: Flags, base: TrainConfig) -> dict
         description=_description(base),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
     )
     for title, options in groups.items():
         group = parser.add_argument_group(f"options of {title}")

@@ -63,3 +63,12 @@ def test_a_wrong_flag_is_one_line(flags: str, message: str) -> None:
     with pytest.raises(MistakeError) as caught:
         parse(["run", "study", *flags.split()], None)
     assert str(caught.value) == f"study: {message}"
+
+
+@pytest.mark.parametrize(("flag", "meant"), [("--worker", "--workers"), ("--retry", "--retry-failed")])
+def test_an_option_has_to_be_written_out(flag: str, meant: str) -> None:
+    with pytest.raises(MistakeError) as caught:
+        parse(["run", "study", flag, "1"], None)
+    said, _, known = str(caught.value).partition("? known: ")
+    assert said == f"study: unknown option '{flag}': did you mean '{meant}'"
+    assert {"--engine", "--workers", "--retry-failed"} <= set(known.split(", "))
