@@ -132,7 +132,7 @@ class RunFolder:
 
     @property
     def is_locked(self) -> bool:
-        """Whether a process works on the run."""
+        """Whether a process works on the run; so it seems where we may not open its lock."""
         if not (self.path / LOCK).exists():
             return False
         filelock = require("filelock", extra="train", what="study")
@@ -140,7 +140,7 @@ class RunFolder:
         try:
             with lock.acquire(timeout=0):
                 return False
-        except filelock.Timeout:
+        except (filelock.Timeout, OSError):
             return True
 
     @contextmanager

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._names import choose
 from disentangle_ext._program import Parser
 from disentangle_ext.engine.device import AUTO
@@ -47,6 +48,8 @@ def parse(argv: Sequence[str] | None, description: str | None) -> argparse.Names
     request = parser.read(argv)
     if hasattr(request, "engine"):
         check_engine(request)
+    if request.command == "plan" and request.device != AUTO and not request.measure:
+        raise MistakeError(f"study: --device belongs to --measure, got --device {request.device} alone")
     for name in getattr(request, "metrics", None) or ():
         choose("study: --metrics", name, tuple(SUITE))
     return request

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
+from disentangle_ext._errors import MistakeError
 from disentangle_ext._exit_codes import ExitCode
+from disentangle_ext._files import WriteError
 from disentangle_ext.engine.device import AUTO
+from disentangle_ext.runs.folder import RunFolder
 from disentangle_ext.study.engines import ATTEMPTS, Ended, Engine, Work, is_abnormal
 from disentangle_ext.study.plan import Study
 from disentangle_ext.study.status import State, state_of
-from disentangle_ext.study.work import LOCKED, Task, last_lines, work
+from disentangle_ext.study.work import LOCKED, Task, last_lines, missing_metrics, work
 from disentangle_ext.training.interrupt import Interrupt
 
 __all__ = ["Result", "execute", "tasks_of"]
@@ -67,12 +71,22 @@ def tasks_of(
         state = state_of(folder)
         if state is State.FAILED and retry_failed:
             folder.forget_failure()
-        elif state is State.FAILED or (state is State.DONE and metrics is None):
+        elif state is State.FAILED:
             continue
         chosen = study.metrics if metrics is None else tuple(metrics)
+        if state is State.DONE and metrics is None and _is_scored(folder, chosen):
+            continue
         path, log = folder.path.absolute(), study.log(run.name).absolute()  # a worker has another current folder
         left.append(Task(run.name, str(path), str(log), run.settings, chosen, device, again))
     return left
+
+
+def _is_scored(folder: RunFolder, metrics: Sequence[str]) -> bool:
+    """Whether a run has all metrics of the grid, to which the plan may have added some since."""
+    try:
+        return not missing_metrics(folder, metrics)
+    except MistakeError:  # which the work on it will say
+        return False
 
 
 def execute(
@@ -104,6 +118,7 @@ def execute(
                 finished += 1
             elif ended.code == LOCKED:
                 elsewhere += 1
+                codes.add(int(ExitCode.INCOMPLETE))
             elif ended.code != ExitCode.STOPPED:
                 problems[ended.task.name] = _note(study, ended)
                 codes.add(_code(ended))
@@ -120,7 +135,8 @@ def _note(study: Study, ended: Ended) -> str:
     often = f" {ended.attempts} times" if ended.attempts > 1 else ""
     reason = f"{how}{often}; the last lines of its log: {said}"
     if ended.attempts >= ATTEMPTS and not folder.is_done and folder.path.is_dir():
-        folder.fail(reason)
+        with suppress(WriteError):  # then it is tried again by the next call
+            folder.fail(reason)
     return reason
 
 

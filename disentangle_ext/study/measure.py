@@ -85,6 +85,9 @@ def measure(
 
     Returns:
         The costs, or why there are none: a data set that is not in the cache, for example.
+
+    Raises:
+        KeyboardInterrupt: if a signal stopped the run at work.
     """
     costs: list[Cost | str] = []
     for count, kind in enumerate(kinds):
@@ -100,7 +103,10 @@ def _measure(config: TrainConfig, metrics: tuple[str, ...], device: str, folder:
     short = dataclasses.replace(config, max_steps=steps, log_every=max(1, steps // 3), checkpoint_every=steps)
     task = Task("measured", str(folder / "run"), str(folder / "log"), short.plain(), metrics, device)
     begun = time.perf_counter()
-    if work(task) != ExitCode.FINISHED:
+    code = work(task)
+    if code == ExitCode.STOPPED:
+        raise KeyboardInterrupt  # the work has taken the signal, which is meant for all kinds
+    if code != ExitCode.FINISHED:
         return last_lines(folder / "log", 1)
     seconds = time.perf_counter() - begun
     last = RunFolder(task.folder).read_metrics()[-1]

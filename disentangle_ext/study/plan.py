@@ -11,16 +11,17 @@ from typing import Any, NamedTuple
 
 from disentangle_ext._errors import MistakeError
 from disentangle_ext._extras import require
-from disentangle_ext._files import replacing, write_atomically
+from disentangle_ext._files import is_partial, replacing, write_atomically
 from disentangle_ext.runs.folder import RunFolder
 from disentangle_ext.study.grid import Grid
-from disentangle_ext.study.run import variations
+from disentangle_ext.study.run import Variation, variations
 
 __all__ = ["GRID", "PLAN", "Planned", "Study", "write_plan"]
 
 PLAN = "plan.parquet"
 GRID = "grid.yaml"
 _METRICS = b"metrics"
+_COLUMNS = ("run", *Variation._fields, "seed", "settings")
 
 
 class Planned(NamedTuple):
@@ -54,9 +55,14 @@ class Study:
         parquet = require("pyarrow.parquet", extra="study", what="study")
         arrow = require("pyarrow", extra="study", what="study")
         try:
-            return parquet.read_table(self.folder / PLAN)
+            plan = parquet.read_table(self.folder / PLAN)
         except (OSError, arrow.ArrowException) as error:
             raise MistakeError(f"study: cannot read {self.folder / PLAN}: {' '.join(str(error).split())}") from None
+        absent = [name for name in _COLUMNS if name not in plan.column_names]
+        if absent or _METRICS not in (plan.schema.metadata or {}):
+            what = f"the columns {', '.join(absent)}" if absent else "the metrics"
+            raise MistakeError(f"study: {self.folder / PLAN} lacks {what}: write it again with 'study plan'")
+        return plan
 
     @cached_property
     def runs(self) -> list[Planned]:
@@ -92,7 +98,8 @@ def write_plan(folder: Path, grid: Grid) -> Study:
 
 
 def _check(folder: Path, names: set[str]) -> None:
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / PLAN).is_file():
+    is_empty = not folder.is_dir() or all(map(is_partial, folder.iterdir()))
+    if not is_empty and not (folder / PLAN).is_file():
         raise MistakeError(f"study: --output-dir {folder} must be a new or empty folder, or that of a study")
     runs = folder / "runs"
     begun = {path.name for path in runs.iterdir()} if runs.is_dir() else set()

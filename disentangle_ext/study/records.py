@@ -200,7 +200,12 @@ def _found(paths: Sequence[Path], problems: list[str]) -> pyarrow.Table:
             reason = str(error).partition(": ")[2]  # without the name of a program
             problems.append(f"study: {path / CONFIG}: {reason}; the run is left out")
             continue
-        if run.name not in runs or (folder.is_done and not runs[run.name][0].is_done):
+        known = runs.get(run.name)
+        if known and known[1] != run:
+            problems.append(
+                f"study: {path} and {known[0].path} differ in nothing but the path of their data: one is left out"
+            )
+        if known is None or (folder.is_done and not known[0].is_done):
             runs[run.name] = folder, run
     if not runs:
         raise MistakeError(problems[0] if problems else "study: there is no run")

@@ -50,7 +50,7 @@ def _output(request: argparse.Namespace) -> Path:
     if request.output_dir:
         return Path(request.output_dir)
     if len(request.paths) > 1 or (first / CONFIG).is_file():
-        raise MistakeError("study: --output-dir is not given: where to write what is collected from several folders")
+        raise MistakeError("study: --output-dir is not given, and only one folder of runs takes their tables itself")
     return first
 
 

@@ -32,7 +32,7 @@ class Status(NamedTuple):
 
     counts: dict[State, int]
     rate: float | None
-    """Runs finished in an hour, by the last of them; None before the second."""
+    """Models trained in an hour, by the last of them, whenever they are scored; None before the second."""
 
     @property
     def hours_left(self) -> float | None:
@@ -50,7 +50,7 @@ def status(study: Study) -> Status:
     names = study.plan.column("run").to_pylist()
     folders = [study.run_folder(name) for name in names]
     counts = Counter(state_of(folder) for folder in folders)
-    return Status({state: counts[state] for state in State}, _rate(folder.path / EVALUATION for folder in folders))
+    return Status({state: counts[state] for state in State}, _rate(folder.path / DONE for folder in folders))
 
 
 def state_of(folder: RunFolder) -> State:
@@ -69,7 +69,7 @@ def state_of(folder: RunFolder) -> State:
 
 
 def _rate(paths: Iterable[Path]) -> float | None:
-    """Runs an hour, from the times at which the last were finished until now."""
+    """Files an hour, from the times at which the last were written until now."""
     ends = []
     for path in paths:
         try:

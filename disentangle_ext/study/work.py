@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from disentangle_ext._extras import require
 from disentangle_ext._files import WriteError
 from disentangle_ext.engine.device import AUTO, blame_device, cpu_threads, keep_freed_memory
 from disentangle_ext.engine.meter import NonFiniteLossError
-from disentangle_ext.metrics.suite import choose_metrics
+from disentangle_ext.metrics.suite import SUITE, Failure, check_metric
 from disentangle_ext.runs.codes import scored_rows
 from disentangle_ext.runs.config import resolve
 from disentangle_ext.runs.folder import EVALUATION, LockedError, RunFolder
@@ -25,7 +25,7 @@ from disentangle_ext.scoring.scores import read_scores, score, write_scores
 from disentangle_ext.training.fit import train
 from disentangle_ext.training.interrupt import Interrupt, Interrupted
 
-__all__ = ["LOCKED", "Task", "last_lines", "score_run", "work"]
+__all__ = ["LOCKED", "Task", "last_lines", "missing_metrics", "score_run", "work"]
 
 LOCKED = 69
 """How the work on a run ends on which another process works; EX_UNAVAILABLE of BSD's sysexits.h."""
@@ -108,7 +108,8 @@ def _exit_code(task: Task) -> int:
 def score_run(folder: RunFolder, metrics: tuple[str, ...], *, again: bool = False) -> None:
     """Score a finished run by the metrics that its evaluation.json does not have yet.
 
-    The scores are those of ``evaluate`` with its defaults.
+    The scores are those of ``evaluate`` with its defaults. A metric of factors leaves the reason in the place of its
+    score where the data set has none.
 
     Args:
         folder: the run folder.
@@ -120,28 +121,47 @@ def score_run(folder: RunFolder, metrics: tuple[str, ...], *, again: bool = Fals
         MistakeError: if its files are damaged, or its data set is not there.
         WriteError: if the folder cannot be written.
     """
-    if not (again or _missing(folder, metrics)):
+    if not (again or missing_metrics(folder, metrics)):
         return
     with folder.lock():
         kept = read_scores(folder.path / EVALUATION)
         wanted = [name for name in metrics if again or name not in kept]
         run = open_run(folder.path)
         names = run.data.factor_names or None
+        given = ["codes", "logvar", *(["factors"] if names else [])]
+        lacking = _lacking(wanted, given)
         codes = run.codes(scored_rows(len(run.data), 0), progress=_silent)
         scores = score(
             f"{run.config.model} on {run.config.data}: {len(codes.rows):,} images, {codes.mu.shape[1]} latents",
             codes.mu,
             codes.factors if names else None,
             logvar=codes.logvar,
-            metrics=choose_metrics("study: --metrics", wanted, ["codes", "logvar", *(["factors"] if names else [])]),
+            metrics=[name for name in wanted if name not in lacking],
             factor_names=names,
             periods=run.data.periods,
             progress=_silent,
         )
-        write_scores(folder.path / EVALUATION, kept, scores)
+        results = {**scores.results, **lacking}
+        seconds = {**dict.fromkeys(lacking, 0.0), **scores.seconds}
+        write_scores(folder.path / EVALUATION, kept, scores._replace(results=results, seconds=seconds))
 
 
-def _missing(folder: RunFolder, metrics: tuple[str, ...]) -> list[str]:
+def _lacking(metrics: Sequence[str], given: Collection[str]) -> dict[str, Failure]:
+    """The metrics that take what is not given, and why they have no score."""
+    found = {}
+    for name in metrics:
+        check_metric("study: --metrics", name)
+        if absent := [each for each in SUITE[name].inputs if each not in given]:
+            found[name] = Failure(f"{name} needs {' and '.join(absent)}, which the data set does not have")
+    return found
+
+
+def missing_metrics(folder: RunFolder, metrics: Sequence[str]) -> list[str]:
+    """The metrics that the evaluation.json of a run does not have.
+
+    Raises:
+        MistakeError: if the file is damaged.
+    """
     kept = read_scores(folder.path / EVALUATION)
     return [name for name in metrics if name not in kept]
 

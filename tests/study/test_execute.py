@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from disentangle_ext._exit_codes import ExitCode
-from disentangle_ext.study.engines import Ended, Work
+from disentangle_ext.runs.folder import FAILED
+from disentangle_ext.study.engines import Ended, Work, log
 from disentangle_ext.study.engines.local import Local
 from disentangle_ext.study.execute import Result, execute, tasks_of
 from disentangle_ext.study.grid import read_grid
@@ -81,9 +82,32 @@ def test_a_run_that_was_killed_less_often_is_not_given_up(study: Study) -> None:
     assert len(tasks_of(study)) == 3
 
 
+def test_a_run_that_cannot_be_given_up_costs_no_other(study: Study) -> None:
+    class Killed:
+        """An engine whose first run is killed again and again, on a disk that is full then."""
+
+        def run(self, work: Work, tasks: Sequence[Task], is_stopped: Callable[[], bool]) -> Iterator[Ended]:
+            (Path(tasks[0].folder) / FAILED).mkdir(parents=True)
+            yield Ended(tasks[0], -signal.SIGKILL, 3)
+            yield Ended(tasks[1], ExitCode.FINISHED)
+
+    result = execute(study, Killed(), tasks_of(study))
+    assert (result.finished, len(result.problems), result.code) == (1, 1, ExitCode.INCOMPLETE)
+
+
+def test_an_engine_that_cannot_write_a_log_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "logs").touch()
+    log(Task("a", str(tmp_path / "a"), str(tmp_path / "logs" / "a.log"), {}, ()), "the machine is gone")
+    assert (tmp_path / "logs").read_text() == ""
+
+
+def test_more_workers_than_tasks_take_no_memory(study: Study) -> None:
+    assert list(Local(10**12, gpus=0).run(works.finishes, [], lambda: False)) == []
+
+
 def test_a_run_that_is_at_work_elsewhere_is_left_to_the_other(study: Study) -> None:
     result, _ = call(study, works.is_at_work_elsewhere)
-    assert (result.finished, result.elsewhere, result.problems, result.code) == (0, 3, {}, ExitCode.FINISHED)
+    assert (result.finished, result.elsewhere, result.problems, result.code) == (0, 3, {}, ExitCode.INCOMPLETE)
     assert len(tasks_of(study)) == 3
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from disentangle_ext._exit_codes import ExitCode
 from disentangle_ext.study.__main__ import main
 from disentangle_ext.study.grid import read_grid
 from disentangle_ext.study.measure import Cost, kinds_of, measure, total
+from disentangle_ext.study.work import Task
 
 GRID = """
 base: {data: digits, quick: true, network: mlp, width: 16, max_steps: 600}
@@ -50,6 +52,27 @@ def test_a_kind_that_cannot_be_trained_says_why(tmp_path: Path, monkeypatch: pyt
     path.write_text("grid: [{model: vae, data: cars3d}]\n")
     (cost,) = measure(kinds_of(read_grid(str(path)).runs), ("mig",))
     assert str(cost).startswith("Cars3D: there is no ")
+
+
+def test_a_signal_stops_the_measurement_and_not_one_kind_alone(grid: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Task] = []
+
+    def is_stopped(task: Task) -> int:
+        begun.append(task)
+        return ExitCode.STOPPED
+
+    monkeypatch.setattr("disentangle_ext.study.measure.work", is_stopped)
+    with pytest.raises(KeyboardInterrupt):
+        measure(kinds_of(read_grid(grid).runs), ("mig",))
+    assert len(begun) == 1
+
+
+def test_a_device_is_refused_where_nothing_is_measured(
+    grid: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", grid, "--output-dir", str(tmp_path / "study"), "--device", "cpu"]) == 2
+    assert capsys.readouterr().err == "study: --device belongs to --measure, got --device cpu alone\n"
+    assert not (tmp_path / "study").exists()
 
 
 def test_plan_says_that_the_hours_are_unknown_unless_it_measures(

@@ -103,6 +103,18 @@ def test_a_damaged_run_is_told_and_the_others_are_reported(tmp_path: Path, capsy
     assert query(tmp_path / "runs", LONG_TABLE).column("score").to_pylist() == [0.5]
 
 
+def test_runs_on_two_folders_of_images_are_not_taken_for_one_without_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("cats", "dogs"):
+        run(tmp_path / name, {"mig": {"score": 0.5}}, data="image_folder", data_path=str(tmp_path / "images" / name))
+    paths = [str(tmp_path / name) for name in ("cats", "dogs")]
+    assert main(["collect", *paths, "--output-dir", str(tmp_path / "both")]) == 1
+    said = f"study: {paths[1]} and {paths[0]} differ in nothing but the path of their data: one is left out\n"
+    assert capsys.readouterr().err == said
+    assert main(["collect", paths[0], paths[0], "--output-dir", str(tmp_path / "one")]) == 0
+
+
 MISTAKES = {
     "no such folder": (["nowhere"], "study: RUN must be a run folder or a folder of some, got nowhere"),
     "nothing in it": (["empty"], "study: RUN empty is no run folder, and has none in it"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -67,7 +68,8 @@ def cpus_of(task: Task) -> int:
 
 
 def log(task: Task, text: str) -> None:
-    """Add what an engine knows of an end to what the run has printed."""
+    """Add what an engine knows of an end to what the run has printed, unless the disk is full: the others go on."""
     path = Path(task.log)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    append_line(path, text)
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        append_line(path, text)

@@ -54,7 +54,7 @@ class Local:
         """Do the work on every task, see :meth:`Engine.run`."""
         waiting = deque((task, 1) for task in tasks)
         running: dict[int, _Running] = {}
-        free = deque(range(self._workers))
+        free = deque(range(min(self._workers, len(tasks))))
         is_asked = False
         try:
             while running or (waiting and not is_stopped()):
