@@ -1,7 +1,7 @@
 """``python -m studies.quick_study STUDY OTHER...``: docs/study/quick.md from a finished study of the grid "quick".
 
-Each OTHER is the same study computed in another way: with workers that were killed, or by another engine. The page says
-how many of its scores are the same numbers.
+Each OTHER is the same study computed in another way, after which its folder is named: with workers that were killed, or
+by another engine. The page says how many of its scores are the same numbers.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from bench import pages
-from bench.rows import machine
-from disentangle_ext.runs.folder import RunFolder
 from disentangle_ext.study.analysis import Scores
 from disentangle_ext.study.page import write_page
 from disentangle_ext.study.page.published import comparison, differences
@@ -42,18 +40,11 @@ def main(folders: Sequence[str]) -> None:
     pages.write(
         PAGE,
         {
-            "study-cost": f"{cost(paths)}\n",
             "study-published": markdown(("finding", "published", "here"), held),
             "study-differences": markdown(("what", "published", "here"), differences(runs, paths)),
             "study-again": "".join(f"- {same(first, other)}\n" for other in others),
         },
     )
-
-
-def cost(paths: dict[str, Path]) -> str:
-    """What the runs took, from their logs."""
-    seconds = [RunFolder(path).read_metrics()[-1][_SECONDS] for path in paths.values()]
-    return f"Its {len(paths)} runs trained for {sum(seconds) / 60:.0f} minutes of one core in all, on {machine()}."
 
 
 def same(first: Path, other: Path) -> str:
@@ -62,7 +53,9 @@ def same(first: Path, other: Path) -> str:
     shared = one.keys() & two.keys()
     equal = sum(one[key] == two[key] for key in shared)
     runs = len({run for run, _, _ in shared})
-    return f"{other.name}: {runs} runs, {equal:,} of {len(shared):,} scores and parts are the same bits"
+    return (
+        f"{other.name.replace('_', ' ')}: {runs} runs, {equal:,} of {len(shared):,} scores and parts are the same bits"
+    )
 
 
 def numbers(folder: Path) -> dict[tuple[str, str, str], float]:

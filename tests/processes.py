@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -15,6 +16,7 @@ import torch
 import torch.multiprocessing as mp
 
 from disentangle_ext import train
+from disentangle_ext.training.interrupt import SIGNALS
 
 # The first optimiser imports torch._dynamo, which takes seconds.
 _PRELOADED = [
@@ -76,6 +78,7 @@ class Program:
 
 def _main(environment: dict[str, str], output: Path, arguments: tuple[str, ...], prepare: Any) -> None:
     os.environ.update(environment)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the server of a study is deaf to them
     torch.set_num_threads(1)
     with open(output, "w", buffering=1) as stream:
         sys.stdout = sys.stderr = stream

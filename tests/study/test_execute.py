@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing as mp
 import os
 import signal
 import threading
@@ -149,6 +150,24 @@ def test_a_task_says_where_its_run_is_to_a_worker_in_another_folder(
     for task in tasks_of(Study(Path("study"))):
         assert task.folder == str(study.run_folder(task.name).path)
         assert task.log == str(study.log(task.name))
+
+
+def test_a_signal_to_the_whole_group_leaves_the_server_of_the_processes(study: Study, tmp_path: Path) -> None:
+    """As a terminal sends it, and ``timeout``."""
+    answer = tmp_path / "answer"
+    tasks = tasks_of(study)
+    process = mp.get_context("spawn").Process(target=_run_in_a_group, args=(study, answer))
+    process.start()
+    wait_for(lambda: sum(map(works.calls, tasks)) == 2)
+    os.killpg(process.pid or 0, signal.SIGTERM)
+    process.join(60)
+    assert answer.read_text() == "0 {} 75"
+
+
+def _run_in_a_group(study: Study, answer: Path) -> None:
+    os.setpgid(0, 0)
+    result, _ = call(study, works.waits_to_be_stopped)
+    answer.write_text(f"{result.finished} {result.problems} {int(result.code)}")
 
 
 def test_a_result_for_a_task_of_another_study_is_none_of_ours(study: Study) -> None:

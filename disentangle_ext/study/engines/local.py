@@ -7,6 +7,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from disentangle_ext._exit_codes import ExitCode
 from disentangle_ext.engine.device import AUTO
 from disentangle_ext.study.engines import Ended, Work, goes_on, is_abnormal
 from disentangle_ext.study.work import Task
+from disentangle_ext.training.interrupt import SIGNALS
 
 __all__ = ["Local"]
 
@@ -56,6 +58,7 @@ class Local:
         running: dict[int, _Running] = {}
         free = deque(range(min(self._workers, len(tasks))))
         is_asked = False
+        _start_server()
         try:
             while running or (waiting and not is_stopped()):
                 while waiting and free and not is_stopped():
@@ -79,16 +82,30 @@ class Local:
 
     def _begin(self, work: Work, task: Task, attempt: int, place: int) -> _Running:
         server: Any = mp.get_context("forkserver")
-        server.set_forkserver_preload(_PRELOADED)
         device = f"cuda:{place % self._gpus}" if task.device == AUTO and self._gpus > 1 else task.device
         process = server.Process(target=_process, args=(work, task._replace(device=device)))
         process.start()
         return _Running(process, task, attempt, place)
 
 
+def _start_server() -> None:
+    """Start the process that all others are forked from, deaf to the signals that stop a study.
+
+    They go to the whole group of processes from a terminal and from ``timeout``, and without the server nothing would
+    be known of its children.
+    """
+    forkserver.set_forkserver_preload(_PRELOADED)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _process(work: Work, task: Task) -> None:
-    # Ctrl-C goes to the whole group of the terminal, and a run takes a second signal for the wish to end at once.
+    # A run takes a second signal for the wish to end at once, so it gets the study's alone, not that of the group too.
     os.setpgid(0, 0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     sys.exit(work(task))
 
 
