@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
 
 from disentangle_ext.study.__main__ import main
+from disentangle_ext.study.page.drawing import Drawn
 from disentangle_ext.study.records import LONG_TABLE, query
 from tests.study.faked import run, study
 
@@ -28,7 +30,9 @@ def little_page(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_report_of_a_study(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("disentangle_ext.study.page.figure._draw", lambda spec, path: None)  # most of the time
+    monkeypatch.setattr(  # pictures take most of the time
+        "disentangle_ext.study.page.write.drawing", lambda specs, folder: nullcontext(Drawn("window.vegaEmbed=0;"))
+    )
     folder = study(tmp_path / "a").folder
     assert main(["report", str(folder)]) == 0
     printed = capsys.readouterr()
