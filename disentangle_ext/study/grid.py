@@ -47,6 +47,7 @@ MOST_RUNS = 1_000_000
 
 _KEYS = ("base", "grid", "seeds", "metrics")
 _RECIPES = ("quick", "preset")
+_BLOCKS = "must be a list of blocks (- {model: ...})"
 _SHIPPED = Path(__file__).parent / "grids"
 
 
@@ -175,11 +176,14 @@ class _Reader:
 
     def _lists(self, grid: _Node) -> list[list[_Block]]:
         """The lists of blocks, of which each block goes with each of the others."""
-        lists = list(grid.value.values()) if isinstance(grid.value, dict) and grid.value else [grid]
-        for node in lists:
+        named = grid.value if isinstance(grid.value, dict) and grid.value else {"grid": grid}
+        if isinstance(grid.value, dict) and not any(map(_has_block, named.values())):
+            got = f"a mapping with the keys {', '.join(named)}" if grid.value else "{}"
+            raise self._lines.error(grid.line, f"grid {_BLOCKS}, got {got}")
+        for name, node in named.items():
             if not (isinstance(node.value, list) and node.value):
-                raise self._lines.error(node.line, f"grid must be a list of blocks, got {_plain(node.value)!r}")
-        return [[self._block(each) for each in node.value] for node in lists]
+                raise self._lines.error(node.line, f"{name} {_BLOCKS}, got {_plain(node.value)!r}")
+        return [[self._block(each) for each in node.value] for node in named.values()]
 
     def _block(self, block: _Node) -> _Block:
         axes = {}
@@ -256,6 +260,11 @@ class _Reader:
 def _is_seed(value: Any) -> bool:
     """Whether it is what the plan, which is a table, can hold as a seed."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+
+
+def _has_block(node: _Node) -> bool:
+    """Whether it is a list with a block in it; the values of a block that stands alone are none."""
+    return isinstance(node.value, list) and any(isinstance(each.value, dict) for each in node.value)
 
 
 def _plain(value: Any) -> Any:

@@ -109,7 +109,14 @@ WRONG = {
     "grid: [{model: vae, data: digits}]\nseeds: 0": "line 2: seeds must be how many",
     "grid: [{model: vae, data: digits, seed: [1, 2]}]": "line 1: seed must not be in a block",
     "grid:\n  - {model: vae, data: digits, lr: []}": "line 2: lr must have at least one value, got []",
-    "grid: []": "line 1: grid must be a list of blocks, got []",
+    "grid: []": "line 1: grid must be a list of blocks (- {model: ...}), got []",
+    "grid: {model: beta_vae, beta: [1, 4]}": (
+        "line 1: grid must be a list of blocks (- {model: ...}), got a mapping with the keys model, beta"
+    ),
+    "grid:\n  model: [vae, ae]\n  beta: [1, 4]": "got a mapping with the keys model, beta",
+    "grid:\n  a: [{model: vae}]\n  b: {data: digits}": (
+        "line 3: b must be a list of blocks (- {model: ...}), got {'data': 'digits'}"
+    ),
     "base: {data: digits}": "line 1: grid is not given",
     "grid: [{model: vae, data: digits}]\nseed: 3": "line 2: unknown key 'seed': did you mean 'seeds'?",
     "grid: [{model: vae, data: digits}]\nmetrics: [migg]": "line 2: unknown metric 'migg': did you mean 'mig'?",
@@ -126,7 +133,7 @@ WRONG = {
     "grid: [{model: vae, data: digits}]\nseeds: [9999999999999999999]": "line 2: seeds must be how many",
     "grid: [{model: vae, data: digits}]\nseeds: [true]": "line 2: seeds must be how many",
     "base: {seed: 3}\ngrid: [{model: vae, data: digits}]": "line 1: seed must not be in base",
-    "grid: {}": "line 1: grid must be a list of blocks, got {}",
+    "grid: {}": "line 1: grid must be a list of blocks (- {model: ...}), got {}",
     "grid:\n- {model: vae, data: digits, lr: 2020-13-45}": "line 2: 2020-13-45 cannot be read: month must be in 1..12",
     "grid:\n- {model: vae, data: digits, lr: !!int fast}": "line 2: fast cannot be read: invalid literal for int()",
     "grid:\n- {model: vae, data: digits, lr: !!bool fast}": "line 2: fast cannot be read: 'fast'",

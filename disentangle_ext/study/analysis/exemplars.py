@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from disentangle_ext._errors import MistakeError
+from disentangle_ext._names import choose
 from disentangle_ext.study.analysis.columns import to_table
 from disentangle_ext.study.analysis.scores import Scores, group
 
@@ -33,9 +33,7 @@ def exemplars(scores: Any, metric: str = "mig", *, lower_is_better: Collection[s
         MistakeError: for a wrong table, or a metric that it lacks.
     """
     every = Scores.read(scores, "exemplars")
-    if not isinstance(metric, str):
-        raise MistakeError(f"exemplars: metric must be the name of a metric, got {metric!r}")
-    (column,) = every.columns_of([metric], "exemplars", "metric")
+    column = every.metrics.index(choose("exemplars: metric", metric, every.metrics))
     down = column in every.columns_of(lower_is_better, "exemplars", "lower_is_better")
     score = every.scores[:, column]
     of_objective = group(every.data_set, every.objective)

@@ -39,5 +39,7 @@ def test_one_run_is_all_three():
 
 def test_a_metric_without_scores_has_no_rows_and_an_unknown_one_is_a_mistake():
     assert exemplars(flat({"mig": [math.nan]})).num_rows == 0
-    with pytest.raises(MistakeError, match="^exemplars: unknown metric of metric 'mig'"):
+    with pytest.raises(MistakeError, match="^exemplars: unknown metric 'mig': known: sap$"):
         exemplars(flat({"sap": [0.5]}))
+    with pytest.raises(MistakeError, match="^exemplars: metric must be one of sap, got int 3$"):
+        exemplars(flat({"sap": [0.5]}), 3)  # type: ignore[arg-type]
