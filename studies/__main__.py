@@ -14,6 +14,7 @@ from studies import (
     model_table,
     recipes,
     rotated_axes,
+    scale_tables,
 )
 
 STUDIES = (
@@ -27,6 +28,7 @@ STUDIES = (
     model_table,
     recipes,
     rotated_axes,
+    scale_tables,
 )
 """Each has a ``PAGE`` and its ``tables()``, by the names in the markers."""
 

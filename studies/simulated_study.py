@@ -1,19 +1,20 @@
-"""A study whose runs take milliseconds: seconds and MB of its commands; ``python -m studies.simulated_study FOLDER``.
+"""A study whose runs take milliseconds.
 
 :func:`fake_work` takes the place of :func:`disentangle_ext.study.work.work`: its run folders look trained and scored,
-with scores that depend on objective, strength and seed, though nothing is trained.
+with scores that depend on objective, strength and seed, though nothing is trained. :mod:`studies.sabotage` lets it be
+disturbed, and :mod:`studies.scale` measures the commands of a study with such runs.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import math
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,12 +24,15 @@ from disentangle_ext._exit_codes import ExitCode
 from disentangle_ext.runs.config import TrainConfig, resolve, to_yaml
 from disentangle_ext.runs.folder import EVALUATION, SCORES, LockedError, RunFolder
 from disentangle_ext.runs.presets import SWEEPS
-from disentangle_ext.study.execute import tasks_of
-from disentangle_ext.study.plan import Study
-from disentangle_ext.study.records import RECORDS
 from disentangle_ext.study.work import LOCKED, Task
 
-__all__ = ["Cost", "cost_of", "fake_work", "quality"]
+__all__ = ["NOTES", "Cost", "cost_of", "fake_work", "noted_work", "quality"]
+
+NOTES = "notes.jsonl"
+"""The file in the folder of a study in which :func:`noted_work` notes what it has done."""
+
+_PAUSE = 0.005
+"""Seconds after each note, so that a process that is killed is as often in the middle of its work as at its start."""
 
 FACTORS = ("shape", "scale", "orientation", "position_x", "position_y")
 LABELS = (10, 100, 1000, 10_000)
@@ -38,8 +42,14 @@ _SEEDS = 0.5
 """Standard deviation of the quality over seeds."""
 
 
-def fake_work(task: Task) -> int:
+def fake_work(task: Task, note: Callable[[str], object] = lambda event: None) -> int:
     """Write what the work on a run would have left, as safely: under the folder's lock, each file the whole or nothing.
+
+    Args:
+        task: the run.
+        note: called while the lock is held: with "begun", or "begun again" if another attempt has left an unfinished
+            run; with "halfway"; with "trained" and "scored" after each of these, so that no work is noted that is not
+            done.
 
     Returns:
         The exit code that :func:`disentangle_ext.study.work.work` would have.
@@ -52,14 +62,33 @@ def fake_work(task: Task) -> int:
     try:
         with folder.lock():
             config = resolve(task.settings, source="study")
+            is_scored = folder.is_done and (folder.path / EVALUATION).is_file()
+            note("begun again" if folder.is_run and not is_scored else "begun")
             if not folder.is_done:
-                _train(folder, config, task.name)
-            if not (folder.path / EVALUATION).is_file():
+                _train(folder, config, task.name, note)
+                note("trained")
+            if not is_scored:
                 folder.write_json(EVALUATION, {"metrics": _evaluation(task.name, config, task.metrics)})
+                note("scored")
     except LockedError:
         return LOCKED
     log.unlink(missing_ok=True)
     return ExitCode.FINISHED
+
+
+def noted_work(task: Task) -> int:
+    """Do :func:`fake_work`, and note every event in :data:`NOTES`: a line with the run, the event and the process."""
+    notes = Path(task.log).parents[1] / NOTES
+
+    def note(event: str) -> None:
+        # One call, so that lines of several processes do not mix. It begins a line of its own, since a process that is
+        # killed in the call may leave a part.
+        descriptor = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        os.write(descriptor, f"\n{json.dumps([task.name, event, os.getpid()])}\n".encode())
+        os.close(descriptor)
+        time.sleep(_PAUSE)
+
+    return fake_work(task, note)
 
 
 def quality(config: TrainConfig, name: str) -> float:
@@ -78,13 +107,14 @@ def quality(config: TrainConfig, name: str) -> float:
     return _OBJECTIVES.get(config.model, 0.0) + 0.4 * strength - 0.1 * strength**2 + chance
 
 
-def _train(folder: RunFolder, config: TrainConfig, name: str) -> None:
+def _train(folder: RunFolder, config: TrainConfig, name: str, note: Callable[[str], object]) -> None:
     folder.clear()
     folder.start(to_yaml(config))
     good, rng = quality(config, name), _random(name, "training")
     for step in range(config.max_steps // 4, config.max_steps + 1, max(config.max_steps // 4, 1)):
         terms = {"reconstruction": 60 + 3 * good + rng.normal(), "kl": 20 - 2 * good + rng.normal()}
         folder.append_metrics({"step": step, "seconds": step / 1000, "lr": config.lr, "loss": 80.0, **terms})
+    note("halfway")
     folder.write_json(SCORES, {"points": 10_000, "mig": _metric(name, "mig", good)})
     folder.finish()
 
@@ -149,35 +179,3 @@ _, status, usage = os.wait4(process.pid, 0)
 print(json.dumps([time.monotonic() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024]))
 sys.exit(os.waitstatus_to_exitcode(status))
 """
-
-_JOIN = """
-from pathlib import Path; import sys; from disentangle_ext.study.records import LONG_TABLE, query
-print(query(Path(sys.argv[1]), LONG_TABLE).num_rows)"""
-
-
-def main() -> None:
-    """Plan a study, fake its runs, and print what its commands take."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--grid", default="locatello")
-    request = parser.parse_args()
-    study, folder = [sys.executable, "-m", "disentangle_ext.study"], str(request.folder)
-    _say("plan", cost_of([*study, "plan", request.grid, "--output-dir", folder]))
-    begun = time.monotonic()
-    tasks = tasks_of(Study(request.folder))
-    for task in tasks:
-        fake_work(task)
-    print(f"{len(tasks):,} runs faked in {time.monotonic() - begun:.0f} s")
-    _say("status", cost_of([*study, "status", folder]))
-    _say("collect", cost_of([*study, "collect", folder]))
-    _say("long table", cost_of([sys.executable, "-c", _JOIN, folder]))
-    _say("report", cost_of([*study, "report", folder]))
-    print(f"{RECORDS}: {(request.folder / RECORDS).stat().st_size / 1e6:.1f} MB")
-
-
-def _say(what: str, cost: Cost) -> None:
-    print(f"{what:<10}  {cost.seconds:5.1f} s  {cost.cpu_seconds:5.1f} CPU-s  {cost.megabytes:5.0f} MB", flush=True)
-
-
-if __name__ == "__main__":
-    main()
