@@ -36,10 +36,10 @@ class Run:
         """The name of the run folder: data set, objective, its hyper-parameter, seed, and a hash of all settings.
 
         It follows from the configuration alone, so that the same run has the same name in two studies, and a changed
-        default makes another run. Paths are left out of the hash, since files of data may move.
+        default makes another run. Of a path the last part counts alone, since files of data may move.
         """
         flat, plain = self.config.flat(), self.config.plain()
-        canonical = {key: value for key, value in plain.items() if not isinstance(flat[key], Path)}
+        canonical = {key: flat[key].name if isinstance(flat[key], Path) else value for key, value in plain.items()}
         digest = hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()[:_DIGITS]
         sweep = SWEEPS.get(self.config.model)
         strength = [f"{sweep[0]}-{plain[sweep[0]]:g}"] if sweep else []

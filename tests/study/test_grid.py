@@ -96,7 +96,12 @@ def test_a_file_that_has_moved_makes_no_other_run(tmp_path: Path) -> None:
         text = f"grid: [{{model: vae, data: image_folder, data_path: {path}}}]\n"
         return read_grid(write(tmp_path, text)).runs[0]
 
-    assert run("here").name == run("there").name
+    assert run("here/cats").name == run("there/cats").name
+
+
+def test_two_sets_of_images_are_two_runs(tmp_path: Path) -> None:
+    text = "grid: [{model: vae, data: image_folder, data_path: [cats, dogs]}]\n"
+    assert len({run.name for run in read_grid(write(tmp_path, text)).runs}) == 2
 
 
 WRONG = {

@@ -111,7 +111,7 @@ def test_runs_on_two_folders_of_images_are_not_taken_for_one_without_a_word(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("cats", "dogs"):
-        run(tmp_path / name, {"mig": {"score": 0.5}}, data="image_folder", data_path=str(tmp_path / "images" / name))
+        run(tmp_path / name, {"mig": {"score": 0.5}}, data="image_folder", data_path=str(tmp_path / name / "images"))
     paths = [str(tmp_path / name) for name in ("cats", "dogs")]
     assert main(["collect", *paths, "--output-dir", str(tmp_path / "both")]) == 1
     said = f"study: {paths[1]} and {paths[0]} differ in nothing but the path of their data: one is left out\n"
