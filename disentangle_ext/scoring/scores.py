@@ -74,8 +74,12 @@ def check_output(path: Path) -> None:
         raise MistakeError(f"evaluate: --output must be in a folder that exists, got {path}")
 
 
-def read_scores(path: Path) -> dict[str, Any]:
+def read_scores(path: Path, what: str = "evaluate: --output") -> dict[str, Any]:
     """Read the scores that a file holds: none if it is not there.
+
+    Args:
+        path: the file.
+        what: who names it, and how; begins the error.
 
     Raises:
         MistakeError: if there is no such folder, or the file holds something else.
@@ -88,7 +92,7 @@ def read_scores(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError):
         scores = None
     if not isinstance(scores, dict):
-        raise MistakeError(f"evaluate: --output must be a new file, or one that evaluate has written, got {path}")
+        raise MistakeError(f"{what} must be a new file, or one that evaluate has written, got {path}")
     return scores
 
 

@@ -124,7 +124,7 @@ def score_run(folder: RunFolder, metrics: tuple[str, ...], *, again: bool = Fals
     if not (again or missing_metrics(folder, metrics)):
         return
     with folder.lock():
-        kept = read_scores(folder.path / EVALUATION)
+        kept = read_scores(folder.path / EVALUATION, "study: the scores of a run")
         wanted = [name for name in metrics if again or name not in kept]
         run = open_run(folder.path)
         names = run.data.factor_names or None
@@ -162,7 +162,7 @@ def missing_metrics(folder: RunFolder, metrics: Sequence[str]) -> list[str]:
     Raises:
         MistakeError: if the file is damaged.
     """
-    kept = read_scores(folder.path / EVALUATION)
+    kept = read_scores(folder.path / EVALUATION, "study: the scores of a run")
     return [name for name in metrics if name not in kept]
 
 

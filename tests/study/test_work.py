@@ -34,3 +34,13 @@ def test_a_run_on_images_without_factors_is_finished(tmp_path: Path) -> None:
     assert scores["active_units"]["score"] is not None
     assert scores["mig"]["score"] is None
     assert scores["mig"]["reason"] == "mig needs factors, which the data set does not have"
+
+
+def test_scores_that_are_damaged_are_named(tmp_path: Path) -> None:
+    settings = resolve({"model": "vae", "data": "digits"}).plain()
+    task = Task("a", str(tmp_path / "a"), str(tmp_path / "a.log"), settings, ("mig",), "cpu")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "DONE").touch()
+    (tmp_path / "a" / EVALUATION).write_text("[")
+    assert work(task) == ExitCode.MISTAKE
+    assert (tmp_path / "a.log").read_text().startswith("study: the scores of a run must be a new file, or one that ")
