@@ -248,7 +248,7 @@ class _Saboteur:
         events = 0
         with open(self._notes, "rb") as notes:
             while not self._is_over.wait(_POLL):
-                events += notes.read().count(b"\n\n")  # between one note and the next
+                events += notes.read().count(b"]")  # the end of a note
                 yield events / _EVENTS
 
     def _open_worker(self) -> int | None:

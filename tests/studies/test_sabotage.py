@@ -13,7 +13,7 @@ import pytest
 
 from disentangle_ext.study.execute import tasks_of
 from disentangle_ext.study.plan import Study
-from studies.sabotage import census, is_torn
+from studies.sabotage import Disturbance, _Saboteur, census, is_torn
 from studies.simulated_study import NOTES, noted_work
 from tests.study.faked import study
 
@@ -90,6 +90,18 @@ def test_what_is_lost_done_twice_or_left_behind_is_seen(finished: Study) -> None
             notes.write(f"\n{json.dumps([run.name, event, 1])}\n")
     found = census(finished)
     assert (found.lost, found.trained_twice, found.left_behind, found.begun_again, found.repeats) == (1, 1, 1, 1, 2)
+
+
+def test_the_saboteur_sees_how_far_a_study_is_while_notes_are_added(finished: Study, tmp_path: Path) -> None:
+    notes = tmp_path / NOTES
+    notes.touch()
+    progress = _Saboteur(Disturbance(1, 1), notes)._progress()
+    seen = []
+    for line in (finished.folder / NOTES).read_text().split("\n\n"):
+        with notes.open("a") as file:
+            file.write(f"\n{line.strip()}\n")
+        seen.append(next(progress))
+    assert seen == [(count + 1) / 4 for count in range(4 * 8)]
 
 
 def test_work_on_a_run_that_is_half_done_is_noted_as_that(tmp_path: Path) -> None:
