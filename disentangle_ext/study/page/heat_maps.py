@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from disentangle_ext.study.page.numbers import interval_text, is_number, rows_of
+from disentangle_ext.study.page.numbers import fixed, interval_text, is_number, rows_of
 from disentangle_ext.study.page.theme import Spec, field, panels, tooltip
 
 __all__ = ["correlation_maps", "selection_maps"]
@@ -75,7 +75,7 @@ def _cell(row: str, column: str, number: float, *, middle: float = 0.0, limit: f
         "row": row,
         "column": column,
         "number": number if known else None,
-        "text": f"{number:.2f}" if known else "–",
+        "text": fixed(number) if known else "–",
         "strong": known and abs(number - middle) > limit,
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["interval_text", "is_number", "number_text", "rows_of", "value_or_none"]
+__all__ = ["fixed", "interval_text", "is_number", "number_text", "rows_of", "value_or_none"]
 
 
 def rows_of(table: Any) -> list[dict[str, Any]]:
@@ -23,6 +23,12 @@ def value_or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def fixed(value: float, digits: int = 2) -> str:
+    """A number with ``digits`` decimals, and no sign where these are all 0."""
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
 def number_text(value: Any, digits: int = 3) -> str:
     """A cell: whole numbers with separators, others with ``digits`` decimals or as many digits, nothing for none."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -31,9 +37,9 @@ def number_text(value: Any, digits: int = 3) -> str:
         return str(value)
     if isinstance(value, int) or not math.isfinite(value):
         return f"{value:,}"
-    return f"{value:.{digits}f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.{digits}g}"
+    return fixed(value, digits) if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.{digits}g}"
 
 
 def interval_text(low: Any, high: Any) -> str:
     """ "0.31 to 0.82", or a dash where there is no interval."""
-    return f"{low:.2f} to {high:.2f}" if is_number(low) and is_number(high) else "–"
+    return f"{fixed(low)} to {fixed(high)}" if is_number(low) and is_number(high) else "–"

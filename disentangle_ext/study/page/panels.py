@@ -11,10 +11,13 @@ from disentangle_ext.study.analysis import Scores
 from disentangle_ext.study.page.numbers import interval_text, is_number, rows_of, value_or_none
 from disentangle_ext.study.page.theme import INK, Spec, colour, field, label_expression, panels, tooltip, zoom
 
-__all__ = ["POINTS", "hyperparameter_panels", "scatter_panels", "violin_panels"]
+__all__ = ["FEWEST", "POINTS", "hyperparameter_panels", "scatter_panels", "violin_panels"]
 
 POINTS = 3000
 """Marks that stand for a single run in a figure, at most: a browser draws each as an element of its own."""
+
+FEWEST = 10
+"""Runs of a violin, at least: the density of fewer has humps that are but these runs."""
 
 _WIDTH, _HEIGHT = 236, 160
 _AXIS = 46
@@ -39,7 +42,7 @@ def violin_panels(
         scores: the runs of one data set.
         spread: the rows of :func:`disentangle_ext.study.analysis.distributions` for it.
         metrics: one panel each.
-        objectives: the violins of a panel, from the left.
+        objectives: the violins of a panel, from the left; with fewer than :data:`FEWEST` runs, points alone.
         points: how many there may be in the figure.
     """
     drawn = _some(len(scores.run), points // max(1, len(metrics)))
@@ -76,8 +79,8 @@ def violin_panels(
 def hyperparameter_panels(table: Any, metrics: Sequence[str], objectives: Sequence[str]) -> Spec:
     """Median and quartiles over seeds at each value, a panel per metric and a line per objective.
 
-    Where all objectives take the same values, the axis says which; else it counts them from the smallest, as the
-    study's figures do, and the tooltip has the value.
+    Where one objective takes all values that others take, the axis says which; else it counts them from the smallest,
+    as the study's figures do, and the tooltip has the value. Runs without a value are a level across the panel.
 
     Args:
         table: the rows of :func:`disentangle_ext.study.analysis.by_hyperparameter` for one data set.
@@ -85,44 +88,28 @@ def hyperparameter_panels(table: Any, metrics: Sequence[str], objectives: Sequen
         objectives: the lines.
     """
     rows = rows_of(table)
-    values: dict[str, list[str]] = {name: [] for name in objectives}
-    for row in rows:
-        if row["value"] not in values[row["objective"]]:
-            values[row["objective"]].append(row["value"])
-    varied = {tuple(each) for each in values.values() if len(each) > 1}
-    longest = max((len(each) for each in values.values()), default=1)
-    common = len(varied) == 1
-    labels = list(next(iter(varied))) if common else [str(i + 1) for i in range(longest)]
-    names = sorted({row["hyperparameter"] for row in rows if row["hyperparameter"]})
-    x = _places(labels, " / ".join(names)[:40] if common else "value, from the smallest", (-0.4, longest - 0.6))
-    x["axis"]["labelOverlap"] = True
+    x, places = _value_axis(rows)
     charts = []
     for i, metric in enumerate(metrics):
+        known = [row for row in rows if row["metric"] == metric and is_number(row["median"])]
+        levels = [_spread(row) for row in known if not row["value"]]
         cells = []
-        for row in rows:
-            if row["metric"] == metric and is_number(row["median"]):
-                place, line = values[row["objective"]].index(row["value"]), list(objectives).index(row["objective"])
-                dodge = 0.07 * (line - (len(objectives) - 1) / 2)
-                cells.append({**_spread(row), "x": place + dodge})
-        y = _upright("median", [each for cell in cells for each in (cell["q25"], cell["q75"])])
+        for row in known:
+            if row["value"]:
+                dodge = 0.07 * (list(objectives).index(row["objective"]) - (len(objectives) - 1) / 2)
+                cells.append({**_spread(row), "x": places[row["objective"], row["value"]] + dodge})
+        y = _upright("median", [row[each] for row in known for each in ("q25", "q75")])
+        quartiles = {"y": {**y, "field": "q25"}, "y2": {"field": "q75"}}
+        line = {"x": x, "y": y, "detail": field("hyperparameter", "nominal")}
+        circle = _layer(cells, {"type": "circle", "size": 34, "opacity": 1}, {"x": x, "y": y})
         layer = [
-            {
-                "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.55},
-                "encoding": {"y": {**y, "field": "q25"}, "y2": {"field": "q75"}},
-            },
-            {
-                "mark": {"type": "line", "strokeWidth": 1.5},
-                "encoding": {"y": y, "detail": field("hyperparameter", "nominal")},
-            },
-            {
-                "mark": {"type": "circle", "size": 34, "opacity": 1},
-                "encoding": {"y": y},
-                "params": zoom(f"value_{i}", "y"),
-            },
+            *_levels(levels, quartiles, y),
+            _layer(cells, {"type": "rule", "strokeWidth": 1.5, "opacity": 0.55}, {"x": x, **quartiles}),
+            _layer(cells, {"type": "line", "strokeWidth": 1.5}, line),
+            {**circle, "params": zoom(f"value_{i}", "y")},
         ]
-        shared = {"x": x, "color": colour(objectives), "tooltip": _SPREAD_AT_VALUE}
-        size = {"width": _WIDTH, "height": _HEIGHT}
-        charts.append({"title": metric, **size, "data": {"values": cells}, "encoding": shared, "layer": layer})
+        shared = {"color": colour(objectives), "tooltip": _SPREAD_AT_VALUE}
+        charts.append({"title": metric, "width": _WIDTH, "height": _HEIGHT, "encoding": shared, "layer": layer})
     return panels(charts, width=_WIDTH + _AXIS)
 
 
@@ -159,6 +146,31 @@ def scatter_panels(
         size = {"width": _WIDTH - 14, "height": _HEIGHT}
         charts.append({**chart, **size, "params": zoom(f"{name}_{i}", "x", "y")})
     return panels(charts, width=_WIDTH + _AXIS), len(drawn)
+
+
+def _value_axis(rows: Sequence[dict[str, Any]]) -> tuple[Spec, dict[tuple[str, str], int]]:
+    """The axis of a hyperparameter, and the place on it of each objective's values."""
+    values: dict[str, list[str]] = {}
+    for row in rows:
+        own = values.setdefault(row["objective"], [])
+        if row["value"] and row["value"] not in own:
+            own.append(row["value"])
+    longest = max(values.values(), key=len, default=[])
+    common = all(set(own) <= set(longest) for own in values.values())
+    names = sorted({row["hyperparameter"] for row in rows if row["hyperparameter"]})
+    title = " / ".join(names)[:40] if common else "value, from the smallest"
+    labels = longest if common else [str(i + 1) for i in range(len(longest))]
+    x = _places(labels, title, (-0.4, max(1, len(longest)) - 0.6))
+    x["axis"]["labelOverlap"] = True
+    return x, {(name, each): (longest if common else own).index(each) for name, own in values.items() for each in own}
+
+
+def _levels(rows: list[Spec], quartiles: Spec, median: Spec) -> list[Spec]:
+    """Medians and quartiles across the panel, of runs that have no place on its axis."""
+    if not rows:
+        return []
+    rule = {"type": "rule", "strokeWidth": 1.5, "strokeDash": [5, 3]}
+    return [_layer(rows, {"type": "rect", "opacity": 0.12}, quartiles), _layer(rows, rule, {"y": median})]
 
 
 def _layer(rows: list[Spec], mark: Spec, encoding: Spec) -> Spec:
@@ -219,7 +231,7 @@ def _points(scores: Scores, column: np.ndarray, rows: np.ndarray, place: int) ->
 def _violin(scores: np.ndarray, place: int, objective: str) -> list[dict[str, Any]]:
     """The outline of a density with a Gaussian kernel, as wide as Scott's rule says, cut at the extremes."""
     scores = np.sort(scores[np.isfinite(scores)])
-    if len(scores) < 3 or scores[0] == scores[-1]:
+    if len(scores) < FEWEST or scores[0] == scores[-1]:
         return []
     quartiles = np.percentile(scores, [25, 75])
     width = min(float(scores.std(ddof=1)), float(quartiles[1] - quartiles[0]) / 1.34 or np.inf) * len(scores) ** -0.2
@@ -229,7 +241,7 @@ def _violin(scores: np.ndarray, place: int, objective: str) -> list[dict[str, An
     density = np.exp(-0.5 * ((edges[:, None] - sample) / width) ** 2).sum(1)
     half = _HALF * density / density.max()
     return [
-        {"objective": objective, "x": round(place - h, 4), "x2": round(place + h, 4), "y": float(f"{y:.5g}")}
+        {"objective": objective, "x": round(place - h, 4), "x2": round(place + h, 4), "y": float(y)}
         for y, h in zip(edges, half)
     ]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from disentangle_ext._extras import require
-from disentangle_ext.study.page.numbers import interval_text, is_number, rows_of
+from disentangle_ext.study.page.numbers import fixed, interval_text, is_number, rows_of
 from disentangle_ext.study.page.roles import Roles
 
 __all__ = ["comparison", "differences"]
@@ -85,7 +85,7 @@ def _pairs(correlations: Any) -> list[dict[str, str]]:
     for a, b in _PAIRS:
         for row in rows_of(correlations):
             if (row["metric_a"], row["metric_b"]) == (a, b) and is_number(row["correlation"]):
-                here = f"{row['correlation']:.2f} ({interval_text(row['low'], row['high'])})"
+                here = f"{fixed(row['correlation'])} ({interval_text(row['low'], row['high'])})"
                 words = f"rank correlation of {a} and {b} on {row['data_set']}"
                 rows.append({"finding": words, "published": "among the strongest", "here": here})
     return rows
@@ -98,7 +98,7 @@ def _modularity(correlations: Any, roles: Roles) -> list[dict[str, str]]:
     if alone is None or rest is None:
         return []
     words = "mean rank correlation of modularity with the other metrics, and of these with each other"
-    return [{"finding": words, "published": "all but modularity correlate", "here": f"{alone:.2f}, {rest:.2f}"}]
+    return [{"finding": words, "published": "all but modularity correlate", "here": f"{fixed(alone)}, {fixed(rest)}"}]
 
 
 def _scores(spread: Any) -> list[dict[str, str]]:
@@ -107,9 +107,8 @@ def _scores(spread: Any) -> list[dict[str, str]]:
         published = _SCORES.get((row["data_set"], row["objective"], row["metric"]))
         if published is not None and is_number(row["median"]):
             words = f"{row['metric']} of {row['objective']} on {row['data_set']}"
-            here = (
-                f"{row['median']:.2f} ({row['q25']:.2f} to {row['q75']:.2f}), median and quartiles of {row['n']:,} runs"
-            )
+            quartiles = interval_text(row["q25"], row["q75"])
+            here = f"{fixed(row['median'])} ({quartiles}), median and quartiles of {row['n']:,} runs"
             rows.append({"finding": words, "published": f"{published:.3g}", "here": here})
     return rows
 

@@ -14,15 +14,14 @@ DOWNSTREAM = "downstream"
 # The six of the study's Figure 5, in its order.
 _FIRST = ("beta_vae_score", "factor_vae_score", "mig", "dci", "dci_fast", "modularity", "sap")
 
-# Losses and their terms, which training logs, and what is left of dependence between latents: the lowest is the best.
-_LOWER = {"loss", "reconstruction", "kl", "mmd", "capacity_gap", "invariance", "mutual_information", "dimwise_kl"} | {
-    *("total_correlation", "gaussian_total_correlation", "wasserstein_correlation", "mutual_information_score")
-}
-_LOWER_PREFIXES = ("tc_", "mi_", "dwkl_", "dip_")
+# The error of the reconstruction, and what is left of dependence between latents.
+_LOWER = ("reconstruction", "gaussian_total_correlation", "wasserstein_correlation", "mutual_information_score")
 
-# UDR compares models of several seeds.
-_UNSUPERVISED = {*_LOWER, "elbo", "adversary", "scale"}
-_UNSUPERVISED_PREFIXES = (*_LOWER_PREFIXES, "udr")
+# Losses and their terms, which training logs. UDR compares models of several seeds.
+_UNSUPERVISED = {"loss", "reconstruction", "kl", "mmd", "capacity_gap", "invariance", "mutual_information"} | {
+    *("dimwise_kl", "total_correlation", "elbo", "adversary", "scale")
+}
+_UNSUPERVISED_PREFIXES = ("tc_", "mi_", "dwkl_", "dip_", "udr")
 
 
 @dataclass(frozen=True)
@@ -54,16 +53,31 @@ class Roles:
     @property
     def lower_is_better(self) -> tuple[str, ...]:
         """The scores of which the lowest is the best."""
-        return tuple(name for name in self.every if name in _LOWER or name.startswith(_LOWER_PREFIXES))
+        return tuple(name for name in self.every if name in _LOWER)
+
+    @property
+    def directed(self) -> tuple[str, ...]:
+        """The scores of which one end is known to be the better one.
+
+        Neither end of a loss is, which is another one for each objective, nor of a term that a loss weighs against
+        others, nor of a score whose name says nothing.
+        """
+        return tuple(name for name in self.every if name in _LOWER or _is_higher_better(name))
 
     def main(self, wanted: str = "mig") -> str:
-        """The metric that runs are compared by: MIG, or the first there is."""
-        return wanted if wanted in self.metrics else self.every[0]
+        """The metric that runs are compared by: MIG, or the first there is, if possible with a better end."""
+        return wanted if wanted in self.metrics else (*self.directed, *self.every)[0]
 
 
 def _place(name: str) -> tuple[int, str]:
     known: Sequence[str] = (*_FIRST, *(each for each in SUITE if each not in _FIRST))
     return (known.index(name) if name in known else len(known), name)
+
+
+def _is_higher_better(name: str) -> bool:
+    if name in SUITE:
+        return "factors" in SUITE[name].inputs
+    return name == "elbo" or name.startswith(("udr", f"{DOWNSTREAM}_"))
 
 
 def _is_unsupervised(name: str) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from disentangle_ext.study.analysis import Scores
 from disentangle_ext.study.page.figure import Figure, Omitted, Section
 from disentangle_ext.study.page.heat_maps import correlation_maps, selection_maps
 from disentangle_ext.study.page.numbers import rows_of
-from disentangle_ext.study.page.panels import POINTS, hyperparameter_panels, scatter_panels, violin_panels
+from disentangle_ext.study.page.panels import FEWEST, POINTS, hyperparameter_panels, scatter_panels, violin_panels
 from disentangle_ext.study.page.pictures import exemplars_html
 from disentangle_ext.study.page.roles import DOWNSTREAM, Roles
 from disentangle_ext.study.page.shares import share_panels
@@ -73,7 +73,7 @@ class Study:
     @cached_property
     def transfer(self) -> Any:
         """The study's table of transfer; None without a second setting or seed."""
-        return analysis.model_selection_summary(self.scores, **self._orders) if self._can_select else None
+        return analysis.model_selection_summary(self._directed, **self._orders) if self._can_select else None
 
     @property
     def sections(self) -> tuple[Section, ...]:
@@ -112,7 +112,8 @@ class Study:
             chart, drawn = violin_panels(here, table, metrics, self.objectives, points=self._points)
             words = f"Each metric on {data_set}, by objective: all values of the hyperparameter and all seeds."
             count = _count(drawn, len(here.run))
-            caption = f"{words} Shapes are densities of all runs, bars medians, points runs: {count}.{note}"
+            shapes = f"Shapes are densities of all runs, where an objective has {FEWEST} or more"
+            caption = f"{words} {shapes}, bars medians, points runs: {count}.{note}"
             name = self._name("violins", i)
             yield Figure(name, f"Scores on {data_set}", caption, words, table, chart, folded=i > 0)
 
@@ -128,7 +129,8 @@ class Study:
             chart = hyperparameter_panels(own, metrics, self.objectives)
             words = f"Median and quartiles over seeds of each metric on {data_set}, by the value of the hyperparameter."
             name, title = self._name("hyperparameters", i), f"Scores by hyperparameter on {data_set}"
-            yield Figure(name, title, f"{words}{note}", words, own, chart, folded=i > 0)
+            levels = _LEVELS if "" in own.column("value").to_pylist() else ""
+            yield Figure(name, title, f"{words}{levels}{note}", words, own, chart, folded=i > 0)
 
     def _variance(self) -> Figure | Omitted:
         settings = self.scores.settings()
@@ -142,33 +144,58 @@ class Study:
 
     @property
     def _can_select(self) -> bool:
-        return bool(self.scores.settings().max() > 0 and len(set(self.scores.seed.tolist())) > 1 and self.roles.metrics)
+        enough = self.scores.settings().max() > 0 and len(set(self.scores.seed.tolist())) > 1
+        return bool(enough and self._judges)
+
+    @property
+    def _judges(self) -> list[str]:
+        return [name for name in self.roles.metrics if name in self.roles.directed]
+
+    @property
+    def _directed(self) -> Scores:
+        """The scores that can choose."""
+        metrics = tuple(name for name in self.scores.metrics if name in self.roles.directed)
+        return replace(
+            self.scores, metrics=metrics, scores=self.scores.scores[:, np.isin(self.scores.metrics, metrics)]
+        )
 
     @property
     def _orders(self) -> dict[str, Any]:
         return {
-            "unsupervised": (*self.roles.unsupervised, *self.roles.downstream),
+            "unsupervised": [name for name in self.roles.directed if name not in self.roles.metrics],
             "lower_is_better": self.roles.lower_is_better,
         }
 
     def _selection(self) -> Figure | Omitted:
+        if not self._judges:
+            return Omitted("There is no metric of which one end is known to be the better one.")
         if not self._can_select:
             return Omitted("A selection takes two settings and two seeds to choose from.")
-        table = analysis.model_selection(self.scores, **self._orders)
+        table = analysis.model_selection(self._directed, **self._orders)
         rows = rows_of(table)
         same = [row for row in rows if row["source_set"] == row["target_set"]]
         groups = {"the same data set": _means(same)}
         if len(self.data_sets) > 1:
             groups["another data set"] = _means([row for row in rows if row["source_set"] != row["target_set"]])
-        criteria = (*self.roles.metrics, *self.roles.unsupervised, *self.roles.downstream)
-        chart = selection_maps(groups, criteria, self.roles.metrics)
+        chart = selection_maps(groups, self.roles.directed, self._judges)
         words = (
             "The probability that the setting which is best by the score of a row beats a random one by the metric of "
             "a column, with another seed"
         )
         mean = ", mean over data sets" if len(self.data_sets) > 1 else ""
-        caption = f"{words}{mean}. The table has its interval over seeds for each pair of data sets."
+        interval = "The table has its interval over seeds for each pair of data sets."
+        caption = f"{words}{mean}. {self._ends} {interval}"
         return Figure("selection", "Model selection", caption, f"{words}.", table, chart)
+
+    @property
+    def _ends(self) -> str:
+        """Which end of a score is taken as the best, and which scores have none."""
+        lower, directed = self.roles.lower_is_better, self.roles.directed
+        unknown = [name for name in self.roles.every if name not in directed]
+        text = f"The highest score is taken as the best{f', but the lowest of {_listed(lower)}' if lower else ''}."
+        if unknown:
+            text += f" Left out, since neither end is known to be the better one: {_listed(unknown)}."
+        return text
 
     def _unsupervised(self) -> Iterator[Figure | Omitted]:
         if not (self.roles.unsupervised and self.roles.metrics):
@@ -234,6 +261,8 @@ class Study:
 
     def _exemplars(self) -> Figure | Omitted:
         metric = self.roles.main()
+        if metric not in self.roles.directed:
+            return Omitted("There is no score of which one end is known to be the better one.")
         table = analysis.exemplars(self.scores, metric, lower_is_better=self.roles.lower_is_better)
         if not table.num_rows:
             return Omitted(f"No run has a score by {metric}.")
@@ -256,6 +285,11 @@ def _only(table: Any, data_set: str) -> Any:
 def _present(names: tuple[str, ...], table: Any) -> list[str]:
     known = set(table.column("metric").to_pylist())
     return [name for name in names if name in known]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _count(drawn: int, runs: int) -> str:
@@ -283,6 +317,7 @@ _CORRELATIONS = (
 )
 _VIOLINS = "How far do objectives differ, and how far do runs of one objective differ among themselves?"
 _HYPERPARAMETERS = "Is there a value that is good for a metric, beyond what the seed alone does?"
+_LEVELS = " A dashed line and its band are those of runs without a value, across the panel."
 _VARIANCE = (
     "How much of the spread of a score is due to the objective, to objective and hyperparameter, and to the seed alone?"
 )

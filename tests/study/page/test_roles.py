@@ -40,7 +40,13 @@ def test_what_training_logs_is_an_unsupervised_score() -> None:
     names = logged()
     assert {"reconstruction", "kl", "capacity_gap", "tc_x", "mmd", "dimwise_kl", "total_correlation", "scale"} <= names
     assert Roles.of(names).metrics == ()
-    assert set(Roles.of(names).lower_is_better) == names - {"elbo", "adversary", "scale"}
+
+
+def test_a_score_has_a_better_end_only_where_it_is_known() -> None:
+    roles = Roles.of({*SUITE, *logged(), "mine", "udr", "downstream_100", "tc_mws"})
+    lower = {"gaussian_total_correlation", "wasserstein_correlation", "mutual_information_score", "reconstruction"}
+    assert set(roles.lower_is_better) == lower
+    assert set(roles.directed) == {*SUITE, *lower, "elbo", "udr", "downstream_100"} - {"active_units"}
 
 
 def test_metrics_without_factors_are_unsupervised_scores() -> None:
@@ -51,7 +57,9 @@ def test_metrics_without_factors_are_unsupervised_scores() -> None:
     assert roles.metrics[:3] == ("beta_vae_score", "factor_vae_score", "mig")
 
 
-@pytest.mark.parametrize(("names", "main"), [(["sap", "mig"], "mig"), (["mine", "kl"], "mine"), (["kl"], "kl")])
+@pytest.mark.parametrize(
+    ("names", "main"), [(["sap", "mig"], "mig"), (["mine", "kl"], "mine"), (["kl"], "kl"), (["kl", "elbo"], "elbo")]
+)
 def test_runs_are_compared_by_mig_or_what_there_is(names: list[str], main: str) -> None:
     assert Roles.of(names).main() == main
 

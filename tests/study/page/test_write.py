@@ -97,6 +97,36 @@ def test_a_figure_that_cannot_be_filled_is_left_out_with_a_reason(
         assert sum(reason in each for each in omitted) == 1
 
 
+def test_only_scores_with_a_better_end_choose(tmp_path: Path, no_pictures: None) -> None:
+    names = ("mig", "sap", "mine", "active_units", "reconstruction", "elbo", "kl", "loss", "tc_mws", "dimwise_kl")
+    runs, records = make_study(tmp_path, metrics=names, values=("1", "4"))
+    page = write_page(tmp_path / "report", runs, records, title="Chosen")
+    table = pyarrow.csv.read_csv(page.parent / "tables" / "selection.csv").to_pylist()
+    assert {row["criterion"] for row in table} == {"mig", "sap", "reconstruction", "elbo"}
+    assert {row["metric"] for row in table} == {"mig", "sap"}
+    caption = page.read_text()
+    assert "The highest score is taken as the best, but the lowest of reconstruction." in caption
+    left_out = "mine, active_units, dimwise_kl, kl, loss and tc_mws"
+    assert re.search(rf"since neither end is known to be the better one: {left_out}\.", caption)
+
+
+def test_runs_are_the_best_only_by_a_score_with_a_better_end(tmp_path: Path, no_pictures: None) -> None:
+    runs, records = make_study(tmp_path, metrics=("kl",), values=("1", "4"))
+    page = write_page(tmp_path / "report", runs, records, title="Terms").read_text()
+    assert "There is no metric of which one end is known to be the better one." in page
+    assert "There is no score of which one end is known to be the better one." in page
+
+
+def test_the_caption_says_what_has_no_value(tmp_path: Path, no_pictures: None) -> None:
+    runs, records = make_study(tmp_path, metrics=("mig",), values=("1", "4"), objectives=("beta_vae", "vae"))
+    rows = [
+        {**row, "hyperparameter": "", "value": ""} if row["objective"] == "vae" else row for row in runs.to_pylist()
+    ]
+    for table, there in ((runs, False), (pyarrow.Table.from_pylist(rows), True)):
+        page = write_page(tmp_path / "report", table, records, title="Levels").read_text()
+        assert ("A dashed line and its band are those of runs without a value" in page) is there
+
+
 def test_each_data_set_has_its_figures(tmp_path: Path, no_pictures: None) -> None:
     runs, records = make_study(tmp_path, data_sets=("a", "../b c"), values=("1", "2"), metrics=("mig", "sap"))
     page = write_page(tmp_path / "report", runs, records, title="Two")
