@@ -8,7 +8,11 @@ import numpy as np
 
 from disentangle_ext._errors import MistakeError, describe
 
-__all__ = ["check_level", "check_resampling", "draw_counts", "percentiles"]
+__all__ = ["FEWEST_MODELS", "check_level", "check_resampling", "draw_counts", "percentiles"]
+
+FEWEST_MODELS = 4
+"""The fewest models for an interval by a bootstrap: most draws of 3 hold two different models, whose correlation is 1
+or -1 whatever their scores."""
 
 
 def check_level(where: str, level: float) -> None:

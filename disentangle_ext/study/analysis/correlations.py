@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from disentangle_ext.study.analysis._resample import check_resampling, draw_counts, percentiles
+from disentangle_ext.study.analysis._resample import FEWEST_MODELS, check_resampling, draw_counts, percentiles
 from disentangle_ext.study.analysis.columns import to_table
 from disentangle_ext.study.analysis.scores import Scores
 
@@ -39,8 +39,8 @@ def rank_correlations(
     The interval is the percentile bootstrap over models: n of them are drawn with replacement, for all metrics at once,
     and ranked anew. It is an interval for the correlation over more seeds of the same objectives and values, not over
     another grid: models count as independent draws, although the seeds of a value share it. It is NaN without resamples
-    or a correlation. The standard error of an end is 8 % of that of the correlation (2 % of the length of the interval)
-    with 1,000 resamples, and 13 % with 400.
+    or a correlation, and for fewer than four models. The standard error of an end is 8 % of that of the correlation (2
+    % of the length of the interval) with 1,000 resamples, and 13 % with 400.
 
     Args:
         scores: a long table, see :class:`Scores`.
@@ -117,7 +117,7 @@ def _correlate(values: np.ndarray, resamples: int, level: float, rng: np.random.
         return result
     ranks = _Ranks(values)
     result[1] = ranks.correlations(np.ones((models, 1)))[0]
-    if not resamples:
+    if not resamples or models < FEWEST_MODELS:
         return result
     drawn = np.empty((resamples, metrics, metrics))
     step = max(1, _BLOCK // models)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from disentangle_ext.study.analysis._resample import check_resampling, draw_counts, percentiles
+from disentangle_ext.study.analysis._resample import FEWEST_MODELS, check_resampling, draw_counts, percentiles
 from disentangle_ext.study.analysis.columns import to_table
 from disentangle_ext.study.analysis.scores import Scores, group
 
@@ -36,13 +36,14 @@ def variance_explained(scores: Any, *, resamples: int = 1000, level: float = 0.9
     and 1 less the latter for the seed. The expectation of the numerator is the sum of squares of the true means, that
     of the denominator the same plus n times the true variance. So omega squared estimates the share for infinitely many
     seeds of the same grid; a ratio of unbiased terms leaves a bias of order 1 / n. It may be below 0. It is NaN where
-    no setting has two seeds, and both are NaN for a metric that is constant.
+    no setting has two seeds, and both are NaN for a metric that is constant. With one objective, all is NaN for
+    "objective", and with one setting for every source: what does not vary explains nothing that these runs could show.
 
     The interval is one of that share, around ``unbiased``, so that ``share`` may lie outside of it. It is a percentile
     bootstrap of omega squared within settings: runs are drawn from the residuals of their own setting, stretched by
     sqrt(n_g / (n_g - 1)) because residuals from a mean of few scatter too little, around means that are moved towards
-    those of the objectives, and these towards the whole, until the true shares are as estimated. Seeds are taken for
-    independent, and the grid for fixed: another grid has other shares.
+    those of the objectives, and these towards the whole, until the true shares are as estimated. It is NaN for fewer
+    than four runs. Seeds are taken for independent, and the grid for fixed: another grid has other shares.
 
     Args:
         scores: a long table, see :class:`Scores`.
@@ -144,7 +145,7 @@ def _explain(here: Scores, columns: np.ndarray, resamples: int, level: float, rn
     share, omega = grid.shares(squares)
     result = np.full((4, *share.shape), np.nan)
     result[0], result[3] = share, omega
-    if resamples and len(scores) > len(size):
+    if resamples and len(scores) > len(size) and len(scores) >= FEWEST_MODELS:
         stretch = np.sqrt(size / np.maximum(size - 1, 1))[place]
         drawn = grid.shrink(means, squares)[None] + np.zeros((resamples, 1, 1))
         within = np.zeros((resamples, len(columns)))
@@ -155,4 +156,8 @@ def _explain(here: Scores, columns: np.ndarray, resamples: int, level: float, rn
             drawn[:, :, each] += moved
             within += times @ own**2 - len(own) * moved**2
         result[1:3] = percentiles(grid.shares(grid.squares(drawn, within))[1].swapaxes(0, 1), level)
+    if len(grid.member) < 2:
+        result[:, 0] = np.nan
+    if len(size) < 2:
+        result[:] = np.nan
     return result

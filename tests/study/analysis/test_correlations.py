@@ -109,6 +109,13 @@ def test_neither_the_order_of_rows_nor_a_monotone_transform_changes_anything():
     assert not same(rank_correlations(table, resamples=50, seed=1), expected)
 
 
+@pytest.mark.parametrize("models", [2, 3, 4])
+def test_fewer_than_four_models_have_no_interval(models):
+    row = correlate({"x": range(models), "y": range(models)}, resamples=50)["x", "y"]
+    assert row["correlation"] == 1
+    assert [math.isnan(row[end]) for end in ("low", "high")] == [models < 4] * 2
+
+
 def test_one_model_or_a_constant_metric_has_no_correlation():
     row = correlate({"x": [1.0], "y": [2.0]}, resamples=20)["x", "y"]
     assert row["models"] == 1

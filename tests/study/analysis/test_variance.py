@@ -117,6 +117,15 @@ def test_what_cannot_be_told_is_nan():
     assert math.isnan(one_seed["objective"]["low"])
     constant = explain(np.full((1, 2, 3, 2), 0.1), resamples=20)
     assert all(math.isnan(constant[source][name]) for source in SOURCES for name in ("share", "unbiased", "low"))
+    for settings in (1, 3):
+        alone = explain(np.random.default_rng(0).normal(size=(1, 1, settings, 5)), resamples=20)
+        for place, source in enumerate(SOURCES):
+            unknown = place == 0 or settings == 1
+            assert [math.isnan(alone[source][name]) for name in ("share", "low", "high", "unbiased")] == [unknown] * 4
+    few = explain(np.array([0.1, 0.2, math.nan, 0.5]).reshape(1, 2, 1, 2), resamples=20)
+    assert few["seed"]["n"] == 3
+    assert 0 < few["objective"]["share"] < 1
+    assert all(math.isnan(few[source][end]) for source in SOURCES for end in ("low", "high"))
     single = rows(variance_explained(flat({"m": [1.0], "none": [math.nan]})), "metric", "source")
     assert single["m", "seed"]["n"] == 1
     assert math.isnan(single["m", "seed"]["share"])
