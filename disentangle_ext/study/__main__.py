@@ -30,7 +30,7 @@ from disentangle_ext.study.grid import read_grid
 from disentangle_ext.study.measure import kinds_of, lines, measure, total
 from disentangle_ext.study.plan import Study, write_plan
 from disentangle_ext.study.report import collect_command, report_command
-from disentangle_ext.study.status import State, state_of, status
+from disentangle_ext.study.status import State, counted, duration, state_of, status
 from disentangle_ext.study.work import Task
 
 
@@ -47,7 +47,7 @@ def _plan(request: argparse.Namespace) -> int:
     grid = read_grid(request.grid)
     study = write_plan(request.output_dir, grid)
     kinds = kinds_of(grid.runs)
-    print(f"{len(grid.runs):,} runs of {len(kinds)} kinds, scored by {', '.join(grid.metrics)}")
+    print(f"{counted(len(grid.runs), 'run')} of {counted(len(kinds), 'kind')}, scored by {', '.join(grid.metrics)}")
     if request.measure:
         with bars() as bar:
             costs = measure(kinds, grid.metrics, device=request.device, show=bar("kinds"))
@@ -95,11 +95,11 @@ def _status(request: argparse.Namespace) -> int:
     study = Study(request.study)
     now = status(study)
     total = sum(now.counts.values())
-    print(f"{study.folder}: {total:,} runs")
+    print(f"{study.folder}: {counted(total, 'run')}")
     for state, count in now.counts.items():
         print(f"  {state.value:<8} {count:>9,}")
     if now.rate is not None and now.hours_left:
-        print(f"  {now.rate:.1f} runs an hour, {now.hours_left:.1f} hours left")
+        print(f"  {now.rate:.1f} runs an hour, {duration(now.hours_left)} left")
     for run in study.runs:
         folder = study.run_folder(run.name)
         if state_of(folder) is State.FAILED:

@@ -17,6 +17,7 @@ from disentangle_ext.objectives import OBJECTIVES
 from disentangle_ext.runs.config import TrainConfig
 from disentangle_ext.runs.folder import METRICS, RunFolder
 from disentangle_ext.study.run import Run, variations
+from disentangle_ext.study.status import counted, duration
 from disentangle_ext.study.work import Task, last_lines, work
 
 __all__ = ["Cost", "Kind", "kinds_of", "lines", "measure", "total"]
@@ -124,7 +125,7 @@ def total(kinds: Sequence[Kind], costs: Sequence[Cost | str]) -> str:
     gigabytes = sum(kind.runs * cost.size for kind, cost in known) / 1e9
     files = sum(kind.runs * cost.files for kind, cost in known)
     runs = sum(kind.runs for kind, _ in known)
-    return f"{runs:,} runs: {hours:,.1f} hours of one worker, {gigabytes:,.2f} GB, {files:,} files"
+    return f"{counted(runs, 'run')}: {duration(hours)} of one worker, {gigabytes:,.2f} GB, {files:,} files"
 
 
 def lines(kinds: Sequence[Kind], costs: Sequence[Cost | str]) -> list[str]:

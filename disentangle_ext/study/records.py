@@ -67,6 +67,8 @@ class Collected(NamedTuple):
     :func:`study.run_scores.read_run_scores`."""
     problems: list[str]
     """A line for each run that could not be read."""
+    in_several: int = 0
+    """How many runs were found in two folders or more."""
 
     @property
     def unfinished(self) -> Counter[str]:
@@ -83,8 +85,8 @@ def collect(
 ) -> Collected:
     """Read the runs of a study, or of any folders, and write the two tables.
 
-    A run that is in several folders is taken once, from one where it is finished if there is such. What is damaged
-    costs the run that it belongs to, and no other.
+    A run that is in several folders is taken once, from the one with the most metrics of those where it is finished;
+    the first of equal ones. What is damaged costs the run that it belongs to, and no other.
 
     Args:
         paths: the folder of a study alone; or run folders, and folders in which they are, however deep.
@@ -99,7 +101,7 @@ def collect(
     """
     problems: list[str] = []
     is_study = len(paths) == 1 and (paths[0] / PLAN).is_file()
-    runs = _planned(Study(paths[0])) if is_study else _found(paths, problems)
+    runs, in_several = (_planned(Study(paths[0])), 0) if is_study else _found(paths, problems)
     unfinished = _unfinished(runs)
     if sum(unfinished.values()) == runs.num_rows:
         where = ", ".join(map(str, paths))
@@ -109,7 +111,7 @@ def collect(
         folder.mkdir(parents=True, exist_ok=True)
         write_table(folder / RUNS, runs)
         write_table(folder / RECORDS, records)
-    return Collected(runs, records, problems)
+    return Collected(runs, records, problems, in_several)
 
 
 def in_words(states: Counter[str]) -> str:
@@ -188,10 +190,13 @@ def _planned(study: Study) -> pyarrow.Table:
     return plan.append_column("state", [states]).replace_schema_metadata(None)
 
 
-def _found(paths: Sequence[Path], problems: list[str]) -> pyarrow.Table:
-    """The runs in folders; one that ``evaluate`` has not scored is finished, too, with the scores of training."""
+def _found(paths: Sequence[Path], problems: list[str]) -> tuple[pyarrow.Table, int]:
+    """The runs in folders, and how many of them are in several.
+
+    A run that ``evaluate`` has not scored is finished, too, with the scores of training.
+    """
     arrow = require("pyarrow", extra="study", what="study")
-    runs: dict[str, tuple[RunFolder, Run]] = {}
+    copies: dict[str, list[tuple[RunFolder, Run]]] = {}
     for path in run_folders(paths):
         folder = RunFolder(path)
         try:
@@ -200,22 +205,30 @@ def _found(paths: Sequence[Path], problems: list[str]) -> pyarrow.Table:
             reason = str(error).partition(": ")[2]  # without the name of a program
             problems.append(f"study: {path / CONFIG}: {reason}; the run is left out")
             continue
-        known = runs.get(run.name)
-        if known and known[1] != run:
+        known = copies.setdefault(run.name, [])
+        known.append((folder, run))
+        if known[0][1] != run:
             problems.append(
-                f"study: {path} and {known[0].path} differ in nothing but the path of their data: one is left out"
+                f"study: {path} and {known[0][0].path} differ in nothing but the path of their data: one is left out"
             )
-        if known is None or (folder.is_done and not known[0].is_done):
-            runs[run.name] = folder, run
-    if not runs:
+    if not copies:
         raise MistakeError(problems[0] if problems else "study: there is no run")
-    folders, configs = zip(*((folder, run.config) for folder, run in runs.values()))
-    columns = {"run": list(runs), "path": [str(folder.path) for folder in folders]}
+    chosen = [each[0] if len(each) == 1 else max(each, key=lambda copy: _worth(copy[0])) for each in copies.values()]
+    folders, configs = zip(*((folder, run.config) for folder, run in chosen))
+    columns = {"run": list(copies), "path": [str(folder.path) for folder in folders]}
     about = variations([config.plain() for config in configs])
     columns.update({name: [getattr(each, name) for each in about] for name in about[0]._fields})
     columns["seed"] = [config.seed for config in configs]
     columns["state"] = [(State.DONE if folder.is_done else state_of(folder)).value for folder in folders]
-    return arrow.table(columns)
+    return arrow.table(columns), sum(any(run == each[0][1] for _, run in each[1:]) for each in copies.values())
+
+
+def _worth(folder: RunFolder) -> tuple[bool, int]:
+    """Orders the copies of a run: whether it is finished, and its metrics, -1 if they are damaged."""
+    try:
+        return folder.is_done, len(read_run_scores(folder.path))
+    except MistakeError:
+        return folder.is_done, -1
 
 
 def _below(path: Path) -> Iterator[Path]:

@@ -12,6 +12,7 @@ from disentangle_ext._exit_codes import ExitCode
 from disentangle_ext.runs.folder import CONFIG
 from disentangle_ext.scoring.tables import bars
 from disentangle_ext.study.records import RECORDS, RUNS, Collected, collect, in_words, long_table
+from disentangle_ext.study.status import counted
 from disentangle_ext.study.summary import as_text, scored, summarise, write_summary
 
 __all__ = ["REPORT", "collect_command", "report_command"]
@@ -63,6 +64,9 @@ def _tables(request: argparse.Namespace, output: Path) -> Collected:
 def _tell(collected: Collected) -> int:
     for problem in collected.problems:
         print(problem, file=sys.stderr)
+    if collected.in_several:
+        repeated = counted(collected.in_several, "run")
+        print(f"{repeated} in two folders or more: taken from the one with the most metrics")
     if collected.unfinished:
         count, every = sum(collected.unfinished.values()), collected.runs.num_rows
         print(f"{count:,} of {every:,} runs are not finished: {in_words(collected.unfinished)}")

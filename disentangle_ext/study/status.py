@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import Counter
@@ -13,7 +14,7 @@ from typing import NamedTuple
 from disentangle_ext.runs.folder import CONFIG, DONE, EVALUATION, FAILED, LOCK, RunFolder
 from disentangle_ext.study.plan import Study
 
-__all__ = ["State", "Status", "state_of", "status"]
+__all__ = ["State", "Status", "counted", "duration", "state_of", "status"]
 
 
 class State(Enum):
@@ -43,6 +44,17 @@ class Status(NamedTuple):
 
 _RECENT = 50
 """Runs from which the rate is taken."""
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things: "1 run", "12,600 runs"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def duration(hours: float) -> str:
+    """Hours, or minutes, rounded up, where it is less than one hour: "1.5 hours", "2 minutes"."""
+    minutes = math.ceil(60 * hours)
+    return counted(minutes, "minute") if minutes < 60 else f"{hours:,.1f} hours"
 
 
 def status(study: Study) -> Status:

@@ -81,4 +81,7 @@ def test_plan_says_that_the_hours_are_unknown_unless_it_measures(
     assert main(["plan", grid, "--output-dir", str(tmp_path / "study")]) == 0
     printed = capsys.readouterr().out
     assert "12 runs of 3 kinds, scored by mig" in printed
+    (tmp_path / "one.yaml").write_text("grid: [{model: vae, data: digits}]\nmetrics: [mig]\n")
+    assert main(["plan", str(tmp_path / "one.yaml"), "--output-dir", str(tmp_path / "one")]) == 0
+    assert capsys.readouterr().out.startswith("1 run of 1 kind, scored by mig\n")
     assert "Hours and disk: unknown" in printed

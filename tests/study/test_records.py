@@ -14,6 +14,7 @@ import torch
 from disentangle_ext._errors import MistakeError
 from disentangle_ext.metrics import downstream, udr
 from disentangle_ext.runs.checkpoint import save_tensors
+from disentangle_ext.study.__main__ import main
 from disentangle_ext.study.analysis import Scores
 from disentangle_ext.study.records import LONG_TABLE, Collected, collect, long_table, query, run_folders
 from disentangle_ext.study.run_scores import read_run_scores
@@ -163,6 +164,24 @@ def test_a_run_in_two_folders_is_taken_once_from_where_it_is_finished(tmp_path: 
     collected = collect([tmp_path, tmp_path / "a"])
     assert collected.runs.column("path").to_pylist() == [str(tmp_path / "b")]
     assert rows(collected)["mig", "score"] == 0.25
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_a_run_in_two_folders_is_taken_from_the_one_with_the_most_metrics(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], order: str
+) -> None:
+    run(tmp_path / "a", terms={"loss": 30.0})
+    run(tmp_path / "b", {"mig": MIG}, terms={"loss": 30.0})
+    run(tmp_path / "damaged").joinpath("evaluation.json").write_text("{")
+    run(tmp_path / "stopped", {"mig": MIG, "sap": MIG}, is_done=False)
+    run(tmp_path / "other", {"mig": MIG}, seed=7)
+    folders = [str(tmp_path / name) for name in ("damaged", "stopped", *order, "other")]
+    assert main(["collect", *folders, "--output-dir", str(tmp_path / "out")]) == 0
+    paths = query(tmp_path / "out", "SELECT path FROM runs ORDER BY path").column("path").to_pylist()
+    assert paths == [str(tmp_path / "b"), str(tmp_path / "other")]
+    assert "1 run in two folders or more: taken from the one with the most metrics\n" in capsys.readouterr().out
+    assert main(["collect", *folders[3:], "--output-dir", str(tmp_path / "out")]) == 0
+    assert "two folders" not in capsys.readouterr().out
 
 
 def test_folders_without_a_run_are_a_mistake(tmp_path: Path) -> None:

@@ -31,6 +31,20 @@ def test_the_rate_is_that_of_training_whatever_is_scored_since(tmp_path: Path) -
     assert found.hours_left == pytest.approx(2 / (5 / 6), rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("hours", "left"), [(0.001, "1 minute"), (0.049, "6 minutes"), (0.5, "1.0 hours"), (0.75, "1.5 hours")]
+)
+def test_less_than_an_hour_is_told_in_minutes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], hours: float, left: str
+) -> None:
+    planned = study(tmp_path / "a", finished=6)
+    now = time.time()
+    for run in planned.runs[:6]:  # 5 in that time, and 2 of the same kind left
+        os.utime(planned.run_folder(run.name).path / DONE, (now - 3600 * 5 * hours,) * 2)
+    main(["status", str(planned.folder)])
+    assert f"runs an hour, {left} left\n" in capsys.readouterr().out
+
+
 def test_a_run_whose_lock_may_not_be_opened_is_at_work(tmp_path: Path) -> None:
     planned = study(tmp_path / "a", finished=0)
     folder = planned.run_folder(planned.runs[0].name)
