@@ -67,7 +67,7 @@ class Disturbed(NamedTuple):
     stops: int
     """Workers that were stopped."""
     stopped_kills: int
-    """Those of them that were killed before they went on."""
+    """Stopped workers that were killed before they went on."""
     failed: int
     """Runs that were given up, having been killed three times, and tried again by ``--retry-failed``."""
     seconds: float

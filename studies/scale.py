@@ -48,7 +48,7 @@ COMMAND_COLUMNS = ("command", "runs", "seconds", "cpu_seconds", "megabytes", "fi
 PART_COLUMNS = ("part", "runs", "amount", "machine", "commit")
 
 WORKERS = 4
-"""Of the local engine: more than cores, since some are stopped."""
+"""Workers of the local engine: more than cores, since some are stopped."""
 
 JOB = 1000
 """Runs of a job in a study of 10^6, which has as many jobs as an array may have."""

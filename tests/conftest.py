@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 
 from disentangle_ext import train as train_module
 from disentangle_ext.report import PICTURES
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and every process that they start, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SMALL = [
     *("--data", "dsprites_like", "--quick", "--network", "mlp", "--width", "8", "--latent-dim", "3"),

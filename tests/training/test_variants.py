@@ -128,8 +128,9 @@ def test_what_is_left_of_the_checkpoints_of_a_finished_run_goes(stack: Path, tmp
 
 
 def test_several_runs_end_with_their_scores_by_what_varies(
-    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     folder = Path(shutil.copytree(stack, tmp_path / "a"))
     assert train_module.main(["--resume", "--output-dir", str(folder)]) == 0
     heading, metrics, columns, *lines = capsys.readouterr().out.partition("dsprites_like: ")[2].splitlines()
