@@ -67,6 +67,8 @@ def fake_work(task: Task, note: Callable[[str], object] = lambda event: None) ->
             if not folder.is_done:
                 _train(folder, config, task.name, note)
                 note("trained")
+            elif not folder.is_tidy:
+                folder.finish()
             if not is_scored:
                 folder.write_json(EVALUATION, {"metrics": _evaluation(task.name, config, task.metrics)})
                 note("scored")

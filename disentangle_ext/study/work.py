@@ -76,6 +76,9 @@ def _exit_code(task: Task) -> int:
                 outcome = train(config, folder.path, resume=True, device=task.device)
                 if outcome.stopped_by is not None:
                     return ExitCode.STOPPED
+            elif not folder.is_tidy:  # it was killed between its last step and the end of its checkpoints
+                with folder.lock():
+                    folder.finish()
             with Interrupt():
                 score_run(folder, task.metrics, again=task.again)
         return ExitCode.FINISHED

@@ -44,3 +44,14 @@ def test_scores_that_are_damaged_are_named(tmp_path: Path) -> None:
     (tmp_path / "a" / EVALUATION).write_text("[")
     assert work(task) == ExitCode.MISTAKE
     assert (tmp_path / "a.log").read_text().startswith("study: the scores of a run must be a new file, or one that ")
+
+
+def test_a_run_that_was_killed_at_its_end_leaves_no_checkpoints(tmp_path: Path) -> None:
+    settings = resolve({"model": "vae", "data": "digits"}).plain()
+    task = Task("a", str(tmp_path / "a"), str(tmp_path / "a.log"), settings, ("mig",), "cpu")
+    (tmp_path / "a" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "a" / "checkpoints" / "step-00000001.safetensors").touch()
+    (tmp_path / "a" / "DONE").touch()
+    (tmp_path / "a" / EVALUATION).write_text(json.dumps({"metrics": {"mig": {"score": 0.5}}}))
+    assert work(task) == ExitCode.FINISHED
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["DONE", EVALUATION]
