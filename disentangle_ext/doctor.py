@@ -21,6 +21,7 @@ LABELS = {"cpu": "CPU", "cuda": "CUDA"}
 
 
 def extension_lines() -> Iterator[Line]:
+    """What was built, and what it runs on."""
     info = build_info()
     yield "disentangle_ext", f"{info['version']} in {Path(__file__).resolve().parent}"
     yield "python", f"{platform.python_version()}, {platform.system()} {platform.machine()}"
@@ -108,6 +109,7 @@ def tested_devices() -> list[str]:
 
 
 def problem_on(device: str) -> str:
+    """Say how the kernel of a device differs from the formula; "" if it does not."""
     from disentangle_ext import ops
     from disentangle_ext.ops import reference
 

@@ -60,7 +60,9 @@ Queries<T> queries_of(const AggregateProblem<T>& a, const Reference<T>& r, const
       set(factors.marginal[d], grad.marginals[at], grad.h[at], q.marginal_shift[at], q.h[at]);
     if (!is_far(q, i, D)) continue;
     q.far.push_back(i);
+    // Not only the gradients: a sum of so many bits may round to more than the exponential takes.
     q.g[i] = 0, std::fill_n(q.h.begin() + i * D, D, T(0));
+    q.joint_shift[i] = -kInfinity<T>, std::fill_n(q.marginal_shift.begin() + i * D, D, -kInfinity<T>);
   }
   constexpr T square_root = sizeof(T) == sizeof(float) ? T(1e18) : T(1e150);  // of what is far from infinite
   const T reach = largest(a.z, M * D) + largest(a.mu, a.components * D);
@@ -123,7 +125,7 @@ DX_INLINE void joint_responsibilities(Block<T>& b, const T* const* z, const T* g
   for (int q = 0; q < kGroup; ++q) {
     T* joint = b.joint + q * b.stride;
     DX_SIMD
-    for (int64_t j = 0; j < b.padded; ++j) joint[j] = g[q] * exp2_above(joint[j] + shift[q], negligible);
+    for (int64_t j = 0; j < b.padded; ++j) joint[j] = g[q] * exp2_above(log2_share(joint[j] + shift[q]), negligible);
   }
 }
 
@@ -132,7 +134,7 @@ DX_INLINE void joint_responsibilities(Block<T>& b, const T* const* z, const T* g
 template <bool kFinite, typename T>
 DX_INLINE T gradient_term(T z, T h, T shift, T gp, T m, T s, T peak, T negligible, T& dmu, T& dlogvar, T& r) {
   const T t = (z - m) * s;
-  r = h * exp2_above(peak + shift - t * t, negligible);
+  r = h * exp2_above(log2_share(peak + shift - t * t), negligible);
   return add_gradient<kFinite>(gp + r, t, dmu, dlogvar);
 }
 

@@ -139,12 +139,12 @@ struct Components {
       x[d] = multiply_add(kFolded<T> ? u : w[d], w[d], T(-kHalfNat));
       if (kJoint) exponent -= x[d];
     }
-    const T gp = kJoint ? row[Tile::kJoint + 1] * exp2(exponent + row[Tile::kJoint]) : T(0);
+    const T gp = kJoint ? row[Tile::kJoint + 1] * exp2(log2_share(exponent + row[Tile::kJoint])) : T(0);
     DX_UNROLL
     for (int d = 0; d < D; ++d) {
       T top = kUneven ? peak[c][d] + bits : peak[c][d];
       if (!kFolded<T>) top += row[Tile::kShift + d];
-      const T e = exp2(top - x[d]), a = multiply_add(row[D + d], e, gp);
+      const T e = exp2(log2_share(top - x[d])), a = multiply_add(row[D + d], e, gp);
       if (kLearned) weight_sum[c][d < kLearnedDims ? d : 0] += row[D + d] * e;
       if constexpr (kFolded<T>) {
         logvar_sum[c][d] = multiply_add(a, x[d], logvar_sum[c][d]);

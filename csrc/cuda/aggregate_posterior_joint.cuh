@@ -191,7 +191,8 @@ __device__ __forceinline__ bool load_responsibilities(const PairTile<T>& tile, T
       if (kFolded<T> && shift != -kInfinity<T> && unresolved(shift)) far = true, shift = -kInfinity<T>;
     }
     for (int c = 0; c < 4; ++c)
-      gp[i * kPairRow + Pairs<T>::component(c)] = shift == -kInfinity<T> ? T(0) : g * exp2(pairs.bits[q][c] + shift);
+      gp[i * kPairRow + Pairs<T>::component(c)] =
+          shift == -kInfinity<T> ? T(0) : g * exp2(log2_share(pairs.bits[q][c] + shift));
   }
   return far;
 }

@@ -70,4 +70,11 @@ DX_INLINE bool unresolved(T bits) {
   return bits > most || bits < -most;
 }
 
+// The logarithm of a component's share of a query, given as the sum of far larger terms. Shares are at most 1; float64,
+// which takes what float32 leaves unresolved, may round them to more.
+template <typename T>
+DX_INLINE T log2_share(T bits) {
+  return sizeof(T) == sizeof(double) && bits > T(0) ? T(0) : bits;
+}
+
 }  // namespace disentangle_ext

@@ -153,6 +153,7 @@ class _Reader:
         self._seen: dict[str, int] = {}
 
     def read(self) -> Grid:
+        """Read the whole file."""
         root = self._mapping(self._lines.root, "a grid file")
         for key, node in root.items():
             self._choose(node.line, "key", key, _KEYS)

@@ -299,6 +299,8 @@ class _Numbers:
         self._values.append(value)
 
     def build(self, arrow: Any, runs: Sequence[str]) -> pyarrow.Table:
+        """Make the table of what was added, with the names of the runs."""
+
         def column(words: Sequence[str], places: array[int]) -> Any:
             return arrow.array(words, arrow.string()).take(arrow.array(places, arrow.int32()))
 

@@ -142,6 +142,28 @@ def test_a_query_at_infinity_beside_a_component_without_width(device):
     assert gradients[0].count_nonzero() == 1
 
 
+@pytest.mark.parametrize(("logvar", "z"), [(0.0, 46524.421875), (-20.0, 2.39), (-19.0, 2.0)])
+def test_a_query_that_is_left_to_float64(logvar, z, device):
+    """Among others near it: at some of them float32 rounds the logarithm of their share of 1 to that of infinity."""
+    z = torch.linspace(z, 1.3 * z, 300, device=device)[:, None]
+    arguments = [z, torch.zeros(1, 1, device=device), torch.full((1, 1), logvar, device=device)]
+    ours, gradients = values_and_gradients(arguments)
+    expected_values, expected = plain([each.double() for each in arguments])
+    for a, b in zip((*ours, *gradients), (*expected_values, *expected)):
+        assert_near(a.double(), b, 1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e6, 1e9, 1e14, 1e20])
+def test_no_component_has_more_than_the_whole_of_a_query(scale, device):
+    """However far the query is: of its only component the gradient by z is at most their distance."""
+    generator = torch.Generator().manual_seed(0)
+    z = scale * torch.rand(500, 1, dtype=torch.float64, generator=generator).to(device)
+    zero = torch.zeros(1, 1, dtype=torch.float64, device=device)
+    _, (by_z, *others) = values_and_gradients([z, zero, zero])
+    assert (by_z.abs() <= 1.5 * z * (1 + 1e-6)).all()  # by the joint density, and half of that by the marginal one
+    assert all(each.isfinite().all() for each in others)
+
+
 def test_gradients_that_are_not_asked_for_are_zero(device):
     """log q(z|x) of a posterior without width, where only the total correlation and log p(z) are trained."""
     z, mu, logvars = (t.float() for t in posterior(Shape((), 9, 3), device))

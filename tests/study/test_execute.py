@@ -21,6 +21,7 @@ from disentangle_ext.study.grid import read_grid
 from disentangle_ext.study.plan import Study, write_plan
 from disentangle_ext.study.work import Task
 from tests.study import works
+from tests.study.engines.light import calls as calls_of
 
 pytestmark = pytest.mark.forks
 
@@ -36,7 +37,7 @@ def study(tmp_path: Path) -> Study:
 def call(study: Study, do: Work) -> tuple[Result, list[int]]:
     """Run a study; how it ended, and how often each task was begun."""
     tasks = tasks_of(study)
-    return execute(study, Local(2), tasks, do=do), [works.calls(task) for task in tasks]
+    return execute(study, Local(2), tasks, do=do), [calls_of(task) for task in tasks]
 
 
 def test_every_task_is_done_once(study: Study) -> None:
@@ -134,7 +135,7 @@ def test_a_signal_asks_the_runs_at_work_to_stop_and_begins_no_other(
     tasks = tasks_of(study)
 
     def send() -> None:
-        wait_for(lambda: sum(map(works.calls, tasks)) == 2)
+        wait_for(lambda: sum(map(calls_of, tasks)) == 2)
         os.kill(os.getpid(), number)
 
     threading.Thread(target=send, daemon=True).start()
@@ -158,7 +159,7 @@ def test_a_signal_to_the_whole_group_leaves_the_server_of_the_processes(study: S
     tasks = tasks_of(study)
     process = mp.get_context("spawn").Process(target=_run_in_a_group, args=(study, answer))
     process.start()
-    wait_for(lambda: sum(map(works.calls, tasks)) == 2)
+    wait_for(lambda: sum(map(calls_of, tasks)) == 2)
     os.killpg(process.pid or 0, signal.SIGTERM)
     process.join(60)
     assert answer.read_text() == "0 {} 75"

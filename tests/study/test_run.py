@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from disentangle_ext._exit_codes import ExitCode
-from disentangle_ext.runs.folder import EVALUATION, MODEL
+from disentangle_ext.runs.folder import MODEL
 from disentangle_ext.study.__main__ import main
 from disentangle_ext.study.engines import Work
 from disentangle_ext.study.engines.local import Local
 from disentangle_ext.study.execute import execute, tasks_of
 from disentangle_ext.study.plan import Study
 from tests.study import works
+from tests.study.engines.studies import results
 
 pytestmark = pytest.mark.forks
 
@@ -33,16 +32,6 @@ def plan(folder: Path) -> Study:
     return Study(folder / "study")
 
 
-def scores(study: Study) -> dict[str, Any]:
-    """The scores of every run without their seconds, and the bytes of its weights."""
-    found = {}
-    for run in study.runs:
-        path = study.run_folder(run.name).path
-        metrics = json.loads((path / EVALUATION).read_text())["metrics"]
-        found[run.name] = {name: {**of, "seconds": None} for name, of in metrics.items()}, (path / MODEL).read_bytes()
-    return found
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
     study = plan(tmp_path_factory.mktemp("study") / "a")
@@ -53,14 +42,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def test_a_study_is_finished_and_a_second_call_has_nothing_to_do(
     finished: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = scores(finished)
+    before = results(finished)
     assert [sorted(metrics) for metrics, _ in before.values()] == [["mig", "sap"]] * 2
     assert list((finished.folder / "logs").iterdir()) == []
     assert tasks_of(finished) == []
     assert main(["run", str(finished.folder)]) == ExitCode.FINISHED
     assert main(["status", str(finished.folder)]) == ExitCode.FINISHED
     assert "done             2" in capsys.readouterr().out
-    assert scores(finished) == before
+    assert results(finished) == before
 
 
 @pytest.mark.parametrize("do", [works.trains_and_is_killed, works.trains_and_is_terminated])
@@ -69,14 +58,14 @@ def test_a_study_whose_workers_are_killed_has_the_same_scores(finished: Study, t
     result = execute(study, Local(2), tasks_of(study), do=do)
     assert (result.finished, result.problems) == (2, {})
     assert len(list((study.folder / "runs").glob("*.disturbed"))) == 2
-    assert scores(study) == scores(finished)
+    assert results(study) == results(finished)
 
 
 def test_score_adds_a_metric_and_trains_nothing(finished: Study, tmp_path: Path) -> None:
-    before = scores(finished)
+    before = results(finished)
     times = {run.name: (finished.run_folder(run.name).path / MODEL).stat().st_mtime_ns for run in finished.runs}
     assert main(["score", str(finished.folder), "--metrics", "modularity", "--workers", "2"]) == ExitCode.FINISHED
-    after = scores(finished)
+    after = results(finished)
     for name, (metrics, weights) in after.items():
         assert metrics.pop("modularity")["score"] is not None
         assert (metrics, weights) == before[name]

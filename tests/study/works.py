@@ -13,28 +13,17 @@ from disentangle_ext.runs.checkpoint import checkpoints_in
 from disentangle_ext.runs.folder import RunFolder
 from disentangle_ext.study.work import Task, work
 from disentangle_ext.training.interrupt import Interrupt
-
-
-def calls(task: Task) -> int:
-    """How often the work on a task has been begun."""
-    return len(list(Path(task.folder).glob("call-*")))
-
-
-def _begin(task: Task) -> int:
-    Path(task.folder).mkdir(parents=True, exist_ok=True)
-    number = calls(task) + 1
-    (Path(task.folder) / f"call-{number}").touch()
-    return number
+from tests.study.engines.light import begin
 
 
 def finishes(task: Task) -> int:
-    _begin(task)
+    begin(task)
     return ExitCode.FINISHED
 
 
 def says_its_device(task: Task) -> int:
     """Two at a time, so that neither of two workers does the work of both."""
-    _begin(task)
+    begin(task)
     (Path(task.folder) / task.device).touch()
     runs = Path(task.folder).parent
     while len(list(runs.glob("*/c*"))) % 4:
@@ -43,13 +32,13 @@ def says_its_device(task: Task) -> int:
 
 
 def is_killed_once(task: Task) -> int:
-    if _begin(task) == 1:
+    if begin(task) == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return ExitCode.FINISHED
 
 
 def is_always_killed(task: Task) -> int:
-    _begin(task)
+    begin(task)
     Path(task.log).parent.mkdir(exist_ok=True)
     Path(task.log).write_text("step 40/60\nout of memory, I think\n")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -63,16 +52,16 @@ def is_at_work_elsewhere(task: Task) -> int:
 
 
 def breaks(task: Task) -> int:
-    _begin(task)
+    begin(task)
     raise RuntimeError("a mistake of ours")
 
 
 def is_stopped_once(task: Task) -> int:
-    return ExitCode.STOPPED if _begin(task) == 1 else ExitCode.FINISHED
+    return ExitCode.STOPPED if begin(task) == 1 else ExitCode.FINISHED
 
 
 def cannot_write(task: Task) -> int:
-    _begin(task)
+    begin(task)
     Path(task.log).parent.mkdir(exist_ok=True)
     Path(task.log).write_text("study: cannot write here: No space left on device\n")
     return ExitCode.CANNOT_WRITE
@@ -81,7 +70,7 @@ def cannot_write(task: Task) -> int:
 def waits_to_be_stopped(task: Task) -> int:
     """Ends as a run does that is asked to stop."""
     with Interrupt() as interrupt, interrupt.deferred():
-        _begin(task)
+        begin(task)
         end = time.monotonic() + 60
         while interrupt.requested is None and time.monotonic() < end:
             time.sleep(0.01)

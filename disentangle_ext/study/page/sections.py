@@ -77,6 +77,7 @@ class Study:
 
     @property
     def sections(self) -> tuple[Section, ...]:
+        """The parts of the page in their order, each with its figures or why it has none."""
         return (
             Section("correlations", "Rank correlation of all metrics", _CORRELATIONS, (self._heat_map(),)),
             Section("violins", "Scores by objective", _VIOLINS, tuple(self._violins())),

@@ -37,11 +37,17 @@ def calls(task: Any) -> int:
     return len(list(Path(task.folder).glob("call-*")))
 
 
-def behaves(task: Fake) -> int:
-    """Ends as the name of the task says."""
+def begin(task: Any) -> int:
+    """Note that the work on a task is begun, and say for which time."""
     Path(task.folder).mkdir(parents=True, exist_ok=True)
     number = calls(task) + 1
     (Path(task.folder) / f"call-{number}").touch()
+    return number
+
+
+def behaves(task: Fake) -> int:
+    """Ends as the name of the task says."""
+    number = begin(task)
     if task.name == "killed" or (task.name == "killed-once" and number == 1):
         os.kill(os.getpid(), signal.SIGKILL)
     if task.name == "breaks":
